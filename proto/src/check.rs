@@ -1,0 +1,120 @@
+//! What is checked of a delta from elsewhere before anything of it is applied.
+
+use crate::hlc::Stamp;
+use crate::id::{ReplicaId, ShardCount, ShardIndex, Sku};
+use crate::product::Product;
+use crate::shard::Shard;
+use crate::version::VersionVector;
+
+/// A delta that is not merged. Nothing of it was applied.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeltaRefused {
+    /// The shard does not exist in this cluster.
+    #[error("shard {0} does not exist; nothing was applied")]
+    UnknownShard(ShardIndex),
+    /// A product lies in another shard.
+    #[error("product {sku} does not lie in shard {shard}; nothing was applied")]
+    ForeignProduct {
+        /// The product.
+        sku: Sku,
+        /// The shard it came with.
+        shard: ShardIndex,
+    },
+    /// A stamp runs further ahead of this node's clock than the drift bound (rule C4).
+    #[error(
+        "product {sku} carries a stamp {ahead_ms} ms ahead of this clock, {drift_ms_max} ms are allowed; nothing was applied"
+    )]
+    Drift {
+        /// The product.
+        sku: Sku,
+        /// How far the stamp runs ahead.
+        ahead_ms: u64,
+        /// The drift bound.
+        drift_ms_max: u64,
+    },
+    /// A push carries a slot that is not its origin's, or is out of the range it names.
+    #[error("product {sku} carries a write that its push does not name; nothing was applied")]
+    OutOfRange {
+        /// The product.
+        sku: Sku,
+    },
+}
+
+impl DeltaRefused {
+    /// Whether the peer broke a rule, rather than a clock being off: such a peer loses its link.
+    pub fn is_violation(&self) -> bool {
+        !matches!(self, Self::Drift { .. })
+    }
+}
+
+/// The clock that stamps are held against.
+#[derive(Clone, Copy, Debug)]
+pub struct DriftCheck {
+    /// The wall clock, in milliseconds since 1970.
+    pub now_ms: u64,
+    /// The drift bound.
+    pub drift_ms_max: u64,
+}
+
+impl DriftCheck {
+    /// How far `stamp` is beyond the bound's reach: its lead over the clock, if that exceeds the bound.
+    pub fn excess_ms(&self, stamp: Stamp) -> Option<u64> {
+        Some(stamp.ahead_ms(self.now_ms)).filter(|ahead_ms| *ahead_ms > self.drift_ms_max)
+    }
+}
+
+/// Checks that every product lies in `shard` and no stamp runs ahead too far (rules S1, C4).
+///
+/// # Errors
+/// At the first slot that breaks a rule.
+pub fn check_products(
+    shards: ShardCount,
+    shard: ShardIndex,
+    products: &[(Sku, Product)],
+    drift: DriftCheck,
+) -> Result<(), DeltaRefused> {
+    if shards.index(shard.0).is_none() {
+        return Err(DeltaRefused::UnknownShard(shard));
+    }
+    for (sku, product) in products {
+        if shards.shard_of(sku) != shard {
+            return Err(DeltaRefused::ForeignProduct { sku: sku.clone(), shard });
+        }
+        let excess_ms =
+            product.slots().filter_map(|slot| slot.stamp()).filter_map(|stamp| drift.excess_ms(stamp)).max();
+        if let Some(ahead_ms) = excess_ms {
+            return Err(DeltaRefused::Drift { sku: sku.clone(), ahead_ms, drift_ms_max: drift.drift_ms_max });
+        }
+    }
+    Ok(())
+}
+
+/// Whether a delta shows a write of `own` that this shard does not hold (rule I2): a dot ahead of the vector, or an
+/// own slot that the delta would change. Then the directory was restored from an old copy, or cloned.
+pub fn shows_own_future(
+    shard: &Shard,
+    own: ReplicaId,
+    products: &[(Sku, Product)],
+    claim: Option<&VersionVector>,
+) -> bool {
+    let written = shard.version().get(own);
+    if claim.is_some_and(|claim| claim.get(own) > written) {
+        return true;
+    }
+    products.iter().any(|(sku, product)| {
+        let own_slots = product.filtered(&mut |slot| slot.dot().replica == own);
+        if own_slots.is_empty() {
+            return false;
+        }
+        let ahead = own_slots.slots().any(|slot| slot.dot().sequence > written);
+        ahead || changes_product(shard, sku, &own_slots)
+    })
+}
+
+fn changes_product(shard: &Shard, sku: &Sku, incoming: &Product) -> bool {
+    let mut copy = shard.get(sku.as_str()).map(|product| Product::clone(product)).unwrap_or_default();
+    let mut changed = false;
+    copy.join(incoming, sku.as_str(), &mut |_| changed = true);
+    changed
+}

@@ -1,0 +1,34 @@
+//! Deltas: parts of a shard's state, themselves states. Merging is the only way in.
+
+use crate::id::{ShardIndex, Sku};
+use crate::product::Product;
+
+/// Products with some of their slots, in SKU order, all of one shard.
+pub type Products = Vec<(Sku, Product)>;
+
+/// A part of one shard's state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardDelta {
+    /// The shard.
+    pub shard: ShardIndex,
+    /// The products, in strict SKU order, each with the slots that the delta holds.
+    pub products: Products,
+}
+
+/// Number of slots in a list of products.
+pub fn slot_count(products: &[(Sku, Product)]) -> usize {
+    products.iter().map(|(_, product)| product.slot_count()).sum()
+}
+
+/// Most bytes that a product can take on the wire: used to close chunks, so that each fits a frame.
+pub fn bytes_max(sku: &Sku, product: &Product) -> usize {
+    // Two numbers of at most 5 bytes and five of at most 9, and a header.
+    const STOCK_BYTES: usize = 56;
+    // Three numbers of at most 5 bytes and two of at most 9, and a header.
+    const GRANT_BYTES: usize = 34;
+    const REGISTER_BYTES: usize = 40;
+    const NAME_BYTES: usize = 2 + 9;
+    let stock = product.stock().iter().map(|slot| STOCK_BYTES + NAME_BYTES + slot.location.as_str().len());
+    let grants = product.grants().iter().map(|slot| GRANT_BYTES + 2 * NAME_BYTES + slot.location.as_str().len());
+    sku.as_str().len() + NAME_BYTES + 2 * REGISTER_BYTES + stock.sum::<usize>() + grants.sum::<usize>()
+}

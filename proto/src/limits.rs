@@ -1,0 +1,72 @@
+//! Every limit on what comes from outside: from a user, a file or a peer.
+//!
+//! A limit is part of the protocol where a peer can notice it (`PROTOCOL.md`, section 2), so it changes only with
+//! the major version of the protocol.
+
+/// Longest SKU, in bytes of UTF-8.
+pub const SKU_BYTES_MAX: usize = 128;
+/// Longest location name, in bytes of UTF-8.
+pub const LOCATION_BYTES_MAX: usize = 64;
+/// Longest cluster id, in bytes of UTF-8.
+pub const CLUSTER_ID_BYTES_MAX: usize = 64;
+
+/// Largest quantity of one operation, in units. With it, 9 million operations of the largest size fit a counter.
+pub const QUANTITY_MAX: u64 = 1_000_000_000_000;
+/// Most decimals of a price.
+pub const PRICE_SCALE_MAX: u32 = 9;
+/// Largest price in its smallest written unit (the number without its decimal point).
+pub const PRICE_UNITS_MAX: u64 = 1_000_000_000_000_000_000;
+
+/// Fewest shards of a cluster.
+pub const SHARDS_MIN: u32 = 1;
+/// Most shards of a cluster; with it, the summary of all shards still fits a handful of frames.
+pub const SHARDS_MAX: u32 = 4096;
+/// Shards of a cluster when nothing else is said: about one per 4,000 products of a catalogue of a million.
+pub const SHARDS_DEFAULT: u32 = 256;
+/// Leaves under one group of the fingerprint tree.
+pub const FINGERPRINT_GROUP_SHARDS: u32 = 16;
+
+/// Most replicas one version vector may name: every incarnation that ever wrote to the shard.
+pub const REPLICAS_MAX: usize = 4096;
+/// Most stock slots (location, replica) of one product. With the next, a product at its largest fits one frame.
+pub const STOCK_SLOTS_MAX: usize = 4096;
+/// Most grant slots (location, from, to) of one product.
+pub const GRANT_SLOTS_MAX: usize = 2048;
+/// Stock slots of one product beyond which a replica opens no new one: half of what is read, since replicas that are
+/// cut off from each other open theirs at the same time.
+pub const STOCK_SLOTS_OPENED_MAX: usize = STOCK_SLOTS_MAX / 2;
+
+/// Most bytes of one frame after its length prefix.
+pub const FRAME_BYTES_MAX: usize = 1 << 20;
+/// Most bytes of the hello and of its refusal: they are read before the peer is trusted with anything.
+pub const HELLO_BYTES_MAX: usize = 1024;
+/// Size at which a sender closes a chunk of a shard's delta, in bytes by an estimate that is never too low.
+pub const CHUNK_BYTES_TARGET: usize = 128 << 10;
+/// Most products of one chunk, of one shard's part of a push, or of one record on disk.
+pub const CHUNK_PRODUCTS_MAX: usize = 65_536;
+/// Most shard summaries of one frame.
+pub const SUMMARIES_PER_FRAME_MAX: usize = 1024;
+/// Size at which a sender closes a frame of summaries, in estimated bytes.
+pub const SUMMARY_BYTES_TARGET: usize = 128 << 10;
+/// Most version-vector entries one reconciliation keeps of its peer: what bounds its memory.
+pub const SESSION_VERSION_ENTRIES_MAX: usize = 262_144;
+/// Deepest nesting of MessagePack arrays and maps.
+pub const WIRE_DEPTH_MAX: usize = 32;
+/// Most elements a list reserves memory for before the elements have arrived.
+pub const WIRE_RESERVE_MAX: usize = 256;
+
+/// Most shards one push may touch.
+pub const PUSH_SHARDS_MAX: usize = 4096;
+/// Most replicas a push lists as already told; beyond it a forwarder may send a copy too many, never one too few.
+pub const PUSH_TOLD_MAX: usize = 64;
+/// Peers told at once of a committed batch; with more links than that a random choice is told, and forwards.
+pub const PUSH_FAN_OUT_DEFAULT: usize = 16;
+/// Size at which a push is closed and another begun, and above which one shard's part of a batch is not pushed but
+/// left to reconciliation, in bytes by an estimate that is never too low.
+pub const PUSH_BYTES_MAX: usize = 512 << 10;
+
+/// Drift bound: how far a register's stamp may run ahead of the reader's clock, in milliseconds.
+pub const DRIFT_MS_MAX: u64 = 60_000;
+
+/// Most operations of one batch.
+pub const BATCH_OPERATIONS_MAX: usize = 10_000;

@@ -1,0 +1,315 @@
+//! A product: a lattice made of lattices. Also, with only some of its slots, the part of a delta about one product.
+
+use std::cmp::Ordering;
+
+use crate::counter::Counters;
+use crate::fingerprint::{Fingerprint, SlotHasher};
+use crate::hlc::Stamp;
+use crate::id::{Dot, Location, ReplicaId};
+use crate::price::Price;
+use crate::register::Register;
+
+/// The counters of one replica at one location. Only that replica writes them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StockSlot {
+    /// Where the stock lies.
+    pub location: Location,
+    /// Whose counters these are; also the replica of the slot's dot.
+    pub replica: ReplicaId,
+    /// The sequence of the slot's dot.
+    pub sequence: u64,
+    /// The counters.
+    pub counters: Counters,
+}
+
+/// Rights to sell that `from` gave to `to` at one location. Only `from` writes it.
+///
+/// Nothing writes grants yet; they are stored, merged and sent so that bounded counters can be added without a change
+/// of format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrantSlot {
+    /// Where the stock lies.
+    pub location: Location,
+    /// Who gave; also the replica of the slot's dot.
+    pub from: ReplicaId,
+    /// Who got.
+    pub to: ReplicaId,
+    /// The sequence of the slot's dot.
+    pub sequence: u64,
+    /// Units given in all: a monotone counter.
+    pub units: u64,
+}
+
+/// One slot of a product, borrowed: the smallest unit of state.
+#[derive(Clone, Copy, Debug)]
+pub enum SlotRef<'a> {
+    /// Counters of one replica at one location.
+    Stock(&'a StockSlot),
+    /// Rights given by one replica to another at one location.
+    Grant(&'a GrantSlot),
+    /// The price.
+    Price(&'a Register<Price>),
+    /// Whether the product is listed.
+    Listed(&'a Register<bool>),
+}
+
+impl SlotRef<'_> {
+    /// The write that last changed the slot.
+    pub fn dot(&self) -> Dot {
+        match self {
+            SlotRef::Stock(slot) => Dot { replica: slot.replica, sequence: slot.sequence },
+            SlotRef::Grant(slot) => Dot { replica: slot.from, sequence: slot.sequence },
+            SlotRef::Price(register) => register.dot,
+            SlotRef::Listed(register) => register.dot,
+        }
+    }
+
+    /// The slot's stamp, if it is a register.
+    pub fn stamp(&self) -> Option<Stamp> {
+        match self {
+            SlotRef::Stock(_) | SlotRef::Grant(_) => None,
+            SlotRef::Price(register) => Some(register.stamp),
+            SlotRef::Listed(register) => Some(register.stamp),
+        }
+    }
+
+    /// The hash of the slot's canonical bytes (rule F2).
+    pub fn hash(&self, sku: &str) -> Fingerprint {
+        match self {
+            SlotRef::Stock(slot) => {
+                let counters = slot.counters;
+                SlotHasher::new(0, sku)
+                    .name(slot.location.as_str())
+                    .number(slot.replica.bits())
+                    .number(slot.sequence)
+                    .number(counters.added)
+                    .number(counters.removed)
+                    .number(counters.held)
+                    .number(counters.released)
+                    .finish()
+            }
+            SlotRef::Grant(slot) => SlotHasher::new(1, sku)
+                .name(slot.location.as_str())
+                .number(slot.from.bits())
+                .number(slot.to.bits())
+                .number(slot.sequence)
+                .number(slot.units)
+                .finish(),
+            SlotRef::Price(register) => register_hasher(2, sku, register)
+                .number(register.value.units())
+                .number(u64::from(register.value.scale()))
+                .name(register.value.currency().code())
+                .finish(),
+            SlotRef::Listed(register) => register_hasher(3, sku, register).number(u64::from(register.value)).finish(),
+        }
+    }
+}
+
+fn register_hasher<T>(kind: u8, sku: &str, register: &Register<T>) -> SlotHasher {
+    let mut hasher = SlotHasher::new(kind, sku);
+    hasher.number(register.dot.replica.bits()).number(register.dot.sequence).number(register.stamp.bits());
+    hasher
+}
+
+/// A change that a join made to one slot: what was there before, if anything, and what is there now.
+#[derive(Clone, Copy, Debug)]
+pub struct SlotChange<'a> {
+    /// The hash of the slot before, if it was there.
+    pub hash_before: Option<Fingerprint>,
+    /// The slot now.
+    pub after: SlotRef<'a>,
+    /// The dot that came in and won.
+    pub dot: Dot,
+}
+
+/// Stock, grants, price and the mark `listed` of one product, or some of their slots.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Product {
+    stock: Vec<StockSlot>,
+    grants: Vec<GrantSlot>,
+    price: Option<Register<Price>>,
+    listed: Option<Register<bool>>,
+}
+
+fn stock_order(slot: &StockSlot, location: &Location, replica: ReplicaId) -> Ordering {
+    slot.location.cmp(location).then(slot.replica.cmp(&replica))
+}
+
+fn grant_order(left: &GrantSlot, right: &GrantSlot) -> Ordering {
+    left.location.cmp(&right.location).then(left.from.cmp(&right.from)).then(left.to.cmp(&right.to))
+}
+
+impl Product {
+    /// The counters, in the order of (location, replica).
+    pub fn stock(&self) -> &[StockSlot] {
+        &self.stock
+    }
+
+    /// The grants, in the order of (location, from, to).
+    pub fn grants(&self) -> &[GrantSlot] {
+        &self.grants
+    }
+
+    /// The price, if one was ever set.
+    pub fn price(&self) -> Option<&Register<Price>> {
+        self.price.as_ref()
+    }
+
+    /// The mark `listed`, if it was ever set.
+    pub fn listed(&self) -> Option<&Register<bool>> {
+        self.listed.as_ref()
+    }
+
+    /// All slots: stock, grants, price, listed.
+    pub fn slots(&self) -> impl Iterator<Item = SlotRef<'_>> {
+        let stock = self.stock.iter().map(SlotRef::Stock);
+        let grants = self.grants.iter().map(SlotRef::Grant);
+        let registers = self.price.iter().map(SlotRef::Price).chain(self.listed.iter().map(SlotRef::Listed));
+        stock.chain(grants).chain(registers)
+    }
+
+    /// Number of slots.
+    pub fn slot_count(&self) -> usize {
+        self.stock.len() + self.grants.len() + usize::from(self.price.is_some()) + usize::from(self.listed.is_some())
+    }
+
+    /// Whether there is no slot.
+    pub fn is_empty(&self) -> bool {
+        self.slot_count() == 0
+    }
+
+    /// The counters of one replica at one location.
+    pub fn counters(&self, location: &Location, replica: ReplicaId) -> Counters {
+        self.stock_position(location, replica)
+            .ok()
+            .and_then(|index| self.stock.get(index))
+            .map_or_else(Counters::default, |slot| slot.counters)
+    }
+
+    /// Units on hand at every location.
+    pub fn on_hand(&self) -> i128 {
+        self.stock.iter().map(|slot| slot.counters.on_hand()).sum()
+    }
+
+    /// Units held at every location.
+    pub fn held(&self) -> i128 {
+        self.stock.iter().map(|slot| slot.counters.units_held()).sum()
+    }
+
+    /// Units on hand at one location, as all replicas together counted them.
+    pub fn on_hand_at(&self, location: &Location) -> i128 {
+        self.stock.iter().filter(|slot| slot.location == *location).map(|slot| slot.counters.on_hand()).sum()
+    }
+
+    /// Joins one stock slot. Returns whether anything changed.
+    pub fn join_stock(&mut self, incoming: &StockSlot, observe: &mut dyn FnMut(SlotChange<'_>), sku: &str) -> bool {
+        let dot = Dot { replica: incoming.replica, sequence: incoming.sequence };
+        match self.stock_position(&incoming.location, incoming.replica) {
+            Ok(index) => {
+                let Some(slot) = self.stock.get_mut(index) else { return false };
+                let counters = slot.counters.join(incoming.counters);
+                let sequence = slot.sequence.max(incoming.sequence);
+                if counters == slot.counters && sequence == slot.sequence {
+                    return false;
+                }
+                let hash_before = Some(SlotRef::Stock(slot).hash(sku));
+                slot.counters = counters;
+                slot.sequence = sequence;
+                observe(SlotChange { hash_before, after: SlotRef::Stock(slot), dot });
+            }
+            Err(index) => {
+                observe(SlotChange { hash_before: None, after: SlotRef::Stock(incoming), dot });
+                self.stock.insert(index, incoming.clone());
+            }
+        }
+        true
+    }
+
+    fn join_grant(&mut self, incoming: &GrantSlot, observe: &mut dyn FnMut(SlotChange<'_>), sku: &str) {
+        let dot = Dot { replica: incoming.from, sequence: incoming.sequence };
+        match self.grants.binary_search_by(|slot| grant_order(slot, incoming)) {
+            Ok(index) => {
+                let Some(slot) = self.grants.get_mut(index) else { return };
+                if slot.units >= incoming.units && slot.sequence >= incoming.sequence {
+                    return;
+                }
+                let hash_before = Some(SlotRef::Grant(slot).hash(sku));
+                slot.units = slot.units.max(incoming.units);
+                slot.sequence = slot.sequence.max(incoming.sequence);
+                observe(SlotChange { hash_before, after: SlotRef::Grant(slot), dot });
+            }
+            Err(index) => {
+                observe(SlotChange { hash_before: None, after: SlotRef::Grant(incoming), dot });
+                self.grants.insert(index, incoming.clone());
+            }
+        }
+    }
+
+    /// Joins another product's slots into this one (rules L1 to L3), and tells `observe` each slot that changed.
+    /// Commutative, associative and idempotent.
+    pub fn join(&mut self, incoming: &Self, sku: &str, observe: &mut dyn FnMut(SlotChange<'_>)) {
+        for slot in &incoming.stock {
+            self.join_stock(slot, observe, sku);
+        }
+        for slot in &incoming.grants {
+            self.join_grant(slot, observe, sku);
+        }
+        if let Some(register) = incoming.price.as_ref().filter(|register| register.wins(self.price.as_ref())) {
+            let before = self.price.replace(*register);
+            let hash_before = before.as_ref().map(|old| SlotRef::Price(old).hash(sku));
+            observe(SlotChange { hash_before, after: SlotRef::Price(register), dot: register.dot });
+        }
+        if let Some(register) = incoming.listed.as_ref().filter(|register| register.wins(self.listed.as_ref())) {
+            let before = self.listed.replace(*register);
+            let hash_before = before.as_ref().map(|old| SlotRef::Listed(old).hash(sku));
+            observe(SlotChange { hash_before, after: SlotRef::Listed(register), dot: register.dot });
+        }
+    }
+
+    /// Joins without watching what changes.
+    pub fn absorb(&mut self, incoming: &Self) {
+        self.join(incoming, "", &mut |_| ());
+    }
+
+    /// The slots of this product that `keep` picks.
+    #[must_use]
+    pub fn filtered(&self, keep: &mut dyn FnMut(SlotRef<'_>) -> bool) -> Self {
+        Self {
+            stock: self.stock.iter().filter(|slot| keep(SlotRef::Stock(slot))).cloned().collect(),
+            grants: self.grants.iter().filter(|slot| keep(SlotRef::Grant(slot))).cloned().collect(),
+            price: self.price.filter(|register| keep(SlotRef::Price(register))),
+            listed: self.listed.filter(|register| keep(SlotRef::Listed(register))),
+        }
+    }
+
+    /// A product of these slots, if each list is in its strict order; `None` if not.
+    pub fn from_slots(
+        stock: Vec<StockSlot>,
+        grants: Vec<GrantSlot>,
+        price: Option<Register<Price>>,
+        listed: Option<Register<bool>>,
+    ) -> Option<Self> {
+        let stock_sorted = stock.is_sorted_by(|left, right| stock_order(left, &right.location, right.replica).is_lt());
+        let grants_sorted = grants.is_sorted_by(|left, right| grant_order(left, right).is_lt());
+        (stock_sorted && grants_sorted).then_some(Self { stock, grants, price, listed })
+    }
+
+    /// A product with one stock slot.
+    pub fn of_stock(slot: StockSlot) -> Self {
+        Self { stock: vec![slot], ..Self::default() }
+    }
+
+    /// A product with a price alone.
+    pub fn of_price(price: Register<Price>) -> Self {
+        Self { price: Some(price), ..Self::default() }
+    }
+
+    /// A product with the mark `listed` alone.
+    pub fn of_listed(listed: Register<bool>) -> Self {
+        Self { listed: Some(listed), ..Self::default() }
+    }
+
+    fn stock_position(&self, location: &Location, replica: ReplicaId) -> Result<usize, usize> {
+        self.stock.binary_search_by(|slot| stock_order(slot, location, replica))
+    }
+}

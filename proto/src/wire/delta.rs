@@ -1,0 +1,229 @@
+//! The encoding of a list of products (byte table in `PROTOCOL.md`, section 6.2).
+//!
+//! Locations and replicas are listed once and referred to by number, so that a slot costs its counters and little
+//! else. Orders are strict: one list of products has one encoding.
+
+use serde::de::Error as _;
+use serde::ser::{Error as _, SerializeTuple};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::bounded;
+use crate::counter::Counters;
+use crate::delta::Products;
+use crate::hlc::Stamp;
+use crate::id::{Dot, Location, ReplicaId, Sku};
+use crate::limits::{CHUNK_PRODUCTS_MAX, GRANT_SLOTS_MAX, REPLICAS_MAX, STOCK_SLOTS_MAX};
+use crate::price::Price;
+use crate::product::{GrantSlot, Product, StockSlot};
+use crate::register::Register;
+
+/// The names that a list of products refers to by number, in the order of first use.
+#[derive(Default)]
+struct Names {
+    locations: Vec<Location>,
+    replicas: Vec<ReplicaId>,
+}
+
+impl Names {
+    fn of(products: &[(Sku, Product)]) -> Self {
+        let mut names = Self::default();
+        for (_, product) in products {
+            for slot in product.stock() {
+                names.note_location(&slot.location);
+                names.note_replica(slot.replica);
+            }
+            for slot in product.grants() {
+                names.note_location(&slot.location);
+                names.note_replica(slot.from);
+                names.note_replica(slot.to);
+            }
+            for slot in product.slots() {
+                names.note_replica(slot.dot().replica);
+            }
+        }
+        names
+    }
+
+    // Both lists are short (the replicas and locations of a cluster), and neighbours mostly repeat.
+    fn note_location(&mut self, location: &Location) {
+        if !self.locations.contains(location) {
+            self.locations.push(location.clone());
+        }
+    }
+
+    fn note_replica(&mut self, replica: ReplicaId) {
+        if !self.replicas.contains(&replica) {
+            self.replicas.push(replica);
+        }
+    }
+
+    fn location(&self, location: &Location) -> u32 {
+        number(self.locations.iter().position(|candidate| candidate == location))
+    }
+
+    fn replica(&self, replica: ReplicaId) -> u32 {
+        number(self.replicas.iter().position(|candidate| *candidate == replica))
+    }
+}
+
+fn number(position: Option<usize>) -> u32 {
+    position.and_then(|position| u32::try_from(position).ok()).unwrap_or(u32::MAX)
+}
+
+type StockTuple = (u32, u32, u64, u64, u64, u64, u64);
+type GrantTuple = (u32, u32, u32, u64, u64);
+type PriceTuple<'a> = (u32, u64, u64, u64, u8, std::borrow::Cow<'a, str>);
+type ListedTuple = (u32, u64, u64, bool);
+
+struct ProductOut<'a>(&'a Names, &'a Sku, &'a Product);
+
+impl Serialize for ProductOut<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(names, sku, product) = self;
+        let stock = ListOut(product.stock(), |slot: &StockSlot| -> StockTuple {
+            let counters = slot.counters;
+            let Counters { added, removed, held, released } = counters;
+            let (location, replica) = (names.location(&slot.location), names.replica(slot.replica));
+            (location, replica, slot.sequence, added, removed, held, released)
+        });
+        let grants = ListOut(product.grants(), |slot: &GrantSlot| -> GrantTuple {
+            let (from, to) = (names.replica(slot.from), names.replica(slot.to));
+            (names.location(&slot.location), from, to, slot.sequence, slot.units)
+        });
+        let price = product.price().map(|register| -> PriceTuple<'_> {
+            let (dot, price) = (register.dot, register.value);
+            let replica = names.replica(dot.replica);
+            let code = price.currency().code().into();
+            (replica, dot.sequence, register.stamp.bits(), price.units(), price.scale(), code)
+        });
+        let listed = product.listed().map(|register| -> ListedTuple {
+            let replica = names.replica(register.dot.replica);
+            (replica, register.dot.sequence, register.stamp.bits(), register.value)
+        });
+        let mut tuple = serializer.serialize_tuple(5)?;
+        tuple.serialize_element(sku)?;
+        tuple.serialize_element(&stock)?;
+        tuple.serialize_element(&grants)?;
+        tuple.serialize_element(&price)?;
+        tuple.serialize_element(&listed)?;
+        tuple.end()
+    }
+}
+
+/// A list that is turned into its wire form element by element, without a copy of the whole.
+struct ListOut<'a, T, F>(&'a [T], F);
+
+impl<T, U: Serialize, F: Fn(&T) -> U> Serialize for ListOut<'_, T, F> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(&self.1))
+    }
+}
+
+/// For `#[serde(with)]`: writes a list of products.
+pub(super) fn serialize<S: Serializer>(products: &[(Sku, Product)], serializer: S) -> Result<S::Ok, S::Error> {
+    if products.len() > CHUNK_PRODUCTS_MAX {
+        return Err(S::Error::custom("too many products for one list"));
+    }
+    let names = Names::of(products);
+    let mut tuple = serializer.serialize_tuple(3)?;
+    tuple.serialize_element(&names.locations)?;
+    tuple.serialize_element(&names.replicas)?;
+    tuple.serialize_element(&ProductsOut(&names, products))?;
+    tuple.end()
+}
+
+struct ProductsOut<'a>(&'a Names, &'a [(Sku, Product)]);
+
+impl Serialize for ProductsOut<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.1.iter().map(|(sku, product)| ProductOut(self.0, sku, product)))
+    }
+}
+
+#[derive(Deserialize)]
+struct ProductsIn(
+    #[serde(deserialize_with = "bounded::list::<_, _, CHUNK_PRODUCTS_MAX>")] Vec<Location>,
+    #[serde(deserialize_with = "bounded::list::<_, _, REPLICAS_MAX>")] Vec<ReplicaId>,
+    #[serde(deserialize_with = "bounded::list::<_, _, CHUNK_PRODUCTS_MAX>")] Vec<ProductIn>,
+);
+
+#[derive(Deserialize)]
+struct ProductIn(
+    Sku,
+    #[serde(deserialize_with = "bounded::list::<_, _, STOCK_SLOTS_MAX>")] Vec<StockTuple>,
+    #[serde(deserialize_with = "bounded::list::<_, _, GRANT_SLOTS_MAX>")] Vec<GrantTuple>,
+    Option<PriceTuple<'static>>,
+    Option<ListedTuple>,
+);
+
+/// For `#[serde(with)]`: reads a list of products and checks every rule of section 6.2.
+pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Products, D::Error> {
+    let ProductsIn(locations, replicas, read) = ProductsIn::deserialize(deserializer)?;
+    let names = Names { locations, replicas };
+    let mut products = Products::with_capacity(read.len());
+    for product in read {
+        let (sku, product) = names.resolve(product).map_err(D::Error::custom)?;
+        if products.last().is_some_and(|(last, _): &(Sku, Product)| *last >= sku) {
+            return Err(D::Error::custom("products are not in strict SKU order"));
+        }
+        products.push((sku, product));
+    }
+    Ok(products)
+}
+
+impl Names {
+    fn resolve(&self, read: ProductIn) -> Result<(Sku, Product), &'static str> {
+        let ProductIn(sku, stock, grants, price, listed) = read;
+        let stock = stock.into_iter().map(|tuple| self.stock(tuple)).collect::<Result<Vec<_>, _>>()?;
+        let grants = grants.into_iter().map(|tuple| self.grant(tuple)).collect::<Result<Vec<_>, _>>()?;
+        let price = price.map(|tuple| self.price(tuple)).transpose()?;
+        let listed = listed.map(|(replica, sequence, stamp, value)| {
+            Ok::<_, &str>(Register { value, stamp: Stamp::from_bits(stamp), dot: self.dot(replica, sequence)? })
+        });
+        let product = Product::from_slots(stock, grants, price, listed.transpose()?);
+        let product = product.ok_or("slots are not in strict order")?;
+        if product.is_empty() {
+            return Err("a product has no slot");
+        }
+        Ok((sku, product))
+    }
+
+    fn stock(&self, tuple: StockTuple) -> Result<StockSlot, &'static str> {
+        let (location, replica, sequence, added, removed, held, released) = tuple;
+        if released > held {
+            return Err("more units were released than held");
+        }
+        let Dot { replica, sequence } = self.dot(replica, sequence)?;
+        let counters = Counters { added, removed, held, released };
+        Ok(StockSlot { location: self.location_at(location)?, replica, sequence, counters })
+    }
+
+    fn grant(&self, (location, from, to, sequence, units): GrantTuple) -> Result<GrantSlot, &'static str> {
+        let Dot { replica: from, sequence } = self.dot(from, sequence)?;
+        Ok(GrantSlot { location: self.location_at(location)?, from, to: self.replica_at(to)?, sequence, units })
+    }
+
+    fn price(&self, tuple: PriceTuple<'_>) -> Result<Register<Price>, &'static str> {
+        let (replica, sequence, stamp, units, scale, code) = tuple;
+        let currency = iso_currency::Currency::from_code(&code).ok_or("the currency is not of ISO 4217")?;
+        let value = Price::from_parts(units, scale, currency).map_err(|_| "the price is out of range")?;
+        Ok(Register { value, stamp: Stamp::from_bits(stamp), dot: self.dot(replica, sequence)? })
+    }
+
+    fn dot(&self, replica: u32, sequence: u64) -> Result<Dot, &'static str> {
+        if sequence == 0 {
+            return Err("a sequence is zero");
+        }
+        Ok(Dot { replica: self.replica_at(replica)?, sequence })
+    }
+
+    fn location_at(&self, number: u32) -> Result<Location, &'static str> {
+        let location = usize::try_from(number).ok().and_then(|number| self.locations.get(number));
+        location.cloned().ok_or("a location's number is out of range")
+    }
+
+    fn replica_at(&self, number: u32) -> Result<ReplicaId, &'static str> {
+        let replica = usize::try_from(number).ok().and_then(|number| self.replicas.get(number));
+        replica.copied().ok_or("a replica's number is out of range")
+    }
+}

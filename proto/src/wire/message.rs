@@ -1,0 +1,234 @@
+//! The messages that peers exchange.
+
+use serde::{Deserialize, Serialize};
+
+use super::frame::{FrameKind, WireError, decode_body, encode_frame, split_kind};
+use super::{bounded, delta};
+use crate::delta::Products;
+use crate::fingerprint::Fingerprint;
+use crate::id::{ClusterId, Location, ReplicaId, ShardIndex};
+use crate::limits::{
+    FINGERPRINT_GROUP_SHARDS, PUSH_SHARDS_MAX, PUSH_TOLD_MAX, REPLICAS_MAX, SHARDS_MAX, SUMMARIES_PER_FRAME_MAX,
+};
+use crate::version::VersionVector;
+
+/// Who a node is: the first frame of a link, both ways (rule H1). A map with named fields.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The cluster that the node belongs to.
+    pub cluster: ClusterId,
+    /// Its replica id.
+    pub replica: ReplicaId,
+    /// Its home location.
+    pub location: Location,
+    /// Number of shards of its cluster.
+    pub shards: u32,
+    /// Its wall clock, in milliseconds since 1970.
+    pub clock_ms: u64,
+    /// Features that a peer must know to talk with it: a peer that lacks one refuses.
+    pub features_required: u64,
+    /// Features that it knows besides.
+    pub features_known: u64,
+    /// Name and version of its software, for people.
+    pub software: String,
+}
+
+/// Why a link was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum RefusalCode {
+    /// Another cluster id.
+    OtherCluster,
+    /// Another number of shards.
+    OtherShardCount,
+    /// The same replica id: one directory, opened twice or copied.
+    SameReplica,
+    /// The clocks differ by more than the drift bound.
+    ClockSkew,
+    /// A required feature is unknown.
+    UnknownFeature,
+    /// The node takes no links now.
+    Offline,
+    /// Another link to the same node is kept.
+    Duplicate,
+}
+
+/// A refusal, told to the peer (rule H2). A map with named fields.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Why.
+    pub code: RefusalCode,
+    /// The same for the operator, with both values and what to do.
+    pub reason: String,
+}
+
+/// Opens a reconciliation (rule R1).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// The fingerprint of the whole state.
+    pub root: Fingerprint,
+    /// The sums of the groups of shards.
+    #[serde(deserialize_with = "bounded::list::<_, _, GROUPS_MAX>")]
+    pub groups: Vec<Fingerprint>,
+}
+
+const GROUPS_MAX: usize = (SHARDS_MAX / FINGERPRINT_GROUP_SHARDS) as usize;
+
+/// Fingerprint and version vector of one shard, read under one lock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The shard.
+    pub shard: ShardIndex,
+    /// Its fingerprint.
+    pub fingerprint: Fingerprint,
+    /// Its version vector.
+    pub version: VersionVector,
+}
+
+/// A chunk of one shard's delta (rules R3 to R5).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// The shard.
+    pub shard: ShardIndex,
+    /// The sender's version vector, as it was when the shard's first chunk was read. Sent with the first chunk only.
+    pub version: Option<VersionVector>,
+    /// The slots that the receiver lacks, or with `full` all slots.
+    #[serde(with = "delta")]
+    pub products: Products,
+    /// The sender sends its whole shard and wants the receiver's: their vectors were equal, their fingerprints not.
+    pub full: bool,
+    /// Whether this is the shard's last chunk.
+    pub last: bool,
+}
+
+/// The writes of one replica to one shard, as they were committed (rule P1).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PushShard {
+    /// The shard.
+    pub shard: ShardIndex,
+    /// The first sequence number that it carries.
+    pub from: u64,
+    /// The last.
+    pub to: u64,
+    /// The slots that these writes left behind.
+    #[serde(with = "delta")]
+    pub products: Products,
+}
+
+/// A committed batch of one replica.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Push {
+    /// Who wrote it.
+    pub origin: ReplicaId,
+    /// Replicas that were told, so that a forwarder need not tell them again.
+    #[serde(deserialize_with = "bounded::list::<_, _, PUSH_TOLD_MAX>")]
+    pub told: Vec<ReplicaId>,
+    /// The shards that it touched.
+    #[serde(deserialize_with = "bounded::list::<_, _, PUSH_SHARDS_MAX>")]
+    pub shards: Vec<PushShard>,
+}
+
+/// What a frame holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Message {
+    /// The first frame of a link.
+    Hello(Hello),
+    /// Why a link is not wanted.
+    Refuse(Refusal),
+    /// Opens a reconciliation.
+    Open(Open),
+    /// Fingerprints and version vectors of shards.
+    Summary(Vec<Summary>),
+    /// The end of one side's turn.
+    End,
+    /// Both roots are the same.
+    Equal,
+    /// A chunk of one shard's delta.
+    Part(Part),
+    /// All that arrived is durable. Carries the number of shards that were refused.
+    Done(u32),
+    /// A committed batch.
+    Push(Push),
+}
+
+#[derive(Serialize, Deserialize)]
+struct SummaryList(#[serde(deserialize_with = "bounded::list::<_, _, SUMMARIES_PER_FRAME_MAX>")] Vec<Summary>);
+
+impl Message {
+    /// Writes the message as a frame, its length before it.
+    ///
+    /// # Errors
+    /// If it exceeds a limit.
+    pub fn encode(&self) -> Result<Vec<u8>, WireError> {
+        match self {
+            Self::Hello(hello) => encode_frame(FrameKind::Hello, hello),
+            Self::Refuse(refusal) => encode_frame(FrameKind::Refuse, refusal),
+            Self::Open(open) => encode_frame(FrameKind::Open, open),
+            Self::Summary(summaries) => encode_frame(FrameKind::Summary, &summaries),
+            Self::End => encode_frame(FrameKind::End, &()),
+            Self::Equal => encode_frame(FrameKind::Equal, &()),
+            Self::Part(part) => encode_frame(FrameKind::Part, part),
+            Self::Done(refused) => encode_frame(FrameKind::Done, refused),
+            Self::Push(push) => encode_frame(FrameKind::Push, push),
+        }
+    }
+
+    /// Reads a frame (without its length).
+    ///
+    /// # Errors
+    /// If the bytes break a rule of the wire format.
+    pub fn decode(frame: &[u8]) -> Result<Self, WireError> {
+        let (kind, body) = split_kind(frame)?;
+        Ok(match kind {
+            FrameKind::Hello => Self::Hello(decode_body(body)?),
+            FrameKind::Refuse => Self::Refuse(decode_body(body)?),
+            FrameKind::Open => Self::Open(decode_body(body)?),
+            FrameKind::Summary => Self::Summary(decode_body::<SummaryList>(body)?.0),
+            FrameKind::End => {
+                decode_body::<()>(body)?;
+                Self::End
+            }
+            FrameKind::Equal => {
+                decode_body::<()>(body)?;
+                Self::Equal
+            }
+            FrameKind::Part => Self::Part(decode_body(body)?),
+            FrameKind::Done => Self::Done(decode_body(body)?),
+            FrameKind::Push => Self::Push(decode_body(body)?),
+        })
+    }
+
+    /// The kind of the frame that holds it.
+    pub fn kind(&self) -> FrameKind {
+        match self {
+            Self::Hello(_) => FrameKind::Hello,
+            Self::Refuse(_) => FrameKind::Refuse,
+            Self::Open(_) => FrameKind::Open,
+            Self::Summary(_) => FrameKind::Summary,
+            Self::End => FrameKind::End,
+            Self::Equal => FrameKind::Equal,
+            Self::Part(_) => FrameKind::Part,
+            Self::Done(_) => FrameKind::Done,
+            Self::Push(_) => FrameKind::Push,
+        }
+    }
+}
+
+/// On the wire: pairs of (replica, sequence) in the order of replicas.
+impl Serialize for VersionVector {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
+impl<'de> Deserialize<'de> for VersionVector {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error;
+        let entries: Vec<(ReplicaId, u64)> = bounded::list::<D, _, REPLICAS_MAX>(deserializer)?;
+        if !entries.is_sorted_by(|left, right| left.0 < right.0) || entries.iter().any(|entry| entry.1 == 0) {
+            return Err(D::Error::custom("a version vector is not in strict order, or names a zero"));
+        }
+        Ok(entries.into_iter().collect())
+    }
+}

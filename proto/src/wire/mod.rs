@@ -1,0 +1,14 @@
+//! The wire format: MessagePack in frames with a length before them (`PROTOCOL.md`, section 6).
+//!
+//! One encoding serves the wire, the journal and the snapshots. Whatever is read is bounded before memory is
+//! reserved, no type is recursive, and a frame must be consumed to its last byte.
+
+mod bounded;
+mod delta;
+mod frame;
+mod message;
+mod record;
+
+pub use frame::{FrameKind, WireError, decode_body, encode_frame, frame_length, split_kind};
+pub use message::{Hello, Message, Open, Part, Push, PushShard, Refusal, RefusalCode, Summary};
+pub use record::{BatchRecord, ShardRecord, SnapshotRecord};
