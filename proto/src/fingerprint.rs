@@ -186,7 +186,7 @@ mod tests {
         let mut tree = FingerprintTree::new(shards);
         for shard in shards.indexes() {
             tree.set(shard, Fingerprint(u128::MAX - u128::from(shard.0)));
-            tree.set(shard, Fingerprint(u128::MAX / 3 * u128::from(shard.0)));
+            tree.set(shard, Fingerprint((u128::MAX / 7).wrapping_mul(u128::from(shard.0))));
         }
         let sum =
             |fingerprints: &[Fingerprint]| fingerprints.iter().fold(Fingerprint::EMPTY, |sum, one| sum.plus(*one));
