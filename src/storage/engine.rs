@@ -1,0 +1,242 @@
+//! Opens a store, commits to it, and keeps track of what may be done with it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use redb::{Database, ReadableDatabase};
+
+use super::StorageError;
+use super::disk::{Backend, Disk, Seal};
+use super::guard::{Failure, guarded};
+use super::mark::{FoundMark, Mark, MarkFile};
+use super::transaction::{CommitFigures, Refusal, Transaction};
+use super::write;
+
+/// All reads come from memory, so the engine needs room only for the pages that a commit touches.
+const CACHE_BYTES: usize = 16 << 20;
+
+/// A journal with snapshots in an embedded transactional store.
+///
+/// Open it, [`load`](Engine::load) it once, then [`commit`](Engine::commit). Dropping it closes the file cleanly.
+#[derive(Debug)]
+pub struct Engine {
+    /// Always there but while the engine is dropped.
+    pub(super) database: Option<Database>,
+    pub(super) mark: MarkFile,
+    pub(super) found_mark: FoundMark,
+    /// What the engine's own check said, if it did not pass.
+    pub(super) integrity: Option<String>,
+    pub(super) position: Position,
+    pub(super) phase: Phase,
+    pub(super) seal: Seal,
+}
+
+/// How far the store has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Position {
+    pub(super) commit: u64,
+    pub(super) last_batch: u64,
+    pub(super) dropped_through: u64,
+    pub(super) journal_bytes: u64,
+}
+
+/// What may be done with an engine.
+#[derive(Debug)]
+pub(super) enum Phase {
+    Unloaded,
+    Ready,
+    Damaged,
+    Poisoned(String),
+}
+
+impl Engine {
+    /// Makes a new store on an empty disk, durable when this returns.
+    ///
+    /// Its numbering goes on after `after`, which is [`Mark::default`] but for a store that replaces another: so the mark
+    /// of the old one stays a valid lower bound, and no number is used twice.
+    ///
+    /// # Errors
+    /// [`StorageError::Exists`] if the disk is not empty, and whatever the disk reports. It should be emptied then.
+    pub fn create(store: Box<dyn Disk>, mark: Box<dyn Disk>, after: Mark) -> Result<Self, StorageError> {
+        if !store.is_empty().map_err(StorageError::Disk)? {
+            return Err(StorageError::Exists);
+        }
+        let mut engine = Self::start(store, mark)?;
+        let position = Position {
+            commit: after.commit.checked_add(1).ok_or(Refusal::Exhausted)?,
+            last_batch: after.batch,
+            dropped_through: after.batch,
+            journal_bytes: 0,
+        };
+        let laid_out = guarded(|| match &engine.database {
+            Some(database) => Ok(write::lay_out(database, position)?.commit()?),
+            None => Err(redb::Error::DatabaseClosed),
+        });
+        laid_out.map_err(Failure::while_opening)?;
+        engine.position = position;
+        let position = engine.position.to_mark();
+        engine.mark.renew(position).map_err(StorageError::Disk)?;
+        engine.found_mark = FoundMark::Known(position);
+        Ok(engine)
+    }
+
+    /// Opens a store that [`create`](Engine::create) made, recovers it from a crash, and verifies the engine's tree,
+    /// which reads the whole file.
+    ///
+    /// Damage that leaves something readable is not an error here: [`load`](Engine::load) reports it.
+    ///
+    /// # Errors
+    /// [`StorageError::Missing`] if the disk is empty, [`StorageError::Damaged`] if nothing can be read at all,
+    /// [`StorageError::Disk`] if the disk fails.
+    pub fn open(store: Box<dyn Disk>, mark: Box<dyn Disk>) -> Result<Self, StorageError> {
+        if store.is_empty().map_err(StorageError::Disk)? {
+            let mark = MarkFile::new(mark).read().map_err(StorageError::Disk)?.bound();
+            return Err(StorageError::Missing { mark });
+        }
+        Self::start(store, mark)
+    }
+
+    fn start(store: Box<dyn Disk>, mark: Box<dyn Disk>) -> Result<Self, StorageError> {
+        let mark = MarkFile::new(mark);
+        let found_mark = mark.read().map_err(StorageError::Disk)?;
+        let seal = Seal::default();
+        let repaired = Arc::new(AtomicBool::new(false));
+        let mut database = open_database(Backend::new(store, seal.clone()), &repaired)?;
+        let mut integrity = None;
+        // Recovery from a crash has just verified every page, so only a file that was closed cleanly is left to check.
+        if !repaired.load(Ordering::SeqCst) {
+            integrity = check_integrity(&mut database, &seal)?;
+        }
+        Ok(Self {
+            database: Some(database),
+            mark,
+            found_mark,
+            integrity,
+            position: Position::default(),
+            phase: Phase::Unloaded,
+            seal,
+        })
+    }
+
+    /// Where the store stands: after the last commit, or as far as it could be loaded.
+    #[must_use]
+    pub fn figures(&self) -> CommitFigures {
+        let Position {
+            commit,
+            last_batch,
+            dropped_through,
+            journal_bytes,
+        } = self.position;
+        CommitFigures {
+            commit,
+            last_batch,
+            oldest_batch: (dropped_through < last_batch).then(|| dropped_through.saturating_add(1)),
+            journal_bytes,
+        }
+    }
+
+    /// Commits a transaction; when this returns, it is durable. An empty one costs nothing and changes nothing.
+    ///
+    /// Costs one sync. Blocks meanwhile.
+    ///
+    /// # Errors
+    /// [`StorageError::Refused`]: nothing was written, and the engine goes on. [`StorageError::NotCommitted`] and
+    /// [`StorageError::Indeterminate`] end the engine's use for writing; from then on it is [`StorageError::Poisoned`].
+    pub fn commit(&mut self, transaction: &Transaction) -> Result<CommitFigures, StorageError> {
+        match &self.phase {
+            Phase::Unloaded => return Err(Refusal::NotLoaded.into()),
+            Phase::Damaged => return Err(Refusal::Damaged.into()),
+            Phase::Poisoned(cause) => return Err(StorageError::Poisoned { cause: cause.clone() }),
+            Phase::Ready => {}
+        }
+        if transaction.is_empty() {
+            return Ok(self.figures());
+        }
+        transaction.check(self.position.last_batch)?;
+        let commit = self.position.commit.checked_add(1).ok_or(Refusal::Exhausted)?;
+        let position = Position { commit, ..self.position };
+        let Some(database) = &self.database else {
+            return Err(Refusal::NotLoaded.into());
+        };
+        // Only the last step can make anything durable, so a failure before it is known to have changed nothing.
+        let (write, position) = match guarded(|| write::apply(database, transaction, position)) {
+            Ok(applied) => applied,
+            Err(failure) => {
+                let cause = self.poison(failure);
+                return Err(StorageError::NotCommitted { cause });
+            }
+        };
+        if let Err(failure) = guarded(|| Ok(write.commit()?)) {
+            let cause = self.poison(failure);
+            return Err(StorageError::Indeterminate { cause });
+        }
+        self.position = position;
+        self.mark.advance(position.to_mark());
+        Ok(self.figures())
+    }
+
+    /// A view of the store as of its last commit.
+    pub(super) fn begin_read(&self) -> Result<redb::ReadTransaction, Failure> {
+        guarded(|| match &self.database {
+            Some(database) => Ok(database.begin_read()?),
+            None => Err(redb::Error::DatabaseClosed),
+        })
+    }
+
+    fn poison(&mut self, failure: Failure) -> String {
+        self.seal.set();
+        let cause = failure.to_string();
+        self.phase = Phase::Poisoned(cause.clone());
+        cause
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let database = self.database.take();
+        // Closing a damaged file may panic, and must not take the caller along.
+        if let Err(failure) = guarded(|| Ok(drop(database))) {
+            tracing::warn!(%failure, "closing the store failed; the next open will recover it");
+        }
+        if let Err(error) = self.mark.sync() {
+            tracing::warn!(%error, "the mark cannot be synced");
+        }
+    }
+}
+
+impl Position {
+    pub(super) fn to_mark(self) -> Mark {
+        Mark {
+            commit: self.commit,
+            batch: self.last_batch,
+        }
+    }
+}
+
+fn open_database(backend: Backend, repaired: &Arc<AtomicBool>) -> Result<Database, StorageError> {
+    let repaired = Arc::clone(repaired);
+    let opened = guarded(move || {
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE_BYTES);
+        builder.set_repair_callback(move |_| repaired.store(true, Ordering::SeqCst));
+        Ok(builder.create_with_backend(backend)?)
+    });
+    opened.map_err(Failure::while_opening)
+}
+
+/// Has the engine verify all its pages. Returns what it found wrong; fails only if the disk does.
+///
+/// Reads do not verify pages. A damaged pointer could lead to an old page whose rows are all intact, so the checksums of
+/// the rows alone do not show that they are the present ones.
+fn check_integrity(database: &mut Database, seal: &Seal) -> Result<Option<String>, StorageError> {
+    let found = match guarded(|| Ok(database.check_integrity()?)) {
+        Ok(true) => return Ok(None),
+        Ok(false) => "the engine's tree was damaged and had to be repaired".to_owned(),
+        Err(failure) => match failure.while_opening() {
+            StorageError::Damaged(why) => why,
+            other => return Err(other),
+        },
+    };
+    seal.set();
+    Ok(Some(found))
+}

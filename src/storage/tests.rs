@@ -1,0 +1,323 @@
+//! The promises of this layer, under faults, losses of power and damage.
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+/// What a store holds, as delivered by a load or as it should be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Content {
+    settings: BTreeMap<String, Vec<u8>>,
+    snapshots: BTreeMap<u16, Vec<u8>>,
+    batches: BTreeMap<u64, Vec<u8>>,
+}
+
+impl Content {
+    fn apply(&mut self, transaction: &Transaction) {
+        for batch in &transaction.batch {
+            self.batches.insert(batch.number, batch.payload.clone());
+        }
+        for (shard, payload) in &transaction.snapshots {
+            self.snapshots.insert(*shard, payload.clone());
+        }
+        if let Some(through) = transaction.drop_journal_through {
+            self.batches.retain(|number, _| *number > through);
+        }
+        for (key, value) in &transaction.settings {
+            match value {
+                Some(value) => self.settings.insert(key.to_string(), value.clone()),
+                None => self.settings.remove(key.as_ref()),
+            };
+        }
+    }
+
+    /// Whether everything here is also in `other`, unchanged.
+    fn is_part_of(&self, other: &Self) -> bool {
+        self.settings.iter().all(|(key, value)| other.settings.get(key) == Some(value))
+            && self.snapshots.iter().all(|(key, value)| other.snapshots.get(key) == Some(value))
+            && self.batches.iter().all(|(key, value)| other.batches.get(key) == Some(value))
+    }
+}
+
+fn load(engine: &mut Engine) -> Result<(Content, LoadReport), StorageError> {
+    let mut content = Content::default();
+    let report = engine.load(&mut |row| match row {
+        StoredRow::Setting { key, value } => drop(content.settings.insert(key.to_owned(), value.to_vec())),
+        StoredRow::Snapshot { shard, payload } => drop(content.snapshots.insert(shard, payload.to_vec())),
+        StoredRow::Batch { number, payload } => drop(content.batches.insert(number, payload.to_vec())),
+    })?;
+    Ok((content, report))
+}
+
+fn payload(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed;
+    let bytes = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_le_bytes()[7]
+    });
+    bytes.take(length).collect()
+}
+
+fn batch(number: u64, length: usize) -> Transaction {
+    Transaction {
+        batch: Some(Batch {
+            number,
+            payload: payload(number, length),
+        }),
+        ..Transaction::default()
+    }
+}
+
+/// Commits of every kind: small and large batches, snapshots that grow and shrink, journal drops, settings.
+fn script() -> Vec<Transaction> {
+    let large = ROW_PAYLOAD_BYTES_MAX * 2 + 5;
+    let snapshot = |shard: u16, length| (shard, payload(u64::from(shard) + 1000, length));
+    let setting = |key: &'static str, value: Option<&[u8]>| (key.into(), value.map(<[u8]>::to_vec));
+    vec![
+        batch(1, 60),
+        batch(2, 0),
+        batch(3, large),
+        Transaction {
+            settings: vec![setting("clock", Some(b"one")), setting("name", Some(b""))],
+            ..batch(4, 6000)
+        },
+        Transaction {
+            snapshots: vec![snapshot(0, large), snapshot(7, 100)],
+            ..Transaction::default()
+        },
+        Transaction {
+            snapshots: vec![snapshot(0, 9000), snapshot(65535, 0)],
+            drop_journal_through: Some(3),
+            settings: vec![setting("clock", Some(b"two"))],
+            ..batch(5, 100)
+        },
+        Transaction {
+            settings: vec![setting("name", None)],
+            ..Transaction::default()
+        },
+        Transaction {
+            drop_journal_through: Some(5),
+            ..Transaction::default()
+        },
+        batch(6, 200),
+        Transaction {
+            snapshots: vec![snapshot(7, large)],
+            ..batch(7, 4000)
+        },
+    ]
+}
+
+/// The content after each number of transactions of the script.
+fn history(script: &[Transaction]) -> Vec<Content> {
+    let mut present = Content::default();
+    let mut history = vec![present.clone()];
+    for transaction in script {
+        present.apply(transaction);
+        history.push(present.clone());
+    }
+    history
+}
+
+fn create() -> (FaultyDisk, FaultyDisk, Engine) {
+    let (store, mark) = (FaultyDisk::new(), FaultyDisk::new());
+    let mut engine = Engine::create(Box::new(store.clone()), Box::new(mark.clone()), Mark::default()).unwrap();
+    engine.load(&mut |_| ()).unwrap();
+    (store, mark, engine)
+}
+
+fn open(store: Vec<u8>, mark: Vec<u8>) -> Result<Engine, StorageError> {
+    Engine::open(
+        Box::new(MemoryDisk::from_image(store)),
+        Box::new(MemoryDisk::from_image(mark)),
+    )
+}
+
+#[test]
+fn everything_comes_back_and_numbering_goes_on() {
+    let (store, mark, mut engine) = create();
+    let script = script();
+    let history = history(&script);
+    for (transaction, expected) in script.iter().zip(&history[1..]) {
+        let figures = engine.commit(transaction).unwrap();
+        let (content, report) = load(&mut engine).unwrap();
+        assert_eq!((&content, report.damage.as_slice()), (expected, [].as_slice()));
+        assert_eq!(report.last_commit, figures.commit);
+        assert_eq!(report.last_batch, figures.last_batch);
+        assert_eq!(report.oldest_batch, figures.oldest_batch);
+        assert_eq!(report.journal_bytes, figures.journal_bytes);
+        assert_eq!(report.oldest_batch, expected.batches.keys().next().copied());
+    }
+    drop(engine);
+    let mut engine = open(store.kill(), mark.kill()).unwrap();
+    assert!(matches!(engine.commit(&batch(8, 1)), Err(StorageError::Refused(Refusal::NotLoaded))));
+    let (content, report) = load(&mut engine).unwrap();
+    assert_eq!((&content, report.damage.as_slice()), (&history[10], [].as_slice()));
+    let wrong = engine.commit(&batch(9, 1));
+    assert!(matches!(wrong, Err(StorageError::Refused(Refusal::BatchNumber { expected: 8, found: 9 }))));
+    engine.commit(&batch(8, 1)).unwrap();
+}
+
+/// Runs the script until it fails. Returns how many commits were confirmed, and the failure.
+fn run(engine: &mut Engine, script: &[Transaction]) -> (usize, Option<StorageError>) {
+    for (done, transaction) in script.iter().enumerate() {
+        if let Err(error) = engine.commit(transaction) {
+            return (done, Some(error));
+        }
+    }
+    (script.len(), None)
+}
+
+/// Opens what is left and checks it against what was confirmed. Returns how many commits are there.
+fn check_after(store: Vec<u8>, mark: Vec<u8>, done: usize, failure: Option<&StorageError>, what: &str) -> usize {
+    let history = history(&script());
+    let mut engine = open(store, mark).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let (content, report) = load(&mut engine).unwrap();
+    assert_eq!(report.damage, [], "{what}");
+    let kept = if content == history[done] { done } else { done + 1 };
+    assert_eq!(Some(&content), history.get(kept), "{what}: neither before nor after the failed commit");
+    if !matches!(failure, Some(StorageError::Indeterminate { .. })) {
+        assert_eq!(kept, done, "{what}: {failure:?}");
+    }
+    // And it works on.
+    let (_, failure) = run(&mut engine, &script()[kept..]);
+    assert!(failure.is_none(), "{what}: {failure:?}");
+    assert_eq!(load(&mut engine).unwrap().0, history[10], "{what}");
+    kept
+}
+
+#[test]
+fn a_fault_at_any_operation_takes_no_confirmed_commit() {
+    let (store, _, mut engine) = create();
+    let before = store.operations();
+    assert_eq!(run(&mut engine, &script()).0, 10);
+    let operation_count = store.operations() - before;
+    assert!(operation_count > 30);
+    let mut indeterminate_count = 0;
+    for nth in 1..=operation_count {
+        for mode in [FaultMode::Once, FaultMode::Forever, FaultMode::ShortWrite] {
+            let what = format!("operation {nth} {mode:?}");
+            let (store, mark, mut engine) = create();
+            store.fail_at(nth, mode);
+            let (done, failure) = run(&mut engine, &script());
+            let failure = failure.unwrap_or_else(|| panic!("{what} went unnoticed"));
+            indeterminate_count += usize::from(matches!(failure, StorageError::Indeterminate { .. }));
+            let again = engine.commit(&script()[done]);
+            assert!(matches!(again, Err(StorageError::Poisoned { .. })), "{what}: {again:?}");
+            drop(engine);
+            check_after(store.kill(), mark.kill(), done, Some(&failure), &what);
+            for seed in 0..8 {
+                check_after(store.crash(seed), mark.crash(seed), done, Some(&failure), &what);
+            }
+        }
+    }
+    assert!(indeterminate_count > 0);
+}
+
+#[test]
+fn a_loss_of_power_takes_no_confirmed_commit() {
+    let operation_count = 80;
+    let (mut before, mut after) = (0, 0);
+    for nth in 1..=operation_count {
+        let (store, mark, mut engine) = create();
+        // Power goes while this operation is under way; what the engine does after that does not reach the disk.
+        store.fail_at(nth, FaultMode::Forever);
+        let (done, failure) = run(&mut engine, &script());
+        drop(engine);
+        for seed in 0..24 {
+            let what = format!("operation {nth} seed {seed}");
+            let kept = check_after(store.crash(seed), mark.crash(seed + 1000), done, failure.as_ref(), &what);
+            *if kept == done { &mut before } else { &mut after } += 1;
+        }
+    }
+    assert!(before > 0 && after > 0, "both outcomes occur: {before} and {after}");
+}
+
+#[test]
+fn a_kill_after_any_commit_takes_nothing() {
+    let (store, mark, mut engine) = create();
+    for (done, transaction) in script().iter().enumerate() {
+        engine.commit(transaction).unwrap();
+        check_after(store.kill(), mark.kill(), done + 1, None, "killed");
+        check_after(store.crash(done as u64), mark.crash(1), done + 1, None, "powered off");
+    }
+}
+
+/// What became of a damaged store: `None` if nothing was noticed and nothing is wrong.
+fn judge_damaged(store: Vec<u8>, mark: Vec<u8>, expected: &Content, what: &str) -> Option<String> {
+    let mut engine = match open(store.clone(), mark) {
+        Ok(engine) => engine,
+        Err(error) => return Some(error.to_string()),
+    };
+    let (content, report) = load(&mut engine).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let Some(damage) = report.damage.first() else {
+        assert_eq!(&content, expected, "{what}: silently wrong");
+        return None;
+    };
+    let refused = engine.commit(&batch(report.last_batch + 1, 1));
+    assert!(matches!(refused, Err(StorageError::Refused(Refusal::Damaged))), "{what}");
+    // A rollback delivers the older state; everything else must deliver what is still right, and only that.
+    let rolled_back = report.damage.iter().any(|damage| matches!(damage, Damage::RolledBack { .. }));
+    assert!(rolled_back || content.is_part_of(expected), "{what}: {damage}");
+    Some(damage.to_string())
+}
+
+fn flip_everywhere(image: &[u8], mark: &[u8], step: usize, clean: &str) {
+    let expected = history(&script()).pop().unwrap();
+    assert_eq!(judge_damaged(image.to_vec(), mark.to_vec(), &expected, clean), None);
+    let mut noticed_count = 0;
+    for offset in (0..image.len()).step_by(step) {
+        let disk = FaultyDisk::from_image(image.to_vec());
+        disk.flip(offset as u64, (offset % 7) as u8);
+        let what = format!("{clean}, flip at {offset} of {}", image.len());
+        noticed_count += usize::from(judge_damaged(disk.kill(), mark.to_vec(), &expected, &what).is_some());
+    }
+    assert!(noticed_count > 10, "{clean}: {noticed_count}");
+}
+
+/// The bytes that are not zero are where the data is, most of an engine's file being free.
+fn flip_data(image: &[u8], mark: &[u8], count: usize, clean: &str) {
+    let expected = history(&script()).pop().unwrap();
+    let offsets: Vec<usize> = (0..image.len()).filter(|offset| image[*offset] != 0).collect();
+    let mut noticed_count = 0;
+    for offset in offsets.iter().step_by(offsets.len() / count) {
+        let disk = FaultyDisk::from_image(image.to_vec());
+        disk.flip(*offset as u64, (offset % 8) as u8);
+        let what = format!("{clean}, flip at {offset}");
+        noticed_count += usize::from(judge_damaged(disk.kill(), mark.to_vec(), &expected, &what).is_some());
+    }
+    assert!(noticed_count > count / 10, "{clean}: {noticed_count} of {count}");
+}
+
+#[test]
+fn a_flipped_bit_is_noticed_or_without_effect() {
+    let (store, mark, mut engine) = create();
+    assert_eq!(run(&mut engine, &script()).0, 10);
+    let killed = store.kill();
+    drop(engine);
+    let closed = store.kill();
+    for (image, name) in [(&closed, "closed"), (&killed, "killed")] {
+        flip_data(image, &mark.kill(), 400, name);
+        // The header, all of it: it has the engine's roots and its choice between two commits.
+        flip_everywhere(&image[..], &mark.kill(), image.len() / 100, name);
+        let expected = history(&script()).pop().unwrap();
+        for offset in 0..512 {
+            let mut damaged = image.clone();
+            damaged[offset] ^= 1 << (offset % 8);
+            judge_damaged(damaged, mark.kill(), &expected, &format!("{name}, header flip at {offset}"));
+        }
+    }
+}
+
+#[test]
+fn a_truncated_store_is_noticed() {
+    let (store, mark, mut engine) = create();
+    assert_eq!(run(&mut engine, &script()).0, 10);
+    drop(engine);
+    let expected = history(&script()).pop().unwrap();
+    let image = store.kill();
+    for sixteenth in 1..16 {
+        let cut = image[..image.len() * sixteenth / 16].to_vec();
+        let what = format!("{sixteenth} sixteenths");
+        assert!(judge_damaged(cut, mark.kill(), &expected, &what).is_some(), "{what}");
+    }
+}
