@@ -14,7 +14,7 @@ struct Content {
 
 impl Content {
     fn apply(&mut self, transaction: &Transaction) {
-        for batch in &transaction.batch {
+        if let Some(batch) = &transaction.batch {
             self.batches.insert(batch.number, batch.payload.clone());
         }
         for (shard, payload) in &transaction.snapshots {
