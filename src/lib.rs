@@ -1,3 +1,3 @@
-
+//! An embedded, replicated inventory store: stock counts and prices that converge over QUIC.
 
 pub mod storage;

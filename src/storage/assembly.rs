@@ -31,14 +31,7 @@ pub(super) enum Assembled<'a> {
 
 impl Assembly {
     pub(super) fn new(kind: RowKind) -> Self {
-        Self {
-            kind,
-            number: None,
-            first: None,
-            next_part: 0,
-            payload: Vec::new(),
-            fault: None,
-        }
+        Self { kind, number: None, first: None, next_part: 0, payload: Vec::new(), fault: None }
     }
 
     /// Whether a row with this number would begin another payload, so that [`finish`](Self::finish) is due.
@@ -87,15 +80,8 @@ impl Assembly {
             fault = Some(missing(self.next_part));
         }
         let assembled = match (fault, self.first.take()) {
-            (None, Some(first)) => Assembled::Whole {
-                number,
-                commit: first.commit,
-                payload: &self.payload,
-            },
-            (fault, _) => Assembled::Lost {
-                number,
-                fault: fault.unwrap_or_else(|| missing(0)),
-            },
+            (None, Some(first)) => Assembled::Whole { number, commit: first.commit, payload: &self.payload },
+            (fault, _) => Assembled::Lost { number, fault: fault.unwrap_or_else(|| missing(0)) },
         };
         deliver(assembled);
         self.payload.clear();
@@ -104,10 +90,7 @@ impl Assembly {
 }
 
 fn missing(part: u16) -> PartFault {
-    PartFault {
-        part,
-        why: "it is missing".to_owned(),
-    }
+    PartFault { part, why: "it is missing".to_owned() }
 }
 
 #[cfg(test)]
@@ -115,13 +98,7 @@ mod tests {
     use super::*;
 
     fn row(number: u64, commit: u64, part: u16, part_count: u16) -> Vec<u8> {
-        let header = RowHeader {
-            kind: RowKind::Journal,
-            number,
-            commit,
-            part,
-            part_count,
-        };
+        let header = RowHeader { kind: RowKind::Journal, number, commit, part, part_count };
         let payload = [u8::try_from(part).unwrap(); 4];
         let mut out = vec![0; row::row_bytes(payload.len())];
         assert!(row::encode(header, &payload, &mut out));

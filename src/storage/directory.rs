@@ -39,17 +39,11 @@ impl DataDirectory {
             source,
         })?;
         let lock_path = path.join("LOCK");
-        let failed = |source| StorageError::Directory {
-            action: "lock the data directory",
-            path: lock_path.clone(),
-            source,
-        };
+        let failed =
+            |source| StorageError::Directory { action: "lock the data directory", path: lock_path.clone(), source };
         let lock = open_file(&lock_path).map_err(failed)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self {
-                path: path.to_owned(),
-                _lock: lock,
-            }),
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(StorageError::Locked { path: path.to_owned() }),
             Err(TryLockError::Error(source)) => Err(failed(source)),
         }
@@ -69,10 +63,7 @@ impl DataDirectory {
         let store_path = self.store_path();
         let mark = self.open_mark()?;
         if file_bytes(&store_path).map_err(failed("look for the store", &store_path))? == 0 {
-            let bound = MarkFile::new(Box::new(self.open_mark()?))
-                .read()
-                .map_err(StorageError::Disk)?
-                .bound();
+            let bound = MarkFile::new(Box::new(self.open_mark()?)).read().map_err(StorageError::Disk)?.bound();
             if bound != Mark::default() {
                 return Err(StorageError::Missing { mark: bound });
             }
@@ -144,12 +135,7 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Storag
 }
 
 fn open_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
 }
 
 /// The length of a file, 0 if there is none.
@@ -203,14 +189,8 @@ mod tests {
     }
 
     fn append(engine: &mut Engine) {
-        let batch = Batch {
-            number: engine.figures().last_batch + 1,
-            payload: b"goods".to_vec(),
-        };
-        let transaction = Transaction {
-            batch: Some(batch),
-            ..Transaction::default()
-        };
+        let batch = Batch { number: engine.figures().last_batch + 1, payload: b"goods".to_vec() };
+        let transaction = Transaction { batch: Some(batch), ..Transaction::default() };
         engine.commit(&transaction).unwrap();
     }
 
@@ -254,10 +234,8 @@ mod tests {
         std::fs::write(directory.store_path(), copy).unwrap();
         for _ in 0..2 {
             let mut engine = directory.open_engine().unwrap();
-            let expected = Damage::RolledBack {
-                mark: Mark { commit: 5, batch: 4 },
-                last: Mark { commit: 4, batch: 3 },
-            };
+            let expected =
+                Damage::RolledBack { mark: Mark { commit: 5, batch: 4 }, last: Mark { commit: 4, batch: 3 } };
             assert_eq!(load(&mut engine).damage, [expected]);
         }
     }

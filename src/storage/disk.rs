@@ -113,9 +113,7 @@ impl MemoryDisk {
     /// A disk that holds these bytes.
     #[must_use]
     pub fn from_image(image: Vec<u8>) -> Self {
-        Self {
-            content: Arc::new(Mutex::new(image)),
-        }
+        Self { content: Arc::new(Mutex::new(image)) }
     }
 
     /// A copy of the present content.
@@ -151,10 +149,8 @@ impl Disk for MemoryDisk {
 /// Reads from a disk image in memory.
 pub(super) fn read_image(image: &[u8], offset: u64, out: &mut [u8]) -> io::Result<()> {
     let start = to_usize(offset)?;
-    let source = start
-        .checked_add(out.len())
-        .and_then(|end| image.get(start..end))
-        .ok_or(io::ErrorKind::UnexpectedEof)?;
+    let source =
+        start.checked_add(out.len()).and_then(|end| image.get(start..end)).ok_or(io::ErrorKind::UnexpectedEof)?;
     out.copy_from_slice(source);
     Ok(())
 }
@@ -192,10 +188,7 @@ impl Seal {
 
     fn check(&self) -> io::Result<()> {
         if self.0.load(Ordering::SeqCst) {
-            return Err(io::Error::new(
-                io::ErrorKind::ReadOnlyFilesystem,
-                "sealed after damage or a failure",
-            ));
+            return Err(io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "sealed after damage or a failure"));
         }
         Ok(())
     }
@@ -204,12 +197,12 @@ impl Seal {
 /// What the engine sees of a [`Disk`].
 #[derive(Debug)]
 pub(super) struct Backend {
-    disk: Box<dyn Disk>,
+    disk: Arc<dyn Disk>,
     seal: Seal,
 }
 
 impl Backend {
-    pub(super) fn new(disk: Box<dyn Disk>, seal: Seal) -> Self {
+    pub(super) fn new(disk: Arc<dyn Disk>, seal: Seal) -> Self {
         Self { disk, seal }
     }
 }
@@ -271,7 +264,7 @@ mod tests {
         use redb::StorageBackend;
         let disk = MemoryDisk::from_image(vec![1, 2, 3]);
         let seal = Seal::default();
-        let backend = Backend::new(Box::new(disk.clone()), seal.clone());
+        let backend = Backend::new(Arc::new(disk.clone()), seal.clone());
         backend.write(0, &[7]).unwrap();
         seal.set();
         assert!(backend.write(0, &[8]).is_err());

@@ -15,6 +15,9 @@ use super::write;
 /// All reads come from memory, so the engine needs room only for the pages that a commit touches.
 const CACHE_BYTES: usize = 16 << 20;
 
+/// The sector that holds the engine's header.
+const HEADER_BYTES: usize = 512;
+
 /// A journal with snapshots in an embedded transactional store.
 ///
 /// Open it, [`load`](Engine::load) it once, then [`commit`](Engine::commit). Dropping it closes the file cleanly.
@@ -101,11 +104,19 @@ impl Engine {
         let found_mark = mark.read().map_err(StorageError::Disk)?;
         let seal = Seal::default();
         let repaired = Arc::new(AtomicBool::new(false));
-        let mut database = open_database(Backend::new(store, seal.clone()), &repaired)?;
+        let store: Arc<dyn Disk> = Arc::from(store);
+        let header = read_header(store.as_ref())?;
+        let mut database = open_database(Backend::new(Arc::clone(&store), seal.clone()), &repaired)?;
         let mut integrity = None;
         // Recovery from a crash has just verified every page, so only a file that was closed cleanly is left to check.
         if !repaired.load(Ordering::SeqCst) {
-            integrity = check_integrity(&mut database, &seal)?;
+            integrity = check_integrity(&mut database)?;
+        }
+        if integrity.is_some() {
+            seal.set();
+            // Opening marked the file as in use. Left so, the next open would try to recover it as after a crash, fail at
+            // the damage, and refuse to read even what is intact.
+            store.write(0, &header).map_err(StorageError::Disk)?;
         }
         Ok(Self {
             database: Some(database),
@@ -121,12 +132,7 @@ impl Engine {
     /// Where the store stands: after the last commit, or as far as it could be loaded.
     #[must_use]
     pub fn figures(&self) -> CommitFigures {
-        let Position {
-            commit,
-            last_batch,
-            dropped_through,
-            journal_bytes,
-        } = self.position;
+        let Position { commit, last_batch, dropped_through, journal_bytes } = self.position;
         CommitFigures {
             commit,
             last_batch,
@@ -195,7 +201,11 @@ impl Drop for Engine {
     fn drop(&mut self) {
         let database = self.database.take();
         // Closing a damaged file may panic, and must not take the caller along.
-        if let Err(failure) = guarded(|| Ok(drop(database))) {
+        let closed = guarded(|| {
+            drop(database);
+            Ok(())
+        });
+        if let Err(failure) = closed {
             tracing::warn!(%failure, "closing the store failed; the next open will recover it");
         }
         if let Err(error) = self.mark.sync() {
@@ -206,11 +216,16 @@ impl Drop for Engine {
 
 impl Position {
     pub(super) fn to_mark(self) -> Mark {
-        Mark {
-            commit: self.commit,
-            batch: self.last_batch,
-        }
+        Mark { commit: self.commit, batch: self.last_batch }
     }
+}
+
+/// The first sector of a file that is not empty: the engine's header, with all of what opening alone changes.
+fn read_header(store: &dyn Disk) -> Result<Vec<u8>, StorageError> {
+    let length = store.len().map_err(StorageError::Disk)?;
+    let mut header = vec![0; usize::try_from(length).map_or(HEADER_BYTES, |bytes| bytes.min(HEADER_BYTES))];
+    store.read(0, &mut header).map_err(StorageError::Disk)?;
+    Ok(header)
 }
 
 fn open_database(backend: Backend, repaired: &Arc<AtomicBool>) -> Result<Database, StorageError> {
@@ -228,15 +243,13 @@ fn open_database(backend: Backend, repaired: &Arc<AtomicBool>) -> Result<Databas
 ///
 /// Reads do not verify pages. A damaged pointer could lead to an old page whose rows are all intact, so the checksums of
 /// the rows alone do not show that they are the present ones.
-fn check_integrity(database: &mut Database, seal: &Seal) -> Result<Option<String>, StorageError> {
-    let found = match guarded(|| Ok(database.check_integrity()?)) {
-        Ok(true) => return Ok(None),
-        Ok(false) => "the engine's tree was damaged and had to be repaired".to_owned(),
+fn check_integrity(database: &mut Database) -> Result<Option<String>, StorageError> {
+    match guarded(|| Ok(database.check_integrity()?)) {
+        Ok(true) => Ok(None),
+        Ok(false) => Ok(Some("the engine's tree was damaged and had to be repaired".to_owned())),
         Err(failure) => match failure.while_opening() {
-            StorageError::Damaged(why) => why,
-            other => return Err(other),
+            StorageError::Damaged(why) => Ok(Some(why)),
+            other => Err(other),
         },
-    };
-    seal.set();
-    Ok(Some(found))
+    }
 }

@@ -72,14 +72,8 @@ impl FaultyDisk {
     /// A disk that holds these bytes durably.
     #[must_use]
     pub fn from_image(image: Vec<u8>) -> Self {
-        let state = State {
-            current: image.clone(),
-            base: image,
-            ..State::default()
-        };
-        Self {
-            state: Arc::new(Mutex::new(state)),
-        }
+        let state = State { current: image.clone(), base: image, ..State::default() };
+        Self { state: Arc::new(Mutex::new(state)) }
     }
 
     /// How many changing operations (write, set_len, sync) were asked of this disk so far.
@@ -210,10 +204,7 @@ impl State {
 
     fn change(&mut self, kind: ChangeKind) {
         kind.apply(&mut self.current);
-        self.changes.push(Change {
-            kind,
-            fate: Fate::Pending,
-        });
+        self.changes.push(Change { kind, fate: Fate::Pending });
     }
 
     fn settle(&mut self) {
@@ -252,7 +243,7 @@ impl ChangeKind {
             let to_boundary = SECTOR_BYTES - at % SECTOR_BYTES;
             let length = usize::try_from(to_boundary).map_or(rest.len(), |bytes| bytes.min(rest.len()));
             let (sector, later) = rest.split_at(length);
-            if choice.next() % 2 == 0 {
+            if choice.next().is_multiple_of(2) {
                 drop(write_image(image, at, sector));
             }
             at = at.saturating_add(to_boundary);

@@ -1,6 +1,6 @@
 //! Reads everything back, and names what is missing.
 
-use redb::{Key, Range, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition};
+use redb::{Key, Range, ReadOnlyTable, ReadTransaction, ReadableTableMetadata, TableDefinition};
 use thiserror::Error;
 
 use super::StorageError;
@@ -120,12 +120,7 @@ impl Engine {
     /// # Errors
     /// Only if the disk fails. Then nothing that was delivered may be relied on to be all.
     pub fn load(&mut self, deliver: &mut dyn FnMut(StoredRow<'_>)) -> Result<LoadReport, StorageError> {
-        let mut loader = Loader {
-            deliver,
-            damage: Vec::new(),
-            unlisted_count: 0,
-            position: Position::default(),
-        };
+        let mut loader = Loader { deliver, damage: Vec::new(), unlisted_count: 0, position: Position::default() };
         if let Some(why) = &self.integrity {
             loader.report(Damage::Engine(why.clone()));
         }
@@ -137,7 +132,7 @@ impl Engine {
             }
             Err(failure) => loader.engine_failed("opening a view", failure)?,
         }
-        let bound = self.found_mark.bound();
+        let bound = self.found_mark.bound().max(self.position.to_mark());
         let position = loader.position;
         let damage = loader.conclude(bound);
         // Whatever was known before this call, a poisoned engine stays so.
@@ -299,18 +294,11 @@ impl Loader<'_> {
                 }
                 *commit_before = *commit;
                 self.saw_commit(*commit);
-                (self.deliver)(StoredRow::Batch {
-                    number: *number,
-                    payload,
-                });
+                (self.deliver)(StoredRow::Batch { number: *number, payload });
             }
             Assembled::Lost { number, fault } => {
                 self.expect_batch(*number);
-                self.report(Damage::JournalRow {
-                    number: *number,
-                    part: fault.part,
-                    why: fault.why.clone(),
-                });
+                self.report(Damage::JournalRow { number: *number, part: fault.part, why: fault.why.clone() });
             }
         }
     }

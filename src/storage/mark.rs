@@ -27,10 +27,7 @@ impl Mark {
     /// The greater of both in each number.
     #[must_use]
     pub fn max(self, other: Self) -> Self {
-        Self {
-            commit: self.commit.max(other.commit),
-            batch: self.batch.max(other.batch),
-        }
+        Self { commit: self.commit.max(other.commit), batch: self.batch.max(other.batch) }
     }
 
     fn encode(self) -> [u8; MARK_BYTES] {
@@ -46,10 +43,7 @@ impl Mark {
     fn decode(bytes: &[u8; MARK_BYTES]) -> Option<Self> {
         let (commit, rest) = bytes.strip_prefix(&MAGIC)?.split_first_chunk::<8>()?;
         let (batch, _) = rest.split_first_chunk::<8>()?;
-        let mark = Self {
-            commit: u64::from_le_bytes(*commit),
-            batch: u64::from_le_bytes(*batch),
-        };
+        let mark = Self { commit: u64::from_le_bytes(*commit), batch: u64::from_le_bytes(*batch) };
         (mark.encode() == *bytes).then_some(mark)
     }
 }
@@ -84,10 +78,7 @@ pub(super) struct MarkFile {
 
 impl MarkFile {
     pub(super) fn new(disk: Box<dyn Disk>) -> Self {
-        Self {
-            disk,
-            complained: false,
-        }
+        Self { disk, complained: false }
     }
 
     /// Reads the mark. Fails only if the disk does.

@@ -16,20 +16,20 @@
 //! stored, [`Mark`] the witness outside the store. [`Transaction`] is what goes in, `write` lays it out, [`Engine`]
 //! commits it, `load` reads it back, and [`DataDirectory`] is where all of it lies.
 
+mod assembly;
+mod directory;
 mod disk;
+mod engine;
 #[cfg(any(test, feature = "testing"))]
 mod fault;
-mod row;
-mod mark;
-mod transaction;
 mod guard;
-mod write;
-mod engine;
-mod assembly;
 mod load;
-mod directory;
+mod mark;
+mod row;
 #[cfg(test)]
 mod tests;
+mod transaction;
+mod write;
 
 use std::io;
 use std::path::PathBuf;
@@ -43,7 +43,7 @@ pub use engine::Engine;
 pub use fault::{FaultMode, FaultyDisk};
 pub use load::{Damage, LoadReport, StoredRow};
 pub use mark::Mark;
-pub use row::{ROW_BYTES_MAX, ROW_PAYLOAD_BYTES_MAX, RowError};
+pub use row::{ROW_BYTES_MAX, ROW_PAYLOAD_BYTES_MAX};
 pub use transaction::{Batch, CommitFigures, Refusal, SETTING_KEY_BYTES_MAX, SETTING_VALUE_BYTES_MAX, Transaction};
 
 /// What went wrong in storage, and what that means for the data.

@@ -32,7 +32,7 @@ pub const ROW_PAYLOAD_BYTES_MAX: usize = ROW_BYTES_MAX - HEADER_BYTES - CHECKSUM
 
 /// What a row holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RowKind {
+pub(super) enum RowKind {
     /// Part of a batch of the journal.
     Journal,
     /// Part of a shard's snapshot.
@@ -62,7 +62,7 @@ impl RowKind {
 
 /// What a row says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RowHeader {
+pub(super) struct RowHeader {
     /// What the row holds.
     pub kind: RowKind,
     /// The batch's number or the shard's; 0 for a setting.
@@ -78,7 +78,7 @@ pub struct RowHeader {
 /// Why bytes are not a row that was written. Whatever the row held is lost.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum RowError {
+pub(super) enum RowError {
     /// Shorter than any row, or longer than the longest.
     #[error("{0} bytes are no possible length of a row")]
     Length(usize),
@@ -105,19 +105,19 @@ pub enum RowError {
 
 /// How long the row for a payload of this length is.
 #[must_use]
-pub fn row_bytes(payload_bytes: usize) -> usize {
+pub(super) fn row_bytes(payload_bytes: usize) -> usize {
     payload_bytes.saturating_add(HEADER_BYTES + CHECKSUM_BYTES)
 }
 
 /// How many rows a payload takes, at least one; `None` if it is more than can be numbered (about 2 GB).
 #[must_use]
-pub fn part_count(payload_bytes: usize) -> Option<u16> {
+pub(super) fn part_count(payload_bytes: usize) -> Option<u16> {
     u16::try_from(payload_bytes.div_ceil(ROW_PAYLOAD_BYTES_MAX).max(1)).ok()
 }
 
 /// Writes a row into `out`, which must be exactly [`row_bytes`] long, and says whether it was and the payload fits a row.
 #[must_use]
-pub fn encode(header: RowHeader, payload: &[u8], out: &mut [u8]) -> bool {
+pub(super) fn encode(header: RowHeader, payload: &[u8], out: &mut [u8]) -> bool {
     let Ok(payload_bytes) = u32::try_from(payload.len()) else {
         return false;
     };
@@ -142,7 +142,7 @@ pub fn encode(header: RowHeader, payload: &[u8], out: &mut [u8]) -> bool {
 ///
 /// # Errors
 /// [`RowError`] if the bytes are anything else.
-pub fn decode(bytes: &[u8]) -> Result<(RowHeader, &[u8]), RowError> {
+pub(super) fn decode(bytes: &[u8]) -> Result<(RowHeader, &[u8]), RowError> {
     let length = RowError::Length(bytes.len());
     if bytes.len() > ROW_BYTES_MAX {
         return Err(length);
@@ -174,11 +174,7 @@ fn decode_fields<'a>(head: &[u8; HEADER_BYTES], payload: &'a [u8]) -> Result<(Ro
     };
     let payload_bytes = u32::from_le_bytes(fields.take());
     if header.part >= header.part_count || usize::try_from(payload_bytes) != Ok(payload.len()) {
-        return Err(RowError::Fields {
-            part: header.part,
-            part_count: header.part_count,
-            payload_bytes,
-        });
+        return Err(RowError::Fields { part: header.part, part_count: header.part_count, payload_bytes });
     }
     Ok((header, payload))
 }
@@ -202,13 +198,7 @@ impl Fields<'_> {
 mod tests {
     use super::*;
 
-    const HEADER: RowHeader = RowHeader {
-        kind: RowKind::Journal,
-        number: 7,
-        commit: 9,
-        part: 1,
-        part_count: 3,
-    };
+    const HEADER: RowHeader = RowHeader { kind: RowKind::Journal, number: 7, commit: 9, part: 1, part_count: 3 };
 
     fn encoded(header: RowHeader, payload: &[u8]) -> Vec<u8> {
         let mut out = vec![0; row_bytes(payload.len())];
@@ -239,10 +229,7 @@ mod tests {
     #[test]
     fn the_format_is_frozen() {
         let row = encoded(HEADER, b"ab");
-        assert_eq!(
-            row[..28],
-            *b"\x01\x01\x07\0\0\0\0\0\0\0\x09\0\0\0\0\0\0\0\x01\0\x03\0\x02\0\0\0ab"
-        );
+        assert_eq!(row[..28], *b"\x01\x01\x07\0\0\0\0\0\0\0\x09\0\0\0\0\0\0\0\x01\0\x03\0\x02\0\0\0ab");
         assert_eq!(row.len(), 44);
         assert_eq!(with_checksum(row.clone()), row);
     }

@@ -53,10 +53,7 @@ impl Transaction {
         if let Some(batch) = &self.batch {
             newest = last_batch.checked_add(1).ok_or(Refusal::Exhausted)?;
             if batch.number != newest {
-                return Err(Refusal::BatchNumber {
-                    expected: newest,
-                    found: batch.number,
-                });
+                return Err(Refusal::BatchNumber { expected: newest, found: batch.number });
             }
         }
         let payloads = self.batch.iter().map(|batch| &batch.payload);
@@ -143,20 +140,14 @@ mod tests {
 
     #[test]
     fn what_cannot_be_stored_is_refused() {
-        let batch = |number| Transaction {
-            batch: Some(Batch { number, payload: vec![] }),
-            ..Transaction::default()
-        };
+        let batch = |number| Transaction { batch: Some(Batch { number, payload: vec![] }), ..Transaction::default() };
         assert_eq!(batch(5).check(4), Ok(()));
         for number in [0, 4, 6] {
             let refusal = Refusal::BatchNumber { expected: 5, found: number };
             assert_eq!(batch(number).check(4), Err(refusal));
         }
         assert_eq!(batch(0).check(u64::MAX), Err(Refusal::Exhausted));
-        let dropping = |through| Transaction {
-            drop_journal_through: Some(through),
-            ..batch(5)
-        };
+        let dropping = |through| Transaction { drop_journal_through: Some(through), ..batch(5) };
         assert_eq!(dropping(5).check(4), Ok(()));
         assert_eq!(dropping(6).check(4), Err(Refusal::DropAhead { through: 6, newest: 5 }));
         let setting = |key: &'static str, length| Transaction {

@@ -127,13 +127,7 @@ fn put_setting(
 }
 
 fn first_part(kind: RowKind, number: u64, commit: u64) -> RowHeader {
-    RowHeader {
-        kind,
-        number,
-        commit,
-        part: 0,
-        part_count: 1,
-    }
+    RowHeader { kind, number, commit, part: 0, part_count: 1 }
 }
 
 /// Splits a payload into rows, encodes each in the engine's own page, and returns what they take.
