@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use redb::ReadableTable;
+
 use super::*;
 
 /// What a store holds, as delivered by a load or as it should be.
