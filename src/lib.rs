@@ -1,3 +1,44 @@
-//! An embedded, replicated inventory store: stock counts and prices that converge over QUIC.
+//! stockmesh: an embedded, replicated inventory store.
+//!
+//! Modules in reading order, each resting on those above it only.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod clock;
+mod error;
 pub mod storage;
+
+mod table;
+mod view;
+mod query;
+mod subscribe;
+
+mod settings;
+mod commit;
+mod recovery;
+
+mod net;
+
+mod batch;
+mod builder;
+mod product;
+mod status;
+mod store;
+
+mod inspect;
+
+pub use batch::Batch;
+pub use builder::Builder;
+pub use error::{CloseError, GetError, OpenError, ReplicationError, WriteError};
+pub use inspect::{InspectError, Inspection, inspect};
+pub use net::{Identity, IdentityError, LinkState, PeerStatus, Refused};
+pub use product::{Product, Reason};
+pub use query::{Products, Query};
+pub use recovery::DamagePolicy;
+pub use status::{Durability, Status};
+pub use store::Store;
+pub use subscribe::{Change, Changes, Filter};
+pub use view::{ProductView, StockView};
+
+pub use stockmesh_proto::{
+    ClusterId, Currency, Decimal, Fingerprint, InvalidInput, Location, Price, ReplicaId, Sku,
+};

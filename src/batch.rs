@@ -1,0 +1,102 @@
+//! Several operations that happen together or not at all.
+
+use stockmesh_proto::limits::BATCH_OPERATIONS_MAX;
+use stockmesh_proto::operation::Operation;
+use stockmesh_proto::{InvalidInput, Location, Price, Sku};
+
+use crate::error::WriteError;
+use crate::product::{Reason, check_adjustment, check_receipt};
+use crate::store::Store;
+
+/// Operations that are committed together: all are durable, or nothing was changed. At most 10,000.
+///
+/// Each setter checks its arguments at once, so a batch that was built can be refused only for its numbers.
+#[derive(Clone, Debug)]
+#[must_use = "a batch does nothing until `commit` is called"]
+pub struct Batch {
+    store: Store,
+    location: Location,
+    operations: Vec<Operation>,
+}
+
+impl Batch {
+    pub(crate) fn new(store: Store, location: Location) -> Self {
+        Self { store, location, operations: Vec::new() }
+    }
+
+    /// The location of the operations that follow.
+    ///
+    /// # Errors
+    /// If the location is not valid.
+    pub fn at(mut self, location: &str) -> Result<Self, InvalidInput> {
+        self.location = Location::new(location)?;
+        Ok(self)
+    }
+
+    /// Counts units in.
+    ///
+    /// # Errors
+    /// If an argument is not valid, or the batch is full.
+    pub fn receive(self, sku: &str, units: u64) -> Result<Self, InvalidInput> {
+        let (sku, location, units) = (Sku::new(sku)?, self.location.clone(), check_receipt(units)?);
+        self.push(Operation::Adjust { sku, location, units })
+    }
+
+    /// Counts units in (above zero) or out (below zero), unconditionally.
+    ///
+    /// # Errors
+    /// If an argument is not valid, or the batch is full.
+    pub fn adjust(self, sku: &str, units: i64, reason: Reason) -> Result<Self, InvalidInput> {
+        let (sku, location, units) = (Sku::new(sku)?, self.location.clone(), check_adjustment(units)?);
+        metrics::counter!("stockmesh_adjustments_total", "reason" => reason.label()).increment(1);
+        self.push(Operation::Adjust { sku, location, units })
+    }
+
+    /// Sets a price.
+    ///
+    /// # Errors
+    /// If the SKU is not valid, or the batch is full.
+    pub fn set_price(self, sku: &str, price: Price) -> Result<Self, InvalidInput> {
+        let sku = Sku::new(sku)?;
+        self.push(Operation::SetPrice { sku, price })
+    }
+
+    /// Lists or delists a product.
+    ///
+    /// # Errors
+    /// If the SKU is not valid, or the batch is full.
+    pub fn set_listed(self, sku: &str, listed: bool) -> Result<Self, InvalidInput> {
+        let sku = Sku::new(sku)?;
+        self.push(Operation::SetListed { sku, listed })
+    }
+
+    /// Number of operations.
+    pub fn len(&self) -> usize {
+        self.operations.len()
+    }
+
+    /// Whether there is no operation.
+    pub fn is_empty(&self) -> bool {
+        self.operations.is_empty()
+    }
+
+    /// Commits all operations, in their order. Returns once they are durable. An empty batch does nothing.
+    ///
+    /// # Errors
+    /// See [`WriteError`]: refused means that none of them was applied.
+    pub async fn commit(self) -> Result<(), WriteError> {
+        if !self.operations.is_empty() {
+            self.store.write(self.operations).await?;
+        }
+        Ok(())
+    }
+
+    fn push(mut self, operation: Operation) -> Result<Self, InvalidInput> {
+        if self.operations.len() == BATCH_OPERATIONS_MAX {
+            let rule = format!("must have at most {BATCH_OPERATIONS_MAX} operations");
+            return Err(InvalidInput::new("batch", self.operations.len() + 1, rule));
+        }
+        self.operations.push(operation);
+        Ok(self)
+    }
+}

@@ -1,0 +1,280 @@
+//! Opens a store: every setting is checked here, and named with its value and rule if it is wrong.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stockmesh_proto::limits::{DRIFT_MS_MAX, SHARDS_DEFAULT};
+use stockmesh_proto::{ClusterId, InvalidInput, Location, ShardCount};
+use tokio::sync::mpsc;
+
+use crate::clock::WallClock;
+use crate::commit::{OwnWrites, Worker};
+use crate::error::OpenError;
+use crate::net::{Identity, Node, NodeSettings};
+use crate::recovery::{DamagePolicy, Recovered, Wanted, recover, recover_directory};
+use crate::storage::{DataDirectory, Disk, Engine, Mark, MemoryDisk, StorageError};
+use crate::store::Store;
+
+/// The cluster id when none is set.
+const CLUSTER_DEFAULT: &str = "stockmesh";
+/// The home location when none is set.
+const LOCATION_DEFAULT: &str = "main";
+const RECONCILE_EVERY_DEFAULT: Duration = Duration::from_secs(1);
+const RECONCILE_EVERY_MIN: Duration = Duration::from_millis(10);
+const RECONCILE_EVERY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+const DRIFT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Peers that one node may be configured to dial.
+const PEERS_MAX: usize = 1024;
+
+/// Where the store keeps its data.
+#[derive(Debug)]
+enum Place {
+    Unset,
+    Memory,
+    Directory(PathBuf),
+    /// The store's and the mark's disks, for tests.
+    Disks(Box<dyn Disk>, Box<dyn Disk>),
+}
+
+/// Settings of a store. No setter fails; [`Builder::open`] checks everything.
+#[derive(Debug)]
+#[must_use = "a builder does nothing until `open` is called"]
+pub struct Builder {
+    place: Place,
+    location: String,
+    cluster: String,
+    shards: u32,
+    listen: Option<SocketAddr>,
+    identity: Option<Identity>,
+    peers: Vec<String>,
+    reconcile_every: Duration,
+    drift_max: Duration,
+    damage: DamagePolicy,
+    wall: WallClock,
+}
+
+impl Builder {
+    pub(crate) fn new() -> Self {
+        Self {
+            place: Place::Unset,
+            location: LOCATION_DEFAULT.into(),
+            cluster: CLUSTER_DEFAULT.into(),
+            shards: SHARDS_DEFAULT,
+            listen: None,
+            identity: None,
+            peers: Vec::new(),
+            reconcile_every: RECONCILE_EVERY_DEFAULT,
+            drift_max: Duration::from_millis(DRIFT_MS_MAX),
+            damage: DamagePolicy::default(),
+            wall: WallClock::default(),
+        }
+    }
+
+    /// The directory that holds the data; made if it is missing. One store at a time may have it open.
+    pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.place = Place::Directory(path.into());
+        self
+    }
+
+    /// Keeps everything in memory, and loses it when the store is dropped: for tests.
+    pub fn in_memory(mut self) -> Self {
+        self.place = Place::Memory;
+        self
+    }
+
+    /// Keeps everything on these disks, the store's and its mark's: for tests that make them fail.
+    #[cfg(feature = "testing")]
+    pub fn disks(mut self, store: Box<dyn Disk>, mark: Box<dyn Disk>) -> Self {
+        self.place = Place::Disks(store, mark);
+        self
+    }
+
+    /// Shifts this node's clock: for tests of nodes whose clock is off.
+    #[cfg(feature = "testing")]
+    pub fn clock_offset_ms(mut self, offset_ms: i64) -> Self {
+        self.wall = WallClock::shifted(offset_ms);
+        self
+    }
+
+    /// The home location, which operations use unless they name another. By default `main`.
+    pub fn location(mut self, location: &str) -> Self {
+        location.clone_into(&mut self.location);
+        self
+    }
+
+    /// The cluster's id: nodes link only within a cluster. By default `stockmesh`.
+    pub fn cluster(mut self, cluster: &str) -> Self {
+        cluster.clone_into(&mut self.cluster);
+        self
+    }
+
+    /// The cluster's number of shards, a power of two from 1 to 4,096, the same at every node and for ever. By default
+    /// 256, for catalogues of about a million products.
+    pub fn shards(mut self, shards: u32) -> Self {
+        self.shards = shards;
+        self
+    }
+
+    /// The address to accept links on. Needs an identity. Without it, but with peers, any free port is taken.
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen = Some(address);
+        self
+    }
+
+    /// This node's certificate, and the authority that it trusts.
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// A peer to keep a link with, as `host:port`. May be called several times.
+    pub fn peer(mut self, address: impl Into<String>) -> Self {
+        self.peers.push(address.into());
+        self
+    }
+
+    /// How often to reconcile with a random peer, 10 ms to a day, with a quarter of jitter. By default every second.
+    pub fn reconcile_every(mut self, every: Duration) -> Self {
+        self.reconcile_every = every;
+        self
+    }
+
+    /// Drift bound: how far a price's stamp may run ahead of this node's clock, up to a day. By default a minute.
+    pub fn drift_max(mut self, drift: Duration) -> Self {
+        self.drift_max = drift;
+        self
+    }
+
+    /// What to do if the data is damaged. By default the store is not opened.
+    pub fn damage(mut self, policy: DamagePolicy) -> Self {
+        self.damage = policy;
+        self
+    }
+
+    /// Opens the store: locks the directory, recovers what it holds, starts to listen and to dial.
+    ///
+    /// Costs a read of all data: about a second for a million products. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// If a setting is wrong, the directory is in use, damaged, or of another cluster, or the address is taken.
+    pub async fn open(self) -> Result<Store, OpenError> {
+        let wanted = Wanted {
+            cluster: ClusterId::new(&self.cluster)?,
+            shards: ShardCount::new(self.shards)?,
+            location: Location::new(&self.location)?,
+        };
+        self.check()?;
+        let (place, policy, recovering) = (self.place, self.damage, wanted.clone());
+        let opening = tokio::task::spawn_blocking(move || open_place(place, policy, &recovering));
+        let lost = |error: tokio::task::JoinError| OpenError::Thread(std::io::Error::other(error));
+        let (recovered, directory) = opening.await.map_err(lost)??;
+        let Recovered { table, engine, clock, settings } = recovered;
+        let (committer, commits) =
+            Worker::start(Arc::clone(&table), (engine, directory), clock, self.wall, settings.former)
+                .map_err(OpenError::Thread)?;
+        let node = match self.identity {
+            None => None,
+            Some(identity) => {
+                let listen = self.listen.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
+                let node = NodeSettings {
+                    listen,
+                    identity,
+                    cluster: wanted.cluster.clone(),
+                    location: wanted.location.clone(),
+                    reconcile_every: self.reconcile_every,
+                    drift_ms_max: u64::try_from(self.drift_max.as_millis()).unwrap_or(u64::MAX),
+                    wall: self.wall,
+                };
+                Some(start_node(node, &self.peers, &table, &committer, commits)?)
+            }
+        };
+        Ok(Store::new(table, committer, node, wanted.cluster, wanted.location))
+    }
+
+    fn check(&self) -> Result<(), InvalidInput> {
+        if matches!(self.place, Place::Unset) {
+            return Err(InvalidInput::new("data_dir", "", "must be set, or `in_memory` be called"));
+        }
+        if self.identity.is_none() {
+            let unusable = |field, value: String| {
+                Err(InvalidInput::new(field, value, "needs an `identity`: links are mutually authenticated"))
+            };
+            if let Some(address) = self.listen {
+                return unusable("listen", address.to_string());
+            }
+            if let Some(peer) = self.peers.first() {
+                return unusable("peer", peer.clone());
+            }
+        }
+        if !(RECONCILE_EVERY_MIN..=RECONCILE_EVERY_MAX).contains(&self.reconcile_every) {
+            let value = format!("{:?}", self.reconcile_every);
+            return Err(InvalidInput::new("reconcile_every", value, "must be 10 ms to a day"));
+        }
+        if self.drift_max > DRIFT_MAX {
+            return Err(InvalidInput::new("drift_max", format!("{:?}", self.drift_max), "must be at most a day"));
+        }
+        if self.peers.len() > PEERS_MAX {
+            return Err(InvalidInput::new("peer", self.peers.len(), format!("must be at most {PEERS_MAX} addresses")));
+        }
+        self.peers.iter().try_for_each(|peer| check_address(peer))
+    }
+}
+
+/// Checks the form `host:port`; whether the name resolves is tried at every dial.
+pub(crate) fn check_address(address: &str) -> Result<(), InvalidInput> {
+    let rule = "must be host:port with a port from 1 to 65535";
+    let invalid = || InvalidInput::new("peer", address, rule);
+    let (host, port) = address.rsplit_once(':').ok_or_else(invalid)?;
+    let port: u16 = port.parse().map_err(|_| invalid())?;
+    let bracketed = host.starts_with('[') && host.ends_with(']');
+    if host.is_empty() || host.len() > 255 || port == 0 || (host.contains(':') && !bracketed) {
+        return Err(invalid());
+    }
+    Ok(())
+}
+
+fn start_node(
+    settings: NodeSettings,
+    peers: &[String],
+    table: &Arc<crate::table::Table>,
+    committer: &crate::commit::Committer,
+    commits: mpsc::Receiver<OwnWrites>,
+) -> Result<Node, OpenError> {
+    let address = settings.listen;
+    let node = Node::start(settings, Arc::clone(table), committer.clone(), commits)
+        .map_err(|cause| OpenError::Listen { address, cause })?;
+    for peer in peers {
+        node.add_peer(peer);
+    }
+    Ok(node)
+}
+
+fn open_place(
+    place: Place,
+    policy: DamagePolicy,
+    wanted: &Wanted,
+) -> Result<(Recovered, Option<DataDirectory>), OpenError> {
+    match place {
+        Place::Unset => Err(InvalidInput::new("data_dir", "", "must be set").into()),
+        Place::Memory => {
+            let disks = (Box::new(MemoryDisk::new()), Box::new(MemoryDisk::new()));
+            Ok((recover(Engine::create(disks.0, disks.1, Mark::default())?, wanted)?, None))
+        }
+        Place::Disks(store, mark) => {
+            let is_new = store.is_empty().map_err(StorageError::Disk)? && mark.is_empty().map_err(StorageError::Disk)?;
+            let engine =
+                if is_new { Engine::create(store, mark, Mark::default())? } else { Engine::open(store, mark)? };
+            Ok((recover(engine, wanted)?, None))
+        }
+        Place::Directory(path) => {
+            let directory = DataDirectory::open(&path).map_err(|error| match error {
+                StorageError::Locked { path } => OpenError::Locked { path },
+                error => error.into(),
+            })?;
+            let recovered = recover_directory(&directory, wanted, policy)?;
+            Ok((recovered, Some(directory)))
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The wall clock: the one place that reads it.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Milliseconds since 1970, shifted by a fixed offset. Tests shift it to play a node whose clock is off.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct WallClock {
+    offset_ms: i64,
+}
+
+impl WallClock {
+    /// A clock that is off by `offset_ms`.
+    pub(crate) fn shifted(offset_ms: i64) -> Self {
+        Self { offset_ms }
+    }
+
+    /// Now. A system clock before 1970 reads as 1970.
+    pub(crate) fn now_ms(self) -> u64 {
+        let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        now_ms.saturating_add_signed(self.offset_ms)
+    }
+}

@@ -1,0 +1,221 @@
+//! The committer: the one thread that changes the replica's state, and makes every change durable.
+//!
+//! It takes what has queued up, evaluates and applies it to the table, appends one batch to the journal, syncs once,
+//! and only then acknowledges and lets anything of it leave the node (rules D1 to D4). While it syncs the next group
+//! gathers: that is the group commit.
+
+mod batch;
+mod fold;
+mod worker;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use stockmesh_proto::delta::Products;
+use stockmesh_proto::operation::Operation;
+use stockmesh_proto::wire::PushShard;
+use stockmesh_proto::{ReplicaId, ShardIndex, VersionVector};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+pub(crate) use fold::snapshot;
+pub(crate) use worker::Worker;
+
+use crate::error::WriteError;
+use crate::subscribe::Changed;
+
+/// Work that may wait for the committer: what bounds its memory. Callers beyond it wait for their turn.
+pub(crate) const QUEUE_MAX: usize = 4096;
+/// Committed batches that may wait to be pushed; beyond it they are left to reconciliation.
+const PUSH_QUEUE_MAX: usize = 256;
+
+/// What a remote delta lets this replica claim once it is merged.
+#[derive(Clone, Debug)]
+pub(crate) enum Claim {
+    /// Nothing: more chunks of the shard follow.
+    Nothing,
+    /// What the peer's vector claims: the delta arrived whole (rule M2).
+    Version(VersionVector),
+    /// The range that a push names, if it joins on (rule M3).
+    Range { origin: ReplicaId, from: u64, to: u64 },
+}
+
+/// Slots of one shard from elsewhere, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct RemoteDelta {
+    pub(crate) shard: ShardIndex,
+    pub(crate) products: Products,
+    pub(crate) claim: Claim,
+}
+
+/// What merging remote deltas did, now durable.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RemoteOutcome {
+    /// Slots that changed: above zero means that it was news.
+    pub(crate) slots_changed: u64,
+    /// Shards in which a push's range did not join on to what was claimed.
+    pub(crate) gaps: Vec<ShardIndex>,
+    /// Slots that changed although they were claimed (rule F4).
+    pub(crate) slots_repaired: u64,
+}
+
+/// One piece of work.
+enum Work {
+    Own { operations: Vec<Operation>, reply: oneshot::Sender<Result<Vec<i64>, WriteError>> },
+    Remote { deltas: Vec<RemoteDelta>, reply: oneshot::Sender<Result<RemoteOutcome, Stopped>> },
+    OwnFuture { shard: ShardIndex, sequence: u64 },
+    Close { reply: oneshot::Sender<()> },
+}
+
+/// The committer takes no more work: the store was closed, or its disk failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the store is closed or its disk failed; nothing was applied")]
+pub(crate) struct Stopped;
+
+/// What can be read of the committer without asking it.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    /// The number of the group that is being applied: set before anything of it can be read.
+    applied: AtomicU64,
+    /// The number of the last group that is durable.
+    durable: watch::Sender<Durable>,
+    last_batch: AtomicU64,
+    journal_bytes: AtomicU64,
+    /// Ids under which this directory wrote before.
+    former: Mutex<Vec<ReplicaId>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Durable {
+    Group(u64),
+    Failed(String),
+    Closed,
+}
+
+impl Progress {
+    fn new(former: Vec<ReplicaId>) -> Self {
+        Self {
+            applied: AtomicU64::new(0),
+            durable: watch::Sender::new(Durable::Group(0)),
+            last_batch: AtomicU64::new(0),
+            journal_bytes: AtomicU64::new(0),
+            former: Mutex::new(former),
+        }
+    }
+}
+
+/// Something that the rest of the node must act on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// The replica writes under a new id: links made under the old one must be made anew (rule I2).
+    NewIncarnation,
+}
+
+/// The callers' side of the committer.
+#[derive(Clone, Debug)]
+pub(crate) struct Committer {
+    work: mpsc::Sender<Work>,
+    progress: Arc<Progress>,
+    changed: broadcast::WeakSender<Changed>,
+    events: broadcast::Sender<Event>,
+}
+
+impl Committer {
+    /// Commits own operations, all or none. Resolves once they are durable. Dropping the future does not undo them.
+    pub(crate) async fn write(&self, operations: Vec<Operation>) -> Result<Vec<i64>, WriteError> {
+        let (reply, answer) = oneshot::channel();
+        if self.work.send(Work::Own { operations, reply }).await.is_err() {
+            return Err(self.why_refused());
+        }
+        // The thread answers everything it takes; it drops an answer only by ending in the middle of a panic.
+        let lost = || WriteError::Indeterminate { cause: "the committing thread ended".into() };
+        answer.await.unwrap_or_else(|_| Err(lost()))
+    }
+
+    /// Queues remote deltas, to be merged in one step. The answer comes once they are durable.
+    pub(crate) async fn merge(
+        &self,
+        deltas: Vec<RemoteDelta>,
+    ) -> Result<oneshot::Receiver<Result<RemoteOutcome, Stopped>>, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.work.send(Work::Remote { deltas, reply }).await.map_err(|_| Stopped)?;
+        Ok(answer)
+    }
+
+    /// Tells that a peer claims own writes which this replica never made.
+    pub(crate) async fn own_future(&self, shard: ShardIndex, sequence: u64) -> Result<(), Stopped> {
+        self.work.send(Work::OwnFuture { shard, sequence }).await.map_err(|_| Stopped)
+    }
+
+    /// Waits until everything that could be read of the table before this call is durable (rule D4): to be called
+    /// between reading state and sending it.
+    pub(crate) async fn barrier(&self) -> Result<(), Stopped> {
+        let applied = self.progress.applied.load(Ordering::SeqCst);
+        let mut durable = self.progress.durable.subscribe();
+        let reached = |state: &Durable| !matches!(state, Durable::Group(group) if *group < applied);
+        match durable.wait_for(reached).await.as_deref() {
+            Ok(Durable::Group(_)) => Ok(()),
+            _ => Err(Stopped),
+        }
+    }
+
+    /// Number of the group applied last: a point in the order of everything that changes the table.
+    pub(crate) fn applied(&self) -> u64 {
+        self.progress.applied.load(Ordering::SeqCst)
+    }
+
+    /// Why the disk failed, if it did.
+    pub(crate) fn failure(&self) -> Option<String> {
+        match &*self.progress.durable.borrow() {
+            Durable::Failed(cause) => Some(cause.clone()),
+            Durable::Group(_) | Durable::Closed => None,
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        *self.progress.durable.borrow() == Durable::Closed
+    }
+
+    /// The number of the last durable batch.
+    pub(crate) fn last_batch(&self) -> u64 {
+        self.progress.last_batch.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn journal_bytes(&self) -> u64 {
+        self.progress.journal_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn former_replicas(&self) -> Vec<ReplicaId> {
+        self.progress.former.lock().clone()
+    }
+
+    /// Changes from now on; an ended stream if the store is closed.
+    pub(crate) fn changes(&self) -> broadcast::Receiver<Changed> {
+        self.changed.upgrade().map_or_else(|| broadcast::channel(1).1, |sender| sender.subscribe())
+    }
+
+    pub(crate) fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    /// Ends the thread once everything queued before is durable.
+    pub(crate) async fn close(&self) {
+        let (reply, answer) = oneshot::channel();
+        if self.work.send(Work::Close { reply }).await.is_ok() {
+            let _ = answer.await;
+        }
+    }
+
+    fn why_refused(&self) -> WriteError {
+        self.failure().map_or(WriteError::Closed, |cause| WriteError::Poisoned { cause })
+    }
+}
+
+/// A committed group's own writes, as they were committed (rule P1).
+#[derive(Debug)]
+pub(crate) struct OwnWrites {
+    /// The id under which they were made.
+    pub(crate) origin: ReplicaId,
+    /// By shard.
+    pub(crate) shards: Vec<PushShard>,
+}

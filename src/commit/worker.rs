@@ -1,0 +1,393 @@
+//! The committing thread.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use metrics::{counter, histogram};
+use stockmesh_proto::check::shows_own_future;
+use stockmesh_proto::hlc::Clock;
+use stockmesh_proto::operation::{Evaluation, Operation, Writer};
+use stockmesh_proto::product::Product;
+use stockmesh_proto::reconcile::StateView;
+use stockmesh_proto::{ReplicaId, ShardIndex, Sku, VersionVector};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tracing::{debug_span, error};
+
+use super::batch::Gathered;
+use super::fold::Fold;
+use super::{
+    Claim, Committer, Durable, Event, OwnWrites, PUSH_QUEUE_MAX, Progress, QUEUE_MAX, RemoteDelta, RemoteOutcome,
+    Stopped, Work,
+};
+use crate::clock::WallClock;
+use crate::error::WriteError;
+use crate::settings;
+use crate::storage::{Batch, DataDirectory, Engine, StorageError, Transaction};
+use crate::subscribe::{Changed, LAG_BATCHES_MAX};
+use crate::table::Table;
+
+/// Pieces of work that one group takes.
+const GROUP_WORK_MAX: usize = 4096;
+/// Size at which a group is closed, in bytes by an estimate that is never too low.
+const GROUP_BYTES_TARGET: usize = 4 << 20;
+
+/// The committing thread's own state.
+pub(crate) struct Worker {
+    table: Arc<Table>,
+    engine: Engine,
+    /// Locked until the engine's file is closed.
+    directory: Option<DataDirectory>,
+    clock: Clock,
+    wall: WallClock,
+    progress: Arc<Progress>,
+    changed: broadcast::Sender<Changed>,
+    events: broadcast::Sender<Event>,
+    pushes: mpsc::Sender<OwnWrites>,
+    fold: Fold,
+    group: u64,
+    failed: bool,
+    /// The settings to store with the next batch, after a new incarnation.
+    settings: Vec<(std::borrow::Cow<'static, str>, Option<Vec<u8>>)>,
+}
+
+/// An answer that is given once the group is durable.
+enum Answer {
+    Own(oneshot::Sender<Result<Vec<i64>, WriteError>>, Vec<i64>),
+    Remote(oneshot::Sender<Result<RemoteOutcome, Stopped>>, RemoteOutcome),
+}
+
+impl Worker {
+    /// Starts the thread over a loaded engine and the table that was recovered from it.
+    pub(crate) fn start(
+        table: Arc<Table>,
+        (engine, directory): (Engine, Option<DataDirectory>),
+        clock: Clock,
+        wall: WallClock,
+        former: Vec<ReplicaId>,
+    ) -> std::io::Result<(Committer, mpsc::Receiver<OwnWrites>)> {
+        let (work, queue) = mpsc::channel(QUEUE_MAX);
+        let (pushes, push_queue) = mpsc::channel(PUSH_QUEUE_MAX);
+        let (changed, events) = (broadcast::Sender::new(LAG_BATCHES_MAX), broadcast::Sender::new(16));
+        let progress = Arc::new(Progress::new(former));
+        let (changed_weak, events_sender) = (changed.downgrade(), events.clone());
+        let fold = Fold::new(&table);
+        let worker = Self {
+            table,
+            engine,
+            directory,
+            clock,
+            wall,
+            progress: Arc::clone(&progress),
+            changed,
+            events,
+            pushes,
+            fold,
+            group: 0,
+            failed: false,
+            settings: Vec::new(),
+        };
+        worker.note_figures();
+        std::thread::Builder::new().name("stockmesh-commit".into()).spawn(move || worker.run(queue))?;
+        Ok((Committer { work, progress, changed: changed_weak, events: events_sender }, push_queue))
+    }
+
+    fn run(mut self, mut queue: mpsc::Receiver<Work>) {
+        let mut closing = None;
+        while closing.is_none() {
+            // A round of folding goes on between commits, also when nothing else is to be done.
+            let first = if self.fold.is_under_way() && !self.failed { queue.try_recv().ok() } else { queue.blocking_recv() };
+            match first {
+                Some(first) => closing = self.run_group(first, &mut queue),
+                None if self.fold.is_under_way() && !queue.is_closed() => self.fold_alone(),
+                None => break,
+            }
+        }
+        queue.close();
+        while let Ok(work) = queue.try_recv() {
+            self.refuse(work);
+        }
+        // The file is closed before anybody is told, so that the directory can be opened again at once.
+        let Self { engine, directory, progress, changed, failed, .. } = self;
+        drop(engine);
+        drop(directory);
+        drop(changed);
+        if !failed {
+            progress.durable.send_replace(Durable::Closed);
+        }
+        if let Some(reply) = closing {
+            let _ = reply.send(());
+        }
+    }
+
+    /// Applies, commits and answers one group. Returns whom to tell of the end, if the store is being closed.
+    fn run_group(&mut self, first: Work, queue: &mut mpsc::Receiver<Work>) -> Option<oneshot::Sender<()>> {
+        let span = debug_span!("commit", group = self.group + 1).entered();
+        self.group += 1;
+        // Set before anything of the group can be read: whoever reads it then waits for its barrier.
+        self.progress.applied.store(self.group, Ordering::SeqCst);
+        let (mut gathered, mut answers, mut closing) = (Gathered::default(), Vec::new(), None);
+        let mut next = Some(first);
+        let mut count = 0;
+        while let Some(work) = next {
+            match work {
+                Work::Own { operations, reply } => self.apply_own(&operations, reply, &mut gathered, &mut answers),
+                Work::Remote { deltas, reply } => self.apply_remote(&deltas, reply, &mut gathered, &mut answers),
+                Work::OwnFuture { shard, sequence } => self.check_own_future(shard, sequence),
+                Work::Close { reply } => closing = Some(reply),
+            }
+            count += 1;
+            let has_room = closing.is_none() && count < GROUP_WORK_MAX && gathered.bytes() < GROUP_BYTES_TARGET;
+            next = if has_room { queue.try_recv().ok() } else { None };
+        }
+        self.commit_group(gathered, answers);
+        drop(span);
+        closing
+    }
+
+    fn apply_own(
+        &mut self,
+        operations: &[Operation],
+        reply: oneshot::Sender<Result<Vec<i64>, WriteError>>,
+        gathered: &mut Gathered,
+        answers: &mut Vec<Answer>,
+    ) {
+        if self.failed {
+            let _ = reply.send(Err(self.poisoned()));
+            return;
+        }
+        let writer = Writer { own: self.table.own(), shards: self.table.count() };
+        match writer.evaluate(operations, &*self.table, &mut self.clock, self.wall.now_ms()) {
+            Err(refused) => {
+                counter!("stockmesh_operations_refused_total").increment(1);
+                let _ = reply.send(Err(refused.into()));
+            }
+            Ok(evaluation) => {
+                counter!("stockmesh_operations_total").increment(u64::try_from(operations.len()).unwrap_or(u64::MAX));
+                let differences = self.apply_evaluation(writer.own, evaluation, gathered);
+                answers.push(Answer::Own(reply, differences));
+            }
+        }
+    }
+
+    fn apply_evaluation(&mut self, own: ReplicaId, evaluation: Evaluation, gathered: &mut Gathered) -> Vec<i64> {
+        let Evaluation { shards, differences } = evaluation;
+        let written: Vec<(ShardIndex, Vec<(Sku, Product)>, u64)> = shards
+            .iter()
+            .map(|(shard, writes)| {
+                let products = writes.products.iter().map(|(sku, product)| (sku.clone(), product.clone()));
+                (*shard, products.collect(), writes.to)
+            })
+            .collect();
+        self.table.write_all(shards.keys().copied(), |states| {
+            for ((_, state), (_, products, to)) in states.iter_mut().zip(&written) {
+                state.merge(products);
+                state.claim(&[(own, *to)].into_iter().collect());
+            }
+        });
+        for ((shard, writes), (_, products, to)) in shards.into_iter().zip(&written) {
+            gathered.add_slots(shard, products.iter());
+            gathered.add_claim(shard, &[(own, *to)].into_iter().collect());
+            self.table.add_own_writes(writes.to - writes.from + 1);
+            gathered.add_own(own, shard, writes);
+        }
+        differences
+    }
+
+    fn apply_remote(
+        &mut self,
+        deltas: &[RemoteDelta],
+        reply: oneshot::Sender<Result<RemoteOutcome, Stopped>>,
+        gathered: &mut Gathered,
+        answers: &mut Vec<Answer>,
+    ) {
+        if self.failed {
+            let _ = reply.send(Err(Stopped));
+            return;
+        }
+        let mut outcome = RemoteOutcome::default();
+        for delta in deltas {
+            self.apply_delta(delta, gathered, &mut outcome);
+        }
+        counter!("stockmesh_slots_merged_total").increment(outcome.slots_changed);
+        if outcome.slots_repaired > 0 {
+            counter!("stockmesh_slots_repaired_total").increment(outcome.slots_repaired);
+            error!(slots = outcome.slots_repaired, "slots were repaired that this replica had claimed to hold");
+        }
+        answers.push(Answer::Remote(reply, outcome));
+    }
+
+    fn apply_delta(&mut self, delta: &RemoteDelta, gathered: &mut Gathered, outcome: &mut RemoteOutcome) {
+        let RemoteDelta { shard, products, claim } = delta;
+        let claimed: Option<VersionVector> = match claim {
+            Claim::Nothing => None,
+            Claim::Version(version) => Some(version.clone()),
+            Claim::Range { origin, to, .. } => Some([(*origin, *to)].into_iter().collect()),
+        };
+        let own = self.table.own();
+        let future = self.table.read(*shard, |state| shows_own_future(state, own, products, claimed.as_ref()));
+        if future == Some(true) {
+            self.mint_incarnation(*shard);
+        }
+        let mut merged = stockmesh_proto::shard::Merged::default();
+        let mut advanced = None;
+        self.table.write_all(std::iter::once(*shard), |states| {
+            let Some((_, state)) = states.first_mut() else { return };
+            merged = state.merge(products);
+            let before = state.version().clone();
+            let joins_on = match claim {
+                Claim::Nothing => true,
+                Claim::Version(version) => {
+                    state.claim(version);
+                    true
+                }
+                Claim::Range { origin, from, to } => state.claim_range(*origin, *from, *to),
+            };
+            if !joins_on {
+                outcome.gaps.push(*shard);
+            }
+            // A vector only grows, in production too: to lose a claim would be to lose writes.
+            assert!(state.version().dominates(&before), "a version vector went back");
+            advanced = claimed.filter(|_| joins_on && *state.version() != before);
+        });
+        self.clock.observe(merged.stamp_max);
+        outcome.slots_changed += merged.slots_changed;
+        outcome.slots_repaired += merged.slots_repaired;
+        if !merged.changed.is_empty() {
+            let news = products.iter().filter(|(sku, _)| merged.changed.binary_search(sku).is_ok());
+            gathered.add_slots(*shard, news);
+        }
+        if let Some(version) = advanced {
+            gathered.add_claim(*shard, &version);
+        }
+    }
+
+    fn check_own_future(&mut self, shard: ShardIndex, sequence: u64) {
+        let own = self.table.own();
+        let written = self.table.read(shard, |state| state.version().get(own)).unwrap_or_default();
+        if sequence > written && !self.failed {
+            self.mint_incarnation(shard);
+        }
+    }
+
+    /// This directory's past was seen elsewhere as a future: it was restored from an old copy, or cloned. From here on
+    /// it writes under a new id, and the old one's slots are somebody else's (rule I2).
+    fn mint_incarnation(&mut self, shard: ShardIndex) {
+        let former = self.table.own();
+        let own = ReplicaId::from_random(rand::random());
+        error!(%former, %own, %shard, "own writes were seen that this directory never made: it was restored from an old copy or cloned; it goes on under a new replica id");
+        counter!("stockmesh_incarnations_total").increment(1);
+        self.table.set_own(own);
+        let all_former = {
+            let mut list = self.progress.former.lock();
+            list.push(former);
+            list.clone()
+        };
+        self.settings = settings::identity(own, &all_former);
+        let _ = self.events.send(Event::NewIncarnation);
+    }
+
+    fn commit_group(&mut self, mut gathered: Gathered, answers: Vec<Answer>) {
+        if self.failed {
+            self.answer(answers, Err("the disk failed earlier"));
+            return;
+        }
+        let changed = gathered.changed();
+        let own_writes = gathered.own_writes();
+        if let Err(cause) = self.make_durable(gathered) {
+            self.fail(&cause);
+            self.answer(answers, Err(&cause));
+            return;
+        }
+        self.progress.durable.send_replace(Durable::Group(self.group));
+        self.answer(answers, Ok(()));
+        // Reconciliation brings what is not pushed (rule P5).
+        if let Some(own_writes) = own_writes
+            && self.pushes.try_send(own_writes).is_err()
+        {
+            counter!("stockmesh_pushes_dropped_total").increment(1);
+        }
+        if !changed.is_empty() {
+            let _ = self.changed.send(Arc::new(changed));
+        }
+    }
+
+    /// Appends the group to the journal and syncs. Whatever fails here, the group is not acknowledged.
+    fn make_durable(&mut self, mut gathered: Gathered) -> Result<(), String> {
+        let mut transaction = Transaction { settings: std::mem::take(&mut self.settings), ..Transaction::default() };
+        let mut last_batch = self.engine.figures().last_batch;
+        if !gathered.is_empty() {
+            last_batch += 1;
+            let record = gathered.record(last_batch, self.clock.latest(), &self.table);
+            record.shards.iter().for_each(|shard| self.fold.touch(shard.shard));
+            let payload = record.encode().map_err(|error| error.to_string())?;
+            transaction.batch = Some(Batch { number: last_batch, payload });
+        }
+        self.fold.step(&self.table, last_batch, &mut transaction).map_err(|error| error.to_string())?;
+        if transaction.is_empty() {
+            return Ok(());
+        }
+        let begun = std::time::Instant::now();
+        let figures = self.engine.commit(&transaction).map_err(|error: StorageError| error.to_string())?;
+        histogram!("stockmesh_commit_seconds").record(begun.elapsed());
+        counter!("stockmesh_commits_total").increment(1);
+        self.fold.begin_if_due(figures.journal_bytes, figures.last_batch, &self.table);
+        self.note_figures();
+        Ok(())
+    }
+
+    fn fold_alone(&mut self) {
+        self.group += 1;
+        self.progress.applied.store(self.group, Ordering::SeqCst);
+        self.commit_group(Gathered::default(), Vec::new());
+    }
+
+    fn answer(&self, answers: Vec<Answer>, durable: Result<(), &str>) {
+        for answer in answers {
+            match answer {
+                Answer::Own(reply, differences) => {
+                    let indeterminate = |cause: &str| WriteError::Indeterminate { cause: cause.to_owned() };
+                    let _ = reply.send(durable.map(|()| differences).map_err(indeterminate));
+                }
+                Answer::Remote(reply, outcome) => {
+                    let _ = reply.send(durable.map(|()| outcome).map_err(|_| Stopped));
+                }
+            }
+        }
+    }
+
+    /// After a failed write nothing is known of the file. Reads go on, writes are refused, and nothing is sent.
+    fn fail(&mut self, cause: &str) {
+        self.failed = true;
+        error!(cause, "the disk failed: the store takes no more writes until it is opened anew");
+        counter!("stockmesh_disk_failures_total").increment(1);
+        self.progress.durable.send_replace(Durable::Failed(cause.to_owned()));
+    }
+
+    fn poisoned(&self) -> WriteError {
+        match &*self.progress.durable.borrow() {
+            Durable::Failed(cause) => WriteError::Poisoned { cause: cause.clone() },
+            Durable::Group(_) | Durable::Closed => WriteError::Closed,
+        }
+    }
+
+    fn refuse(&self, work: Work) {
+        match work {
+            Work::Own { reply, .. } => {
+                let _ = reply.send(Err(self.poisoned()));
+            }
+            Work::Remote { reply, .. } => {
+                let _ = reply.send(Err(Stopped));
+            }
+            Work::OwnFuture { .. } => {}
+            Work::Close { reply } => {
+                let _ = reply.send(());
+            }
+        }
+    }
+
+    fn note_figures(&self) {
+        let figures = self.engine.figures();
+        self.progress.last_batch.store(figures.last_batch, Ordering::Relaxed);
+        self.progress.journal_bytes.store(figures.journal_bytes, Ordering::Relaxed);
+    }
+}

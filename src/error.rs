@@ -1,0 +1,130 @@
+//! Errors of the store's operations. Each says what it means for the caller's data.
+
+use std::path::PathBuf;
+
+use stockmesh_proto::operation::OperationRefused;
+use stockmesh_proto::{InvalidInput, Sku};
+
+use crate::storage::StorageError;
+
+/// A write did not succeed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// An argument is wrong. Nothing was changed.
+    #[error(transparent)]
+    Invalid(#[from] InvalidInput),
+    /// The operation would break a limit. Nothing was changed.
+    #[error(transparent)]
+    Refused(#[from] OperationRefused),
+    /// The store was closed. Nothing was changed.
+    #[error("the store is closed; nothing was changed")]
+    Closed,
+    /// An earlier write to the disk failed, and the store takes no more. Nothing was changed.
+    #[error("the store takes no more writes, since its disk failed earlier ({cause}); nothing was changed; reads go on, and a reopen tells what is durable")]
+    Poisoned {
+        /// What failed first.
+        cause: String,
+    },
+    /// Writing to the disk failed under this very write: whether it is durable, a reopen tells.
+    #[error("the disk failed during this write ({cause}); it is indeterminate: a reopen of the store tells whether it is durable, until then do not repeat it")]
+    Indeterminate {
+        /// What failed.
+        cause: String,
+    },
+}
+
+/// A product cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GetError {
+    /// The SKU is not valid.
+    #[error(transparent)]
+    Invalid(#[from] InvalidInput),
+    /// No write of this product has reached this node.
+    #[error("product {sku} is unknown here: no write of it has reached this node")]
+    Unknown {
+        /// The SKU.
+        sku: Sku,
+    },
+}
+
+/// The store cannot be opened. Nothing on disk was changed, unless the variant says so.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// A setting is wrong.
+    #[error(transparent)]
+    Invalid(#[from] InvalidInput),
+    /// The directory is in use by another store, here or in another process.
+    #[error("data directory {} is in use by another store; close that one first", path.display())]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory belongs to another cluster, or was made with another number of shards.
+    #[error("data directory was made with {field} {stored}, the settings say {wanted}; use another directory, or the setting it was made with")]
+    OtherSettings {
+        /// The setting.
+        field: &'static str,
+        /// What the directory says.
+        stored: String,
+        /// What the builder says.
+        wanted: String,
+    },
+    /// What is stored is damaged.
+    #[error("the store is damaged: {}; open it with `DamagePolicy::NewIncarnation` to keep what is intact under a new replica id and get the rest from its peers", damage.join("; "))]
+    Damaged {
+        /// What is damaged, and what it covers.
+        damage: Vec<String>,
+    },
+    /// The disk failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The network endpoint cannot be opened.
+    #[error("cannot listen on {address}: {cause}")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why not.
+        cause: std::io::Error,
+    },
+    /// The identity cannot be used.
+    #[error(transparent)]
+    Identity(#[from] crate::net::IdentityError),
+    /// A thread could not be started.
+    #[error("cannot start the committing thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// Own writes are not known to be held by enough other replicas. They are durable here and go on spreading.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplicationError {
+    /// Time ran out.
+    #[error("within the time given, {confirmed} of {wanted} other replicas confirmed to hold all writes durably; they are durable here and go on spreading")]
+    TimedOut {
+        /// How many confirmed.
+        confirmed: usize,
+        /// How many were wanted.
+        wanted: usize,
+    },
+    /// The store has no network.
+    #[error("the store was opened without a network, so no other replica can hold its writes; they are durable here")]
+    NoNetwork,
+    /// The store is closed or its disk failed.
+    #[error("the store is closed or its disk failed; what was acknowledged is durable here")]
+    Stopped,
+}
+
+/// Closing did not end cleanly.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloseError {
+    /// The disk had failed before.
+    #[error("the store is closed; its disk had failed ({cause}): a reopen tells what is durable of the writes that were indeterminate")]
+    Poisoned {
+        /// What failed first.
+        cause: String,
+    },
+}

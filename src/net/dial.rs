@@ -1,0 +1,103 @@
+//! Dials a configured peer, for ever: at once, then after growing pauses with jitter.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use stockmesh_proto::ReplicaId;
+use stockmesh_proto::reconcile::StateView;
+use tracing::debug;
+
+use super::handshake::{HANDSHAKE_TIME_MAX, HandshakeError, greet};
+use super::identity::SERVER_NAME;
+use super::link::Link;
+use super::node::Shared;
+use super::refusal::{CloseCode, closed_with, explain};
+use super::registry::LinkState;
+use super::serve::establish;
+
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// Pauses that double up to a limit, each shortened by up to a half at random, so that nodes that lost each other at
+/// one moment do not dial at one moment.
+struct BackOff {
+    pause: Duration,
+}
+
+impl BackOff {
+    fn new() -> Self {
+        Self { pause: PAUSE_MIN }
+    }
+
+    fn next(&mut self) -> Duration {
+        let pause = self.pause;
+        self.pause = (pause * 2).min(PAUSE_MAX);
+        pause.mul_f64(rand::random_range(0.5..=1.0))
+    }
+}
+
+/// Keeps a link to one configured peer. Ends only with the store.
+pub(super) async fn keep_linked(number: usize, address: String, shared: Shared) {
+    let mut back_off = BackOff::new();
+    let mut replica: Option<ReplicaId> = None;
+    loop {
+        shared.until_online().await;
+        // The peer may have dialled first.
+        if let Some(link) = replica.and_then(|replica| shared.registry.link(replica)) {
+            shared.registry.note_peer(number, LinkState::Up, None, replica);
+            link.connection.closed().await;
+            continue;
+        }
+        shared.registry.note_peer(number, LinkState::Connecting, None, None);
+        let error = match dial(&address, &shared).await {
+            Ok(link) => {
+                replica = Some(link.replica);
+                shared.registry.note_peer(number, LinkState::Up, None, replica);
+                back_off = BackOff::new();
+                let ended = link.connection.closed().await;
+                let superfluous = closed_with(&ended, CloseCode::Duplicate);
+                (!superfluous).then(|| explain(&ended))
+            }
+            Err(error) => {
+                debug!(address, %error, "dialling failed");
+                Some(error.reason)
+            }
+        };
+        shared.registry.note_peer(number, LinkState::BackingOff, error, None);
+        tokio::select! {
+            () = tokio::time::sleep(back_off.next()) => {}
+            // A peer that dials in meanwhile, or coming online again, ends the pause.
+            () = shared.until_changed() => {}
+        }
+    }
+}
+
+async fn dial(address: &str, shared: &Shared) -> Result<Arc<Link>, HandshakeError> {
+    let resolved = tokio::net::lookup_host(address).await;
+    let targets = resolved.map_err(|error| HandshakeError::new(format!("{address} cannot be resolved: {error}")))?;
+    let mut last = HandshakeError::new(format!("{address} resolves to no address"));
+    for target in targets.take(8) {
+        let connecting = shared
+            .endpoint
+            .connect_with(shared.identity.client(), target, SERVER_NAME)
+            .map_err(|error| HandshakeError::new(error.to_string()))?;
+        match tokio::time::timeout(HANDSHAKE_TIME_MAX, connecting).await {
+            Ok(Ok(connection)) => {
+                let hello = match greet(&connection, shared).await {
+                    Ok(hello) => hello,
+                    Err(error) => {
+                        shared.registry.note_refusal(target, error.reason.clone());
+                        return Err(error);
+                    }
+                };
+                return Ok(establish(connection, &hello, shared.table.own(), shared));
+            }
+            Ok(Err(error)) => {
+                last = error.into();
+                shared.registry.note_refusal(target, last.reason.clone());
+            }
+            Err(_) => last = HandshakeError::new("no answer: the peer is down, cut off, or no UDP reaches it"),
+        }
+    }
+    Err(last)
+}

@@ -1,0 +1,92 @@
+//! Frames on QUIC streams, read with limits on length and time.
+
+use std::time::Duration;
+
+use quinn::{ReadExactError, RecvStream, SendStream, WriteError};
+use stockmesh_proto::limits::FRAME_BYTES_MAX;
+use stockmesh_proto::wire::{Message, WireError, frame_length};
+
+/// How long a frame may take from its first byte to its last: what a peer that drips bytes is given.
+pub(super) const FRAME_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long a peer may think before its next frame of a reconciliation begins.
+pub(super) const REPLY_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// A frame could not be exchanged. Nothing of it was applied.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FrameError {
+    /// The stream or link ended.
+    #[error("the stream ended: {0}")]
+    Ended(String),
+    /// The peer was silent for too long between frames.
+    #[error("no frame came within {} s", REPLY_TIME_MAX.as_secs())]
+    Silent,
+    /// The peer broke a rule: a bad frame, or one that drips in.
+    #[error("{0}")]
+    Violation(String),
+    /// A message of ours exceeds a limit.
+    #[error(transparent)]
+    Encode(WireError),
+}
+
+impl From<WriteError> for FrameError {
+    fn from(error: WriteError) -> Self {
+        Self::Ended(error.to_string())
+    }
+}
+
+/// Reads the next message, or `None` where the stream ends between frames. `begin_within` bounds the wait for the
+/// first byte.
+pub(super) async fn read_message(
+    stream: &mut RecvStream,
+    bytes_max: usize,
+    begin_within: Option<Duration>,
+) -> Result<Option<Message>, FrameError> {
+    let mut prefix = [0; 4];
+    let (first, rest) = prefix.split_at_mut(1);
+    let begin = stream.read(first);
+    let begun = match begin_within {
+        Some(limit) => tokio::time::timeout(limit, begin).await.map_err(|_| FrameError::Silent)?,
+        None => begin.await,
+    };
+    match begun {
+        Ok(Some(_)) => {}
+        Ok(None) => return Ok(None),
+        Err(error) => return Err(FrameError::Ended(error.to_string())),
+    }
+    let whole = async {
+        stream.read_exact(rest).await.map_err(ended)?;
+        let length = frame_length(prefix, bytes_max.min(FRAME_BYTES_MAX)).map_err(violation)?;
+        // Memory grows with what arrives, not with what the prefix claims.
+        let mut frame = Vec::new();
+        while frame.len() < length {
+            let wanted = (length - frame.len()).min(64 << 10);
+            let chunk = stream.read_chunk(wanted, true).await.map_err(|error| FrameError::Ended(error.to_string()))?;
+            let Some(chunk) = chunk else {
+                return Err(FrameError::Violation("the stream ended within a frame".into()));
+            };
+            frame.extend_from_slice(&chunk.bytes);
+        }
+        Ok(frame)
+    };
+    let frame = tokio::time::timeout(FRAME_TIME_MAX, whole).await.map_err(|_| {
+        FrameError::Violation(format!("a frame was not complete after {} s", FRAME_TIME_MAX.as_secs()))
+    })??;
+    Message::decode(&frame).map(Some).map_err(violation)
+}
+
+/// Writes one message.
+pub(super) async fn write_message(stream: &mut SendStream, message: &Message) -> Result<(), FrameError> {
+    let frame = message.encode().map_err(FrameError::Encode)?;
+    Ok(stream.write_all(&frame).await?)
+}
+
+fn ended(error: ReadExactError) -> FrameError {
+    match error {
+        ReadExactError::FinishedEarly(_) => FrameError::Violation("the stream ended within a frame".into()),
+        ReadExactError::ReadError(error) => FrameError::Ended(error.to_string()),
+    }
+}
+
+fn violation(error: WireError) -> FrameError {
+    FrameError::Violation(error.to_string())
+}

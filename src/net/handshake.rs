@@ -1,0 +1,174 @@
+//! The hello: who is there, and whether the two belong together (rules H1, H2).
+
+use std::time::Duration;
+
+use quinn::{Connection, ConnectionError};
+use stockmesh_proto::limits::HELLO_BYTES_MAX;
+use stockmesh_proto::reconcile::StateView;
+use stockmesh_proto::wire::{Hello, Message, Refusal, RefusalCode};
+
+use super::frames::{FrameError, read_message, write_message};
+use super::node::Shared;
+use super::refusal::{CloseCode, explain};
+
+/// How long the TLS handshake and the hello may take together.
+pub(super) const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long a refusal may take to reach the peer.
+const REFUSAL_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Features that this version demands of a peer.
+const FEATURES_REQUIRED: u64 = 0;
+/// Features that this version knows.
+const FEATURES_KNOWN: u64 = 0;
+
+/// The link did not come up. The text says why and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}")]
+pub(super) struct HandshakeError {
+    pub(super) reason: String,
+}
+
+impl HandshakeError {
+    pub(super) fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into() }
+    }
+}
+
+impl From<ConnectionError> for HandshakeError {
+    fn from(error: ConnectionError) -> Self {
+        Self::new(explain(&error))
+    }
+}
+
+/// The dialler's side: says hello and waits for the answer. A link counts as up only then, since the TLS handshake
+/// ends here before the peer has judged this node's certificate.
+pub(super) async fn greet(connection: &Connection, shared: &Shared) -> Result<Hello, HandshakeError> {
+    let exchange = async {
+        let (mut send, mut receive) = connection.open_bi().await?;
+        let own = hello(shared);
+        write_message(&mut send, &Message::Hello(own.clone())).await.map_err(|error| ended(connection, &error))?;
+        match read_message(&mut receive, HELLO_BYTES_MAX, None).await {
+            Ok(Some(Message::Hello(theirs))) => match judge(&own, &theirs, shared) {
+                Ok(()) => Ok(theirs),
+                Err(refusal) => {
+                    connection.close(CloseCode::Refused.code(), refusal.reason.as_bytes());
+                    Err(HandshakeError::new(refusal.reason))
+                }
+            },
+            Ok(Some(Message::Refuse(refusal))) => Err(HandshakeError::new(refusal.reason)),
+            Ok(_) => Err(HandshakeError::new("the peer answered the hello with something else")),
+            Err(error) => Err(ended(connection, &error)),
+        }
+    };
+    within_time(exchange).await
+}
+
+/// The other side: waits for the hello and answers it, or refuses with the reason.
+pub(super) async fn welcome(connection: &Connection, shared: &Shared) -> Result<Hello, HandshakeError> {
+    let exchange = async {
+        let (mut send, mut receive) = connection.accept_bi().await?;
+        let theirs = match read_message(&mut receive, HELLO_BYTES_MAX, None).await {
+            Ok(Some(Message::Hello(theirs))) => theirs,
+            Ok(_) => return Err(HandshakeError::new("the peer began with something else than a hello")),
+            Err(error) => return Err(ended(connection, &error)),
+        };
+        let own = hello(shared);
+        let verdict = judge(&theirs, &own, shared);
+        let answer = match &verdict {
+            Ok(()) => Message::Hello(own),
+            Err(refusal) => Message::Refuse(refusal.clone()),
+        };
+        write_message(&mut send, &answer).await.map_err(|error| ended(connection, &error))?;
+        let _ = send.finish();
+        match verdict {
+            Ok(()) => Ok(theirs),
+            Err(refusal) => {
+                // Closing at once would overtake the reason.
+                let _ = tokio::time::timeout(REFUSAL_TIME_MAX, send.stopped()).await;
+                connection.close(CloseCode::Refused.code(), refusal.reason.as_bytes());
+                Err(HandshakeError::new(refusal.reason))
+            }
+        }
+    };
+    within_time(exchange).await
+}
+
+async fn within_time(
+    exchange: impl Future<Output = Result<Hello, HandshakeError>>,
+) -> Result<Hello, HandshakeError> {
+    let late = |_| HandshakeError::new(format!("no hello within {} s", HANDSHAKE_TIME_MAX.as_secs()));
+    tokio::time::timeout(HANDSHAKE_TIME_MAX, exchange).await.map_err(late)?
+}
+
+/// What the connection's end says is more telling than what the stream saw of it.
+fn ended(connection: &Connection, error: &FrameError) -> HandshakeError {
+    let reason = connection.close_reason().map(|reason| explain(&reason));
+    HandshakeError::new(reason.unwrap_or_else(|| error.to_string()))
+}
+
+fn hello(shared: &Shared) -> Hello {
+    Hello {
+        cluster: shared.cluster.clone(),
+        replica: shared.table.own(),
+        location: shared.location.clone(),
+        shards: u32::from(shared.table.count().get()),
+        clock_ms: shared.wall.now_ms(),
+        features_required: FEATURES_REQUIRED,
+        features_known: FEATURES_KNOWN,
+        software: concat!("stockmesh ", env!("CARGO_PKG_VERSION")).to_owned(),
+    }
+}
+
+/// Whether the two belong together. The texts name the dialler first, so that both sides read the same.
+fn judge(dialler: &Hello, listener: &Hello, shared: &Shared) -> Result<(), Refusal> {
+    let refuse = |code, reason: String| Err(Refusal { code, reason });
+    if shared.is_offline() {
+        return refuse(RefusalCode::Offline, "the node is offline for now; dial again later".into());
+    }
+    if dialler.cluster != listener.cluster {
+        return refuse(
+            RefusalCode::OtherCluster,
+            format!(
+                "the dialling node is of cluster {}, the other of cluster {}: check the setting `cluster` of both",
+                dialler.cluster, listener.cluster
+            ),
+        );
+    }
+    if dialler.shards != listener.shards {
+        return refuse(
+            RefusalCode::OtherShardCount,
+            format!(
+                "the dialling node has {} shards, the other {}: all nodes of a cluster need the same `shards`",
+                dialler.shards, listener.shards
+            ),
+        );
+    }
+    if dialler.replica == listener.replica {
+        return refuse(
+            RefusalCode::SameReplica,
+            format!(
+                "both nodes are replica {}: one data directory is a copy of the other; stop one and empty its directory",
+                dialler.replica
+            ),
+        );
+    }
+    let missing = |needs: &Hello, knows: &Hello| needs.features_required & !(knows.features_known | knows.features_required);
+    let unknown = missing(dialler, listener) | missing(listener, dialler);
+    if unknown != 0 {
+        return refuse(
+            RefusalCode::UnknownFeature,
+            format!("a node requires features {unknown:#x} that the other does not know: update the older one"),
+        );
+    }
+    let skew_ms = dialler.clock_ms.abs_diff(listener.clock_ms);
+    if skew_ms > shared.drift_ms_max {
+        return refuse(
+            RefusalCode::ClockSkew,
+            format!(
+                "the clocks differ by {skew_ms} ms, {} ms are allowed: set the clock of the node that is off",
+                shared.drift_ms_max
+            ),
+        );
+    }
+    Ok(())
+}

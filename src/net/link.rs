@@ -1,0 +1,60 @@
+//! One open link to a peer.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use quinn::Connection;
+use stockmesh_proto::reconcile::Agreement;
+use stockmesh_proto::{Location, ReplicaId};
+use tokio::sync::mpsc;
+
+use super::refusal::CloseCode;
+
+/// Pushes that may wait for one peer; beyond it they are dropped, and reconciliation brings them.
+pub(super) const PUSH_QUEUE_MAX: usize = 256;
+
+/// An encoded push, shared between the links it goes to.
+pub(super) type PushFrame = Arc<Vec<u8>>;
+
+/// An open QUIC connection to a peer whose hello was accepted.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) replica: ReplicaId,
+    pub(super) location: Location,
+    pub(super) address: SocketAddr,
+    pub(super) connection: Connection,
+    /// The side that dialled: of two links between the same nodes, the one dialled by the lower id is kept.
+    pub(super) dialled_by: ReplicaId,
+    /// The peer's clock less this node's, at the hello.
+    pub(super) skew_ms: i64,
+    pub(super) pushes: mpsc::Sender<PushFrame>,
+    /// Held while this node has a reconciliation open on the link.
+    pub(super) reconciling: tokio::sync::Mutex<()>,
+    /// Another reconciliation is wanted once the present one ends.
+    pub(super) wanted: AtomicBool,
+    pub(super) agreement: Mutex<Option<Agreement>>,
+    /// The peer durably holds all that this node had applied up to this group of its committer …
+    pub(super) confirmed_group: AtomicU64,
+    /// … which are so many own writes.
+    pub(super) confirmed_writes: AtomicU64,
+    pub(super) last_reconciled: Mutex<Option<Instant>>,
+}
+
+impl Link {
+    /// The peer confirmed to hold all that was here at `group`.
+    pub(super) fn confirm(&self, group: u64, own_writes: u64) {
+        self.confirmed_group.fetch_max(group, Ordering::SeqCst);
+        self.confirmed_writes.fetch_max(own_writes, Ordering::SeqCst);
+    }
+
+    pub(super) fn close(&self, code: CloseCode, reason: &str) {
+        self.connection.close(code.code(), reason.as_bytes());
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.connection.close_reason().is_none()
+    }
+}

@@ -1,0 +1,21 @@
+//! The network: mutually authenticated QUIC links, reconciliation with random peers, and pushes.
+//!
+//! Modules in reading order: `identity` (certificates and TLS), `frames` (frames on streams), `refusal` (why a link
+//! ends), `link` and `registry` (what is known of links and peers), `handshake`, `session` (drives the core's state
+//! machine), `push`, `serve` (one link's tasks), `dial`, and `node`, which starts them all.
+
+mod dial;
+mod frames;
+mod handshake;
+mod identity;
+mod link;
+mod node;
+mod push;
+mod refusal;
+mod registry;
+mod serve;
+mod session;
+
+pub use identity::{Identity, IdentityError};
+pub(crate) use node::{Node, NodeSettings};
+pub use registry::{LinkState, PeerStatus, Refused};

@@ -1,0 +1,349 @@
+//! A node of the cluster: the endpoint and the tasks that keep it linked and reconciled.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use metrics::counter;
+use parking_lot::Mutex;
+use quinn::{Endpoint, Incoming};
+use stockmesh_proto::limits::{CHUNK_BYTES_TARGET, PUSH_FAN_OUT_DEFAULT};
+use stockmesh_proto::reconcile::{Settings as SessionSettings, StateView};
+use stockmesh_proto::{ClusterId, Location, ReplicaId, ShardIndex};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
+
+use super::dial::keep_linked;
+use super::handshake::{HANDSHAKE_TIME_MAX, welcome};
+use super::identity::Identity;
+use super::push::push_commits;
+use super::refusal::{CloseCode, explain};
+use super::registry::{PeerStatus, Refused, Registry};
+use super::serve::{establish, judge};
+use super::session::reconcile;
+use crate::clock::WallClock;
+use crate::commit::{Committer, Event, OwnWrites};
+use crate::error::ReplicationError;
+use crate::table::Table;
+
+/// Incoming connections whose handshake or hello is under way at once.
+const HANDSHAKES_MAX: usize = 64;
+/// Peers that may wait for an urgent reconciliation.
+const URGENT_MAX: usize = 256;
+/// How long a closing node waits for its peers to learn of it.
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// What a node is started with.
+pub(crate) struct NodeSettings {
+    pub(crate) listen: SocketAddr,
+    pub(crate) identity: Identity,
+    pub(crate) cluster: ClusterId,
+    pub(crate) location: Location,
+    pub(crate) reconcile_every: Duration,
+    pub(crate) drift_ms_max: u64,
+    pub(crate) wall: WallClock,
+}
+
+/// What all tasks of a node share. It borrows the table and the committer, and owns no state of the replica.
+#[derive(Clone)]
+pub(super) struct Shared(Arc<SharedInner>);
+
+pub(super) struct SharedInner {
+    pub(super) table: Arc<Table>,
+    pub(super) committer: Committer,
+    pub(super) registry: Registry,
+    pub(super) endpoint: Endpoint,
+    pub(super) identity: Identity,
+    pub(super) cluster: ClusterId,
+    pub(super) location: Location,
+    pub(super) drift_ms_max: u64,
+    pub(super) wall: WallClock,
+    pub(super) fan_out: usize,
+    /// Counts confirmations by peers, for those who wait for one.
+    pub(super) confirmations: watch::Sender<u64>,
+    urgent: mpsc::Sender<ReplicaId>,
+    offline: watch::Sender<bool>,
+    in_doubt: Mutex<BTreeSet<ShardIndex>>,
+    own_writes_at_start: AtomicU64,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl Deref for Shared {
+    type Target = SharedInner;
+    fn deref(&self) -> &SharedInner {
+        &self.0
+    }
+}
+
+impl Shared {
+    /// Starts a task that ends with the node at the latest.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock();
+        // Ended tasks are let go of here, so that the set stays as small as what runs.
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+    }
+
+    pub(super) fn session_settings(&self) -> SessionSettings {
+        let (shards, drift_ms_max) = (self.table.count(), self.drift_ms_max);
+        SessionSettings { shards, drift_ms_max, chunk_bytes_target: CHUNK_BYTES_TARGET }
+    }
+
+    /// Asks for a reconciliation with a peer as soon as possible.
+    pub(super) fn want_reconciliation(&self, replica: ReplicaId) {
+        let _ = self.urgent.try_send(replica);
+    }
+
+    pub(super) fn note_doubt(&self, shard: ShardIndex) {
+        self.in_doubt.lock().insert(shard);
+    }
+
+    pub(super) fn is_offline(&self) -> bool {
+        *self.offline.borrow()
+    }
+
+    pub(super) async fn until_online(&self) {
+        let _ = self.offline.subscribe().wait_for(|offline| !offline).await;
+    }
+
+    /// Resolves at the next change of links, or of being offline.
+    pub(super) async fn until_changed(&self) {
+        let (mut links, mut offline) = (self.registry.changes(), self.offline.subscribe());
+        tokio::select! {
+            _ = links.changed() => {}
+            _ = offline.changed() => {}
+        }
+    }
+}
+
+/// A running node. Its tasks end when it is dropped.
+pub(crate) struct Node {
+    shared: Shared,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Node").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.shared.endpoint.close(CloseCode::Closing.code(), b"the node closes");
+        // The tasks hold the shared state; ending them lets go of it.
+        self.shared.tasks.lock().abort_all();
+    }
+}
+
+impl Node {
+    /// Opens the endpoint and starts the tasks. Must be called within a tokio runtime.
+    pub(crate) fn start(
+        settings: NodeSettings,
+        table: Arc<Table>,
+        committer: Committer,
+        commits: mpsc::Receiver<OwnWrites>,
+    ) -> std::io::Result<Self> {
+        let endpoint = Endpoint::server(settings.identity.server(), settings.listen)?;
+        let (urgent, urgent_queue) = mpsc::channel(URGENT_MAX);
+        let shared = Shared(Arc::new(SharedInner {
+            own_writes_at_start: AtomicU64::new(table.own_writes()),
+            table,
+            committer,
+            registry: Registry::new(),
+            endpoint,
+            identity: settings.identity,
+            cluster: settings.cluster,
+            location: settings.location,
+            drift_ms_max: settings.drift_ms_max,
+            wall: settings.wall,
+            fan_out: PUSH_FAN_OUT_DEFAULT,
+            confirmations: watch::Sender::new(0),
+            urgent,
+            offline: watch::Sender::new(false),
+            in_doubt: Mutex::default(),
+            tasks: Mutex::new(JoinSet::new()),
+        }));
+        shared.spawn(accept(shared.clone()));
+        shared.spawn(push_commits(commits, shared.clone()));
+        shared.spawn(reconcile_for_ever(settings.reconcile_every, urgent_queue, shared.clone()));
+        shared.spawn(relink_after_incarnation(shared.clone()));
+        Ok(Self { shared })
+    }
+
+    pub(crate) fn local_address(&self) -> Option<SocketAddr> {
+        self.shared.endpoint.local_addr().ok()
+    }
+
+    /// Dials a peer from now on, for ever.
+    pub(crate) fn add_peer(&self, address: &str) {
+        if let Some(number) = self.shared.registry.add_peer(address) {
+            self.shared.spawn(keep_linked(number, address.to_owned(), self.shared.clone()));
+        }
+    }
+
+    pub(crate) fn set_offline(&self, offline: bool) {
+        self.shared.offline.send_replace(offline);
+        if offline {
+            self.shared.registry.close_all(CloseCode::Offline, "the node goes offline for now");
+        }
+    }
+
+    pub(crate) fn is_offline(&self) -> bool {
+        self.shared.is_offline()
+    }
+
+    pub(crate) fn peers(&self) -> Vec<PeerStatus> {
+        self.shared.registry.status(self.shared.table.own_writes())
+    }
+
+    pub(crate) fn refusals(&self) -> Vec<Refused> {
+        self.shared.registry.refusals()
+    }
+
+    pub(crate) fn traffic(&self) -> (u64, u64) {
+        self.shared.registry.traffic()
+    }
+
+    pub(crate) fn shards_in_doubt(&self) -> Vec<ShardIndex> {
+        self.shared.in_doubt.lock().iter().copied().collect()
+    }
+
+    /// Waits until so many linked peers hold all that is applied now. Asks them by reconciling.
+    pub(crate) async fn await_replicated(&self, wanted: usize, timeout: Duration) -> Result<(), ReplicationError> {
+        let shared = &self.shared;
+        let target = shared.committer.applied();
+        let confirmed = || {
+            let holds = |link: &&Arc<super::link::Link>| link.confirmed_group.load(Ordering::SeqCst) >= target;
+            shared.registry.links().iter().filter(holds).count()
+        };
+        let waiting = async {
+            let mut confirmations = shared.confirmations.subscribe();
+            loop {
+                if confirmed() >= wanted {
+                    return Ok(());
+                }
+                if shared.committer.failure().is_some() || shared.committer.is_closed() {
+                    return Err(ReplicationError::Stopped);
+                }
+                for link in shared.registry.links() {
+                    if link.confirmed_group.load(Ordering::SeqCst) < target {
+                        link.wanted.store(true, Ordering::SeqCst);
+                        shared.want_reconciliation(link.replica);
+                    }
+                }
+                tokio::select! {
+                    _ = confirmations.changed() => {}
+                    () = shared.until_changed() => {}
+                    () = tokio::time::sleep(Duration::from_millis(100)) => {}
+                }
+            }
+        };
+        let late = |_| ReplicationError::TimedOut { confirmed: confirmed(), wanted };
+        tokio::time::timeout(timeout, waiting).await.map_err(late)?
+    }
+
+    /// Closes all links, and waits a little for the peers to learn of it.
+    pub(crate) async fn close(&self) {
+        self.shared.offline.send_replace(true);
+        self.shared.registry.close_all(CloseCode::Closing, "the node closes");
+        self.shared.endpoint.close(CloseCode::Closing.code(), b"the node closes");
+        let _ = tokio::time::timeout(CLOSE_TIME_MAX, self.shared.endpoint.wait_idle()).await;
+        let mut tasks = std::mem::take(&mut *self.shared.tasks.lock());
+        tasks.shutdown().await;
+    }
+}
+
+/// Accepts links, for as long as the node lives.
+async fn accept(shared: Shared) {
+    let permits = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    while let Some(incoming) = shared.endpoint.accept().await {
+        if shared.is_offline() {
+            incoming.refuse();
+            continue;
+        }
+        // An address that was not proven yet may be forged: let it prove itself before memory is spent on it.
+        if !incoming.remote_address_validated() && incoming.may_retry() {
+            let _ = incoming.retry();
+            continue;
+        }
+        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+            counter!("stockmesh_handshakes_refused_total").increment(1);
+            incoming.refuse();
+            continue;
+        };
+        let shared_of_task = shared.clone();
+        shared.spawn(async move {
+            welcome_one(incoming, &shared_of_task).await;
+            drop(permit);
+        });
+    }
+}
+
+async fn welcome_one(incoming: Incoming, shared: &Shared) {
+    let address = incoming.remote_address();
+    let refused = |reason: String| {
+        counter!("stockmesh_links_refused_total").increment(1);
+        warn!(%address, reason, "a link was refused");
+        shared.registry.note_refusal(address, reason);
+    };
+    let connecting = async { incoming.accept()?.await };
+    let connection = match tokio::time::timeout(HANDSHAKE_TIME_MAX, connecting).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return refused(explain(&error)),
+        Err(_) => return refused("the handshake took too long".into()),
+    };
+    match welcome(&connection, shared).await {
+        Ok(hello) => {
+            let dialled_by = hello.replica;
+            establish(connection, &hello, dialled_by, shared);
+        }
+        Err(error) => {
+            connection.close(CloseCode::Refused.code(), error.reason.as_bytes());
+            refused(error.reason);
+        }
+    }
+}
+
+/// Reconciles with a random peer now and then, and at once with those who are wanted urgently.
+async fn reconcile_for_ever(every: Duration, mut urgent: mpsc::Receiver<ReplicaId>, shared: Shared) {
+    loop {
+        let pause = every.mul_f64(rand::random_range(0.75..=1.25));
+        let link = tokio::select! {
+            replica = urgent.recv() => match replica {
+                Some(replica) => shared.registry.link(replica),
+                None => return,
+            },
+            () = tokio::time::sleep(pause) => {
+                let links = shared.registry.links();
+                if links.is_empty() { None } else { links.get(rand::random_range(0..links.len())).cloned() }
+            }
+        };
+        let Some(link) = link else { continue };
+        // One at a time per link: whoever finds it busy leaves its wish behind.
+        if link.reconciling.try_lock().is_err() {
+            link.wanted.store(true, Ordering::SeqCst);
+            continue;
+        }
+        let shared_of_task = shared.clone();
+        shared.spawn(async move {
+            if let Err(error) = reconcile(&link, &shared_of_task).await {
+                judge(&error, error.violation(), &link, &shared_of_task);
+            } else if link.wanted.load(Ordering::SeqCst) && link.is_open() {
+                shared_of_task.want_reconciliation(link.replica);
+            }
+        });
+    }
+}
+
+/// A new incarnation has another replica id than its links know.
+async fn relink_after_incarnation(shared: Shared) {
+    let mut events = shared.committer.events();
+    while let Ok(Event::NewIncarnation) = events.recv().await {
+        debug!(own = %shared.table.own(), "links are made anew under the new replica id");
+        shared.registry.close_all(CloseCode::NewIncarnation, "the node has a new replica id and links anew");
+    }
+}

@@ -1,0 +1,223 @@
+//! What is known of links and peers: for choosing whom to talk to, and for the operator.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use stockmesh_proto::{Location, ReplicaId};
+use tokio::sync::watch;
+
+use super::link::Link;
+use super::refusal::CloseCode;
+
+/// Refusals that are remembered for the operator.
+const REFUSALS_MAX: usize = 64;
+
+/// How a link to a configured peer stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LinkState {
+    /// Being dialled.
+    Connecting,
+    /// Open.
+    Up,
+    /// Waiting before the next dial.
+    BackingOff,
+}
+
+/// A peer, as this node sees it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PeerStatus {
+    /// The address that it was configured with, or that it dialled from.
+    pub address: String,
+    /// Its replica id, once known.
+    pub replica: Option<ReplicaId>,
+    /// Its home location, once known.
+    pub location: Option<Location>,
+    /// How the link stands.
+    pub state: LinkState,
+    /// Its clock less this node's, in milliseconds, as measured at the hello.
+    pub skew_ms: Option<i64>,
+    /// Own writes that it has not confirmed to hold durably.
+    pub lag_writes: Option<u64>,
+    /// Time since the last complete reconciliation with it.
+    pub reconciled_ago: Option<Duration>,
+    /// Round-trip time of the link.
+    pub round_trip: Option<Duration>,
+    /// Why the last link or attempt ended.
+    pub last_error: Option<String>,
+}
+
+/// A link that was refused, by this node or by the peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refused {
+    /// The peer's address.
+    pub address: String,
+    /// Why, and what to do about it.
+    pub reason: String,
+}
+
+/// A configured peer.
+#[derive(Clone, Debug)]
+struct Peer {
+    address: String,
+    replica: Option<ReplicaId>,
+    state: LinkState,
+    last_error: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    links: BTreeMap<ReplicaId, Arc<Link>>,
+    peers: Vec<Peer>,
+    refusals: VecDeque<Refused>,
+    /// Bytes of links that are closed.
+    bytes_sent: u64,
+    bytes_received: u64,
+}
+
+/// All links and configured peers of a node.
+#[derive(Debug)]
+pub(super) struct Registry {
+    entries: Mutex<Entries>,
+    /// Counts changes of the links, for those who wait for one.
+    changes: watch::Sender<u64>,
+}
+
+impl Registry {
+    pub(super) fn new() -> Self {
+        Self { entries: Mutex::default(), changes: watch::Sender::new(0) }
+    }
+
+    /// Wakes up at each change of the links.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Adds a peer to dial; `None` if it is known already. The number names it in the calls below.
+    pub(super) fn add_peer(&self, address: &str) -> Option<usize> {
+        let mut entries = self.entries.lock();
+        if entries.peers.iter().any(|peer| peer.address == address) {
+            return None;
+        }
+        let state = LinkState::Connecting;
+        entries.peers.push(Peer { address: address.to_owned(), replica: None, state, last_error: None });
+        Some(entries.peers.len() - 1)
+    }
+
+    /// Notes how a configured peer stands.
+    pub(super) fn note_peer(&self, number: usize, state: LinkState, error: Option<String>, replica: Option<ReplicaId>) {
+        let mut entries = self.entries.lock();
+        if let Some(peer) = entries.peers.get_mut(number) {
+            peer.state = state;
+            peer.replica = replica.or(peer.replica);
+            if error.is_some() || state == LinkState::Up {
+                peer.last_error = error;
+            }
+        }
+    }
+
+    /// Takes in a link. Of two links to the same peer the one dialled by the lower id is kept; of two dialled by the
+    /// same side, the newer. Returns the link that is superfluous, if there is one.
+    pub(super) fn admit(&self, link: &Arc<Link>) -> Option<Arc<Link>> {
+        let superfluous = {
+            let mut entries = self.entries.lock();
+            match entries.links.get(&link.replica).filter(|known| known.is_open()) {
+                Some(known) if known.dialled_by < link.dialled_by => Some(Arc::clone(link)),
+                _ => entries.links.insert(link.replica, Arc::clone(link)).filter(|old| old.is_open()),
+            }
+        };
+        self.changes.send_modify(|count| *count += 1);
+        superfluous
+    }
+
+    /// Forgets a link that ended.
+    pub(super) fn remove(&self, link: &Arc<Link>) {
+        {
+            let mut entries = self.entries.lock();
+            if entries.links.get(&link.replica).is_some_and(|known| Arc::ptr_eq(known, link)) {
+                entries.links.remove(&link.replica);
+            }
+            let stats = link.connection.stats();
+            entries.bytes_sent += stats.udp_tx.bytes;
+            entries.bytes_received += stats.udp_rx.bytes;
+        }
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    pub(super) fn link(&self, replica: ReplicaId) -> Option<Arc<Link>> {
+        self.entries.lock().links.get(&replica).filter(|link| link.is_open()).cloned()
+    }
+
+    /// All open links, by replica.
+    pub(super) fn links(&self) -> Vec<Arc<Link>> {
+        self.entries.lock().links.values().filter(|link| link.is_open()).cloned().collect()
+    }
+
+    pub(super) fn close_all(&self, code: CloseCode, reason: &str) {
+        for link in self.links() {
+            link.close(code, reason);
+        }
+    }
+
+    pub(super) fn note_refusal(&self, address: SocketAddr, reason: String) {
+        let mut entries = self.entries.lock();
+        if entries.refusals.len() == REFUSALS_MAX {
+            entries.refusals.pop_front();
+        }
+        entries.refusals.push_back(Refused { address: address.to_string(), reason });
+    }
+
+    pub(super) fn refusals(&self) -> Vec<Refused> {
+        self.entries.lock().refusals.iter().cloned().collect()
+    }
+
+    /// Bytes of UDP payload sent and received.
+    pub(super) fn traffic(&self) -> (u64, u64) {
+        let entries = self.entries.lock();
+        entries.links.values().map(|link| link.connection.stats()).fold(
+            (entries.bytes_sent, entries.bytes_received),
+            |(sent, received), stats| (sent + stats.udp_tx.bytes, received + stats.udp_rx.bytes),
+        )
+    }
+
+    /// Configured peers in their order, then those that dialled in.
+    pub(super) fn status(&self, own_writes: u64) -> Vec<PeerStatus> {
+        let entries = self.entries.lock();
+        let mut links = entries.links.clone();
+        let mut status = Vec::new();
+        for peer in &entries.peers {
+            let link = peer.replica.and_then(|replica| links.remove(&replica)).filter(|link| link.is_open());
+            status.push(PeerStatus {
+                address: peer.address.clone(),
+                replica: peer.replica,
+                state: if link.is_some() { LinkState::Up } else { peer.state },
+                last_error: peer.last_error.clone(),
+                ..of_link(link.as_deref(), own_writes)
+            });
+        }
+        let others = links.values().filter(|link| link.is_open());
+        status.extend(others.map(|link| of_link(Some(link), own_writes)));
+        status
+    }
+}
+
+fn of_link(link: Option<&Link>, own_writes: u64) -> PeerStatus {
+    let reconciled = link.and_then(|link| *link.last_reconciled.lock());
+    PeerStatus {
+        address: link.map(|link| link.address.to_string()).unwrap_or_default(),
+        replica: link.map(|link| link.replica),
+        location: link.map(|link| link.location.clone()),
+        state: if link.is_some() { LinkState::Up } else { LinkState::BackingOff },
+        skew_ms: link.map(|link| link.skew_ms),
+        lag_writes: link.map(|link| own_writes.saturating_sub(link.confirmed_writes.load(Ordering::SeqCst))),
+        reconciled_ago: reconciled.map(|at| at.elapsed()),
+        round_trip: link.map(|link| link.connection.rtt()),
+        last_error: None,
+    }
+}

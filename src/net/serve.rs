@@ -1,0 +1,131 @@
+//! One link's life: its tasks from the hello to the end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
+
+use metrics::{counter, gauge};
+use parking_lot::Mutex;
+use quinn::Connection;
+use stockmesh_proto::ReplicaId;
+use stockmesh_proto::wire::Hello;
+use tokio::sync::{Semaphore, mpsc};
+use tracing::{Instrument, debug, info, info_span, warn};
+
+use super::frames::{FRAME_TIME_MAX, FrameError};
+use super::link::{Link, PUSH_QUEUE_MAX, PushFrame};
+use super::node::Shared;
+use super::push::{receive_pushes, send_pushes};
+use super::refusal::CloseCode;
+use super::session::{SyncError, respond};
+
+/// Reconciliations that one peer may have open with this node at once.
+const SESSIONS_MAX: usize = 4;
+/// Streams of pushes that one peer may have open; it needs one.
+const PUSH_STREAMS_MAX: usize = 2;
+/// How long a superfluous link goes on, so that what is under way on it ends.
+const DRAIN_TIME: Duration = Duration::from_secs(2);
+
+/// Makes a link of a connection whose hello was accepted, and starts its tasks.
+pub(super) fn establish(connection: Connection, hello: &Hello, dialled_by: ReplicaId, shared: &Shared) -> Arc<Link> {
+    let (pushes, push_queue) = mpsc::channel(PUSH_QUEUE_MAX);
+    let here_ms = i128::from(shared.wall.now_ms());
+    let skew_ms = i64::try_from(i128::from(hello.clock_ms) - here_ms).unwrap_or(i64::MAX);
+    let link = Arc::new(Link {
+        replica: hello.replica,
+        location: hello.location.clone(),
+        address: connection.remote_address(),
+        connection,
+        dialled_by,
+        skew_ms,
+        pushes,
+        reconciling: tokio::sync::Mutex::new(()),
+        wanted: AtomicBool::new(true),
+        agreement: Mutex::new(None),
+        confirmed_group: AtomicU64::new(0),
+        confirmed_writes: AtomicU64::new(0),
+        last_reconciled: Mutex::new(None),
+    });
+    info!(peer = %link.replica, location = %link.location, address = %link.address, skew_ms, "link up");
+    if let Some(superfluous) = shared.registry.admit(&link) {
+        shared.spawn(async move {
+            tokio::time::sleep(DRAIN_TIME).await;
+            superfluous.close(CloseCode::Duplicate, "another link between the two nodes is kept");
+        });
+    }
+    let span = info_span!("link", peer = %link.replica);
+    shared.spawn(run(Arc::clone(&link), push_queue, shared.clone()).instrument(span));
+    // The dialler reconciles at once; with both sides at it, the work would be done twice.
+    if dialled_by != link.replica {
+        shared.want_reconciliation(link.replica);
+    }
+    link
+}
+
+async fn run(link: Arc<Link>, push_queue: mpsc::Receiver<PushFrame>, shared: Shared) {
+    gauge!("stockmesh_links").increment(1.0);
+    let pushing = send_pushes(Arc::clone(&link), push_queue);
+    tokio::select! {
+        _ = link.connection.closed() => {}
+        () = accept_sessions(&link, &shared) => {}
+        () = accept_pushes(&link, &shared) => {}
+        // Ends only with the link.
+        () = async { pushing.await; link.connection.closed().await; } => {}
+    }
+    shared.registry.remove(&link);
+    gauge!("stockmesh_links").decrement(1.0);
+    let reason = link.connection.close_reason().map(|reason| super::refusal::explain(&reason));
+    info!(peer = %link.replica, reason = reason.as_deref().unwrap_or("ended"), "link down");
+}
+
+async fn accept_sessions(link: &Arc<Link>, shared: &Shared) {
+    let permits = Arc::new(Semaphore::new(SESSIONS_MAX));
+    // A stream is taken only when there is room for its reconciliation; beyond that QUIC's limit on streams holds.
+    while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
+        let Ok((send, receive)) = link.connection.accept_bi().await else { return };
+        let (link, shared_of_task) = (Arc::clone(link), shared.clone());
+        let task = async move {
+            let result = respond(send, receive, &shared_of_task, FRAME_TIME_MAX).await;
+            let silent = matches!(result, Err(SyncError::Frame(FrameError::Silent)));
+            if let Err(error) = result {
+                let stalled = silent.then(|| "a stream was opened and left silent".to_owned());
+                judge(&error, error.violation().or(stalled), &link, &shared_of_task);
+            }
+            drop(permit);
+        };
+        shared.spawn(task.in_current_span());
+    }
+}
+
+async fn accept_pushes(link: &Arc<Link>, shared: &Shared) {
+    let permits = Arc::new(Semaphore::new(PUSH_STREAMS_MAX));
+    while let Ok(stream) = link.connection.accept_uni().await {
+        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+            punish("more streams of pushes than allowed", link, shared);
+            return;
+        };
+        let (link, shared_of_task) = (Arc::clone(link), shared.clone());
+        let task = async move {
+            if let Err(error) = receive_pushes(stream, &link, &shared_of_task).await {
+                judge(&error, error.violation(), &link, &shared_of_task);
+            }
+            drop(permit);
+        };
+        shared.spawn(task.in_current_span());
+    }
+}
+
+/// Closes the link of a peer that broke a rule; anything else is only noted.
+pub(super) fn judge(error: &SyncError, violation: Option<String>, link: &Arc<Link>, shared: &Shared) {
+    match violation {
+        Some(reason) => punish(&reason, link, shared),
+        None => debug!(peer = %link.replica, %error, "an exchange did not end"),
+    }
+}
+
+fn punish(reason: &str, link: &Arc<Link>, shared: &Shared) {
+    counter!("stockmesh_violations_total").increment(1);
+    warn!(peer = %link.replica, address = %link.address, reason, "a peer broke a rule: its link is closed");
+    shared.registry.note_refusal(link.address, reason.to_owned());
+    link.close(CloseCode::Violation, reason);
+}

@@ -1,0 +1,138 @@
+//! Operations on one product.
+
+use stockmesh_proto::operation::Operation;
+use stockmesh_proto::{InvalidInput, Location, Price, Quantity, Sku};
+
+use crate::error::WriteError;
+use crate::store::Store;
+
+/// Why stock was adjusted. It is counted in the metrics, and does not change what is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// Sold to a customer.
+    Sold,
+    /// Returned by a customer.
+    Returned,
+    /// Damaged or spoiled.
+    Damaged,
+    /// Lost or stolen.
+    Lost,
+    /// Found again.
+    Found,
+    /// A correction of an earlier entry.
+    Correction,
+}
+
+impl Reason {
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Sold => "sold",
+            Self::Returned => "returned",
+            Self::Damaged => "damaged",
+            Self::Lost => "lost",
+            Self::Found => "found",
+            Self::Correction => "correction",
+        }
+    }
+}
+
+/// Checks a signed number of units: not zero, at most 10^12 either way.
+pub(crate) fn check_adjustment(units: i64) -> Result<i64, InvalidInput> {
+    let rule = "must be 1 to 10^12 units, in (above zero) or out (below zero)";
+    Quantity::new(units.unsigned_abs()).map_err(|_| InvalidInput::new("quantity", units, rule))?;
+    Ok(units)
+}
+
+/// Checks a number of units that came in.
+pub(crate) fn check_receipt(units: u64) -> Result<i64, InvalidInput> {
+    let units = Quantity::new(units)?.get();
+    i64::try_from(units).map_err(|_| InvalidInput::new("quantity", units, "must be at most 10^12 units"))
+}
+
+/// One product at one location, to operate on. Made by `Store::product`; costs nothing to keep.
+///
+/// Each operation returns once it is durable on this node's disk. Dropping the future does not undo it.
+#[derive(Clone, Debug)]
+pub struct Product {
+    store: Store,
+    sku: Sku,
+    location: Location,
+}
+
+impl Product {
+    pub(crate) fn new(store: Store, sku: Sku, location: Location) -> Self {
+        Self { store, sku, location }
+    }
+
+    /// The same product at another location.
+    ///
+    /// # Errors
+    /// If the location is not valid.
+    pub fn at(mut self, location: &str) -> Result<Self, InvalidInput> {
+        self.location = Location::new(location)?;
+        Ok(self)
+    }
+
+    /// The product's key.
+    pub fn sku(&self) -> &Sku {
+        &self.sku
+    }
+
+    /// Counts units in.
+    ///
+    /// # Errors
+    /// See [`WriteError`]: refused means that nothing changed.
+    pub async fn receive(&self, units: u64) -> Result<(), WriteError> {
+        let units = check_receipt(units)?;
+        self.write(Operation::Adjust { sku: self.sku.clone(), location: self.location.clone(), units }).await?;
+        Ok(())
+    }
+
+    /// Counts units in (above zero) or out (below zero), unconditionally: a physical fact. Stock may fall below zero.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub async fn adjust(&self, units: i64, reason: Reason) -> Result<(), WriteError> {
+        let units = check_adjustment(units)?;
+        metrics::counter!("stockmesh_adjustments_total", "reason" => reason.label()).increment(1);
+        self.write(Operation::Adjust { sku: self.sku.clone(), location: self.location.clone(), units }).await?;
+        Ok(())
+    }
+
+    /// Takes what was counted as the stock at this location: the difference to what this replica sees is written.
+    /// Sales elsewhere that have not arrived here yet still count when they do. Returns the difference.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub async fn stocktake(&self, counted: u64) -> Result<i64, WriteError> {
+        if counted > stockmesh_proto::limits::QUANTITY_MAX {
+            return Err(InvalidInput::new("counted", counted, "must be at most 10^12 units").into());
+        }
+        let operation = Operation::Stocktake { sku: self.sku.clone(), location: self.location.clone(), counted };
+        let differences = self.write(operation).await?;
+        Ok(differences.first().copied().unwrap_or_default())
+    }
+
+    /// Sets the price, at all locations. Of prices set at the same time in two places one wins, everywhere the same.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub async fn set_price(&self, price: Price) -> Result<(), WriteError> {
+        self.write(Operation::SetPrice { sku: self.sku.clone(), price }).await?;
+        Ok(())
+    }
+
+    /// Lists or delists the product, at all locations.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub async fn set_listed(&self, listed: bool) -> Result<(), WriteError> {
+        self.write(Operation::SetListed { sku: self.sku.clone(), listed }).await?;
+        Ok(())
+    }
+
+    async fn write(&self, operation: Operation) -> Result<Vec<i64>, WriteError> {
+        self.store.write(vec![operation]).await
+    }
+}

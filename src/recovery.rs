@@ -1,0 +1,308 @@
+//! Recovery: the state is the merge of all snapshots and of the whole journal, in any order, checked against the
+//! fingerprints that the last record of each shard names (rules D1 to D5).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use stockmesh_proto::hlc::{Clock, Stamp};
+use stockmesh_proto::limits::FRAME_BYTES_MAX;
+use stockmesh_proto::wire::{BatchRecord, SnapshotRecord};
+use stockmesh_proto::{ClusterId, Fingerprint, Location, ReplicaId, Shard, ShardCount, ShardIndex, VersionVector};
+use tracing::{info, warn};
+
+use crate::commit::snapshot;
+use crate::error::OpenError;
+use crate::settings::Settings;
+use crate::storage::{DataDirectory, Damage, Engine, LoadReport, Mark, StorageError, StoredRow, Transaction};
+use crate::table::Table;
+
+/// What to do with a store that is damaged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DamagePolicy {
+    /// Do not open it, and name what is damaged. Nothing is changed.
+    #[default]
+    Refuse,
+    /// Keep what is intact, write under a new replica id from here on, and get the rest from the peers. Own writes
+    /// that had not reached any peer, and that are not intact, are lost. The damaged file is kept beside the new one.
+    NewIncarnation,
+}
+
+/// What the builder says of the store, for a new directory or to hold against what is stored.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) cluster: ClusterId,
+    pub(crate) shards: ShardCount,
+    pub(crate) location: Location,
+}
+
+/// A store that was read from disk.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) table: Arc<Table>,
+    pub(crate) engine: Engine,
+    pub(crate) clock: Clock,
+    pub(crate) settings: Settings,
+}
+
+/// Everything that was read, before anything is decided.
+pub(crate) struct Loaded {
+    shards: Vec<Shard>,
+    count: ShardCount,
+    /// By shard: the number of the last batch that touched it, and the fingerprint it left.
+    expected: BTreeMap<ShardIndex, (u64, Fingerprint)>,
+    pub(crate) settings: BTreeMap<String, Vec<u8>>,
+    stamp_max: Stamp,
+    pub(crate) damage: Vec<String>,
+    /// Shards of which something is lost; all of them if it is not known which.
+    lossy: BTreeSet<ShardIndex>,
+    pub(crate) report: LoadReport,
+}
+
+impl Loaded {
+    /// Reads everything an engine holds. The number of shards is `wanted` unless the settings, which come first, say
+    /// otherwise.
+    pub(crate) fn read(engine: &mut Engine, wanted: ShardCount) -> Result<Self, StorageError> {
+        let mut loaded = Self {
+            shards: Vec::new(),
+            count: wanted,
+            expected: BTreeMap::new(),
+            settings: BTreeMap::new(),
+            stamp_max: Stamp::default(),
+            damage: Vec::new(),
+            lossy: BTreeSet::new(),
+            report: LoadReport::default(),
+        };
+        let report = engine.load(&mut |row| loaded.take(row))?;
+        loaded.make_shards();
+        for damage in &report.damage {
+            loaded.note(damage);
+        }
+        loaded.report = report;
+        loaded.check_fingerprints();
+        Ok(loaded)
+    }
+
+    fn take(&mut self, row: StoredRow<'_>) {
+        match row {
+            StoredRow::Setting { key, value } => {
+                self.settings.insert(key.to_owned(), value.to_owned());
+            }
+            StoredRow::Snapshot { shard, payload } => {
+                self.make_shards();
+                if let Err(why) = self.take_snapshot(shard, payload) {
+                    self.damage.push(format!("the snapshot of shard {shard} cannot be read: {why}"));
+                    self.lossy.extend(self.count.index(shard));
+                }
+            }
+            StoredRow::Batch { number, payload } => {
+                self.make_shards();
+                if let Err(why) = self.take_batch(number, payload) {
+                    self.damage.push(format!("batch {number} of the journal cannot be read: {why}"));
+                    self.lossy.extend(self.count.indexes());
+                }
+            }
+        }
+    }
+
+    fn make_shards(&mut self) {
+        if self.shards.is_empty() {
+            if let Ok(Some(settings)) = Settings::from_stored(&self.settings) {
+                self.count = settings.shards;
+            }
+            let seed = rand::random();
+            self.shards = self.count.indexes().map(|_| Shard::new(seed)).collect();
+        }
+    }
+
+    fn take_snapshot(&mut self, shard: u16, payload: &[u8]) -> Result<(), String> {
+        let mut rest = payload;
+        let mut named = None;
+        while let Some((prefix, after)) = rest.split_first_chunk::<4>() {
+            let length = usize::try_from(u32::from_be_bytes(*prefix)).unwrap_or(usize::MAX);
+            if length > FRAME_BYTES_MAX {
+                return Err(format!("a record claims {length} bytes"));
+            }
+            let (record, after) = after.split_at_checked(length).ok_or("a record is cut off")?;
+            let record = SnapshotRecord::decode(record).map_err(|error| error.to_string())?;
+            if record.shard.0 != shard {
+                return Err(format!("a record of shard {} lies there", record.shard));
+            }
+            let state = self.shards.get_mut(record.shard.as_usize()).ok_or("the shard does not exist")?;
+            self.stamp_max = self.stamp_max.max(state.merge(&record.products).stamp_max);
+            named = Some((record.shard, record.batch, record.fingerprint, record.version));
+            rest = after;
+        }
+        if !rest.is_empty() {
+            return Err("a record is cut off".into());
+        }
+        let (shard, batch, fingerprint, version) = named.ok_or("it is empty")?;
+        self.claim(shard, batch, fingerprint, &version);
+        Ok(())
+    }
+
+    fn take_batch(&mut self, number: u64, payload: &[u8]) -> Result<(), String> {
+        let record = BatchRecord::decode(payload).map_err(|error| error.to_string())?;
+        if record.number != number {
+            return Err(format!("it is numbered {} inside", record.number));
+        }
+        self.stamp_max = self.stamp_max.max(record.clock);
+        for part in record.shards {
+            let state = self.shards.get_mut(part.shard.as_usize()).ok_or("it names a shard that does not exist")?;
+            self.stamp_max = self.stamp_max.max(state.merge(&part.products).stamp_max);
+            self.claim(part.shard, number, part.fingerprint, &part.version);
+        }
+        Ok(())
+    }
+
+    fn claim(&mut self, shard: ShardIndex, batch: u64, fingerprint: Fingerprint, version: &VersionVector) {
+        if let Some(state) = self.shards.get_mut(shard.as_usize()) {
+            state.claim(version);
+        }
+        let expected = self.expected.entry(shard).or_default();
+        if batch >= expected.0 {
+            *expected = (batch, fingerprint);
+        }
+    }
+
+    fn note(&mut self, damage: &Damage) {
+        self.damage.push(damage.to_string());
+        match damage {
+            Damage::SnapshotRow { shard, .. } if self.count.index(*shard).is_some() => {
+                self.lossy.extend(self.count.index(*shard));
+            }
+            Damage::SettingsRow { .. } => {}
+            _ => self.lossy.extend(self.count.indexes()),
+        }
+    }
+
+    fn check_fingerprints(&mut self) {
+        for (shard, (batch, expected)) in &self.expected {
+            let found = self.shards.get(shard.as_usize()).map(Shard::fingerprint).unwrap_or_default();
+            // Where rows are lost the fingerprint cannot fit; that is named already.
+            if found != *expected && !self.lossy.contains(shard) {
+                self.damage.push(format!("shard {shard} has fingerprint {found}, batch {batch} left it at {expected}"));
+                self.lossy.insert(*shard);
+            }
+        }
+    }
+
+    /// The table of what was read. Shards that lost something claim nothing: they ask their peers for everything.
+    pub(crate) fn into_table(self, own: ReplicaId) -> Table {
+        let Self { mut shards, count, lossy, .. } = self;
+        for shard in lossy {
+            if let Some(state) = shards.get_mut(shard.as_usize()) {
+                state.disclaim();
+            }
+        }
+        Table::from_shards(count, own, shards)
+    }
+
+    fn clock(&self) -> Clock {
+        Clock::resume(self.stamp_max)
+    }
+}
+
+/// Recovers a store in memory, or from another disk, without a directory.
+pub(crate) fn recover(mut engine: Engine, wanted: &Wanted) -> Result<Recovered, OpenError> {
+    let loaded = Loaded::read(&mut engine, wanted.shards)?;
+    if !loaded.damage.is_empty() {
+        return Err(OpenError::Damaged { damage: loaded.damage });
+    }
+    adopt(engine, loaded, wanted)
+}
+
+/// Recovers the store of a data directory.
+pub(crate) fn recover_directory(
+    directory: &DataDirectory,
+    wanted: &Wanted,
+    policy: DamagePolicy,
+) -> Result<Recovered, OpenError> {
+    let mut engine = match directory.open_engine() {
+        Ok(engine) => engine,
+        Err(error @ (StorageError::Missing { .. } | StorageError::Damaged(_))) => {
+            if policy == DamagePolicy::Refuse {
+                return Err(OpenError::Damaged { damage: vec![error.to_string()] });
+            }
+            warn!(%error, "nothing of the store is intact: it begins anew and gets all from its peers");
+            return rebuild(directory, None, wanted);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let loaded = Loaded::read(&mut engine, wanted.shards)?;
+    if loaded.damage.is_empty() {
+        return adopt(engine, loaded, wanted);
+    }
+    if policy == DamagePolicy::Refuse {
+        return Err(OpenError::Damaged { damage: loaded.damage });
+    }
+    for damage in &loaded.damage {
+        warn!(%damage, "the store is damaged");
+    }
+    drop(engine);
+    rebuild(directory, Some(loaded), wanted)
+}
+
+/// Takes an intact store as it is; a new one gets its settings.
+fn adopt(mut engine: Engine, loaded: Loaded, wanted: &Wanted) -> Result<Recovered, OpenError> {
+    let stored = Settings::from_stored(&loaded.settings).map_err(|damage| OpenError::Damaged { damage: vec![damage] })?;
+    let settings = match stored {
+        Some(mut stored) => {
+            stored.check(&wanted.cluster, wanted.shards)?;
+            if stored.location != wanted.location {
+                info!(from = %stored.location, to = %wanted.location, "the home location changes");
+                stored.location = wanted.location.clone();
+                engine.commit(&Transaction { settings: stored.to_stored(), ..Transaction::default() })?;
+            }
+            stored
+        }
+        None => {
+            let settings = fresh(wanted, Vec::new());
+            engine.commit(&Transaction { settings: settings.to_stored(), ..Transaction::default() })?;
+            settings
+        }
+    };
+    let clock = loaded.clock();
+    let table = Arc::new(loaded.into_table(settings.replica));
+    Ok(Recovered { table, engine, clock, settings })
+}
+
+fn fresh(wanted: &Wanted, former: Vec<ReplicaId>) -> Settings {
+    let Wanted { cluster, shards, location } = wanted.clone();
+    Settings { replica: ReplicaId::from_random(rand::random()), former, cluster, shards, location }
+}
+
+/// Writes what is intact of a damaged store into a new file, under a new replica id, and puts it in place.
+fn rebuild(directory: &DataDirectory, loaded: Option<Loaded>, wanted: &Wanted) -> Result<Recovered, OpenError> {
+    let stored = loaded.as_ref().and_then(|loaded| Settings::from_stored(&loaded.settings).ok().flatten());
+    let mut former = Vec::new();
+    if let Some(stored) = stored {
+        stored.check(&wanted.cluster, wanted.shards)?;
+        former = stored.former;
+        former.push(stored.replica);
+    }
+    let settings = fresh(wanted, former);
+    let last = loaded.as_ref().map(|loaded| Mark {
+        commit: loaded.report.last_commit,
+        batch: loaded.report.last_batch,
+    });
+    let clock = loaded.as_ref().map_or_else(Clock::default, Loaded::clock);
+    let table = match loaded {
+        Some(loaded) => loaded.into_table(settings.replica),
+        None => Table::new(wanted.shards, settings.replica, rand::random()),
+    };
+    let mut engine = directory.create_aside(last.unwrap_or_default())?;
+    engine.load(&mut |_| ())?;
+    engine.commit(&Transaction { settings: settings.to_stored(), ..Transaction::default() })?;
+    let batch = engine.figures().last_batch;
+    for shard in wanted.shards.indexes() {
+        let payload = snapshot(&table, shard, batch)
+            .map_err(|error| OpenError::Damaged { damage: vec![format!("shard {shard} cannot be written: {error}")] })?;
+        engine.commit(&Transaction { snapshots: vec![(shard.0, payload)], ..Transaction::default() })?;
+    }
+    let kept = directory.install(engine)?;
+    warn!(replica = %settings.replica, kept = ?kept, "the store goes on under a new replica id");
+    let mut engine = directory.open_engine()?;
+    engine.load(&mut |_| ())?;
+    Ok(Recovered { table: Arc::new(table), engine, clock, settings })
+}

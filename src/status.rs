@@ -1,0 +1,63 @@
+//! How a store stands, for the operator.
+
+use std::net::SocketAddr;
+
+use stockmesh_proto::{ClusterId, Fingerprint, Location, ReplicaId};
+
+use crate::net::{PeerStatus, Refused};
+
+/// Whether writes become durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Durability {
+    /// Every acknowledged write is synced to disk.
+    Synced,
+    /// The disk failed: reads go on, writes are refused until the store is opened anew.
+    Poisoned {
+        /// What failed first.
+        cause: String,
+    },
+    /// The store is closed.
+    Closed,
+}
+
+/// How a store stands at one moment. Cheap enough to be asked for many times a second: a lock per shard.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Status {
+    /// The id under which this directory writes.
+    pub replica: ReplicaId,
+    /// Ids under which it wrote before: each is a copy or damage that was noticed.
+    pub former_replicas: Vec<ReplicaId>,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The home location.
+    pub location: Location,
+    /// Fingerprint of the whole state: equal at two nodes means that they hold the same.
+    pub fingerprint: Fingerprint,
+    /// Products known here.
+    pub products: u64,
+    /// Slots known here: counters of a replica at a location, and registers.
+    pub slots: u64,
+    /// Whether writes become durable.
+    pub durability: Durability,
+    /// The number of the last durable batch.
+    pub last_batch: u64,
+    /// Bytes of the journal that are not folded into snapshots yet.
+    pub journal_bytes: u64,
+    /// Shards that were seen to differ from a peer's although both claimed the same, since the store was opened. They
+    /// were exchanged in full.
+    pub shards_in_doubt: Vec<u16>,
+    /// Whether the node was told to keep no links.
+    pub offline: bool,
+    /// The address that it listens on.
+    pub listen: Option<SocketAddr>,
+    /// Peers, configured and linked.
+    pub peers: Vec<PeerStatus>,
+    /// The last links that were refused, with the reason.
+    pub refusals: Vec<Refused>,
+    /// Bytes of UDP payload sent since the store was opened.
+    pub bytes_sent: u64,
+    /// Bytes of UDP payload received since the store was opened.
+    pub bytes_received: u64,
+}

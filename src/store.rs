@@ -1,0 +1,212 @@
+//! The store: what an embedder holds.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use stockmesh_proto::operation::Operation;
+use stockmesh_proto::reconcile::StateView;
+use stockmesh_proto::{ClusterId, InvalidInput, Location, ReplicaId, Sku};
+
+use crate::batch::Batch;
+use crate::builder::{Builder, check_address};
+use crate::commit::Committer;
+use crate::error::{CloseError, GetError, ReplicationError, WriteError};
+use crate::net::Node;
+use crate::product::Product;
+use crate::query::Query;
+use crate::status::{Durability, Status};
+use crate::subscribe::{Changes, Filter};
+use crate::table::Table;
+use crate::view::ProductView;
+
+/// How long a closing store lets its peers take in what they lack.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// A replica of the inventory, embedded in this process.
+///
+/// Reads are local and synchronous, and take about as long as a look-up in a map. Writes return once they are durable
+/// on this node's disk; peers get them at once where a link is up, and later where not. Clones share one store; it ends
+/// with the last of them, or with [`Store::close`].
+#[derive(Clone, Debug)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    table: Arc<Table>,
+    committer: Committer,
+    node: Option<Node>,
+    cluster: ClusterId,
+    location: Location,
+    closing: AtomicBool,
+}
+
+impl Store {
+    /// Settings of a store to open.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    pub(crate) fn new(
+        table: Arc<Table>,
+        committer: Committer,
+        node: Option<Node>,
+        cluster: ClusterId,
+        location: Location,
+    ) -> Self {
+        let closing = AtomicBool::new(false);
+        Self { inner: Arc::new(Inner { table, committer, node, cluster, location, closing }) }
+    }
+
+    /// A product at the home location, to operate on. It need not exist yet.
+    ///
+    /// # Errors
+    /// If the SKU is not valid.
+    pub fn product(&self, sku: &str) -> Result<Product, InvalidInput> {
+        Ok(Product::new(self.clone(), Sku::new(sku)?, self.inner.location.clone()))
+    }
+
+    /// Operations to commit together, at the home location.
+    pub fn batch(&self) -> Batch {
+        Batch::new(self.clone(), self.inner.location.clone())
+    }
+
+    /// The product as this node knows it now. Local, without an await: a lock and a look-up.
+    ///
+    /// A write of this node may be seen up to one sync before it is durable; of other nodes only what is durable there.
+    ///
+    /// # Errors
+    /// If the SKU is not valid, or no write of the product has reached this node.
+    pub fn get(&self, sku: &str) -> Result<ProductView, GetError> {
+        let sku = Sku::new(sku)?;
+        match self.inner.table.get(&sku) {
+            Some(product) => Ok(ProductView::new(sku, product)),
+            None => Err(GetError::Unknown { sku }),
+        }
+    }
+
+    /// Selects products, in SKU order.
+    pub fn query(&self) -> Query {
+        Query::new(Arc::clone(&self.inner.table))
+    }
+
+    /// Changes from now on, of this node's and of others' writes, once they are durable here.
+    pub fn subscribe(&self, filter: Filter) -> Changes {
+        Changes::new(Arc::clone(&self.inner.table), filter, self.inner.committer.changes())
+    }
+
+    /// How the store stands.
+    pub fn status(&self) -> Status {
+        let Inner { table, committer, node, cluster, location, .. } = &*self.inner;
+        let (products, slots) = table.sizes();
+        let (bytes_sent, bytes_received) = node.as_ref().map(Node::traffic).unwrap_or_default();
+        let durability = match committer.failure() {
+            Some(cause) => Durability::Poisoned { cause },
+            None if committer.is_closed() => Durability::Closed,
+            None => Durability::Synced,
+        };
+        let in_doubt = node.as_ref().map(Node::shards_in_doubt).unwrap_or_default();
+        Status {
+            replica: table.own(),
+            former_replicas: committer.former_replicas(),
+            cluster: cluster.clone(),
+            location: location.clone(),
+            fingerprint: table.root(),
+            products,
+            slots,
+            durability,
+            last_batch: committer.last_batch(),
+            journal_bytes: committer.journal_bytes(),
+            shards_in_doubt: in_doubt.into_iter().map(|shard| shard.0).collect(),
+            offline: node.as_ref().is_some_and(Node::is_offline),
+            listen: self.local_addr(),
+            peers: node.as_ref().map(Node::peers).unwrap_or_default(),
+            refusals: node.as_ref().map(Node::refusals).unwrap_or_default(),
+            bytes_sent,
+            bytes_received,
+        }
+    }
+
+    /// The id under which this store writes. It changes if the directory turns out to be an old copy or a clone.
+    pub fn replica_id(&self) -> ReplicaId {
+        self.inner.table.own()
+    }
+
+    /// The address that the store listens on, if it does: with the port that the system chose.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.inner.node.as_ref().and_then(Node::local_address)
+    }
+
+    /// Keeps a link with a further peer, `host:port`, from now on.
+    ///
+    /// # Errors
+    /// If the address is not of that form, or the store has no identity.
+    pub fn add_peer(&self, address: impl Into<String>) -> Result<(), InvalidInput> {
+        let address = address.into();
+        check_address(&address)?;
+        match &self.inner.node {
+            Some(node) => {
+                node.add_peer(&address);
+                Ok(())
+            }
+            None => Err(InvalidInput::new("peer", address, "needs an `identity`: links are mutually authenticated")),
+        }
+    }
+
+    /// Closes all links and takes none until [`Store::go_online`]. Reads and writes go on.
+    pub fn go_offline(&self) {
+        if let Some(node) = &self.inner.node {
+            node.set_offline(true);
+        }
+    }
+
+    /// Links again.
+    pub fn go_online(&self) {
+        if let Some(node) = &self.inner.node {
+            node.set_offline(false);
+        }
+    }
+
+    /// Waits until at least `replicas` linked peers hold durably all that was written here so far.
+    ///
+    /// # Errors
+    /// If time runs out first, or there is no network. The writes stay durable here.
+    pub async fn await_replicated(&self, replicas: usize, timeout: Duration) -> Result<(), ReplicationError> {
+        match &self.inner.node {
+            _ if replicas == 0 => Ok(()),
+            Some(node) => node.await_replicated(replicas, timeout).await,
+            None => Err(ReplicationError::NoNetwork),
+        }
+    }
+
+    /// Closes the store: writes under way become durable, linked peers get up to a second to take in what they lack,
+    /// then links and files are closed. Further writes are refused; reads go on.
+    ///
+    /// # Errors
+    /// If the disk had failed before.
+    pub async fn close(&self) -> Result<(), CloseError> {
+        self.inner.closing.store(true, Ordering::SeqCst);
+        let Inner { committer, node, .. } = &*self.inner;
+        let _ = committer.barrier().await;
+        if let Some(node) = node {
+            let lagging = node.peers().iter().filter(|peer| peer.lag_writes.is_some()).count();
+            let _ = node.await_replicated(lagging, DRAIN_TIME_MAX).await;
+            node.close().await;
+        }
+        committer.close().await;
+        match committer.failure() {
+            Some(cause) => Err(CloseError::Poisoned { cause }),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) async fn write(&self, operations: Vec<Operation>) -> Result<Vec<i64>, WriteError> {
+        if self.inner.closing.load(Ordering::SeqCst) {
+            return Err(WriteError::Closed);
+        }
+        self.inner.committer.write(operations).await
+    }
+}

@@ -1,0 +1,121 @@
+//! Subscriptions: changes as a stream of fresh views.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+use stockmesh_proto::Sku;
+use tokio::sync::broadcast;
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+
+use crate::query::{Products, Query};
+use crate::table::Table;
+use crate::view::ProductView;
+
+/// Committed batches that a reader may lag behind before it is told so.
+pub(crate) const LAG_BATCHES_MAX: usize = 1024;
+
+/// The products that one committed batch changed.
+pub(crate) type Changed = Arc<Vec<Sku>>;
+
+/// Which products a subscription covers.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    prefix: String,
+}
+
+impl Filter {
+    /// All products.
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// Products whose SKU starts with `prefix`.
+    pub fn prefix(prefix: impl Into<String>) -> Self {
+        Self { prefix: prefix.into() }
+    }
+
+    fn matches(&self, sku: &Sku) -> bool {
+        sku.as_str().starts_with(&self.prefix)
+    }
+}
+
+/// What a subscription delivers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Change {
+    /// A product changed; the view is fresh. Changes that follow closely may be delivered as one.
+    Product(ProductView),
+    /// The reader was too slow and missed some batches. What follows first is the present view of every product that
+    /// the filter covers, so that nothing stays unseen.
+    Lagged {
+        /// How many committed batches were missed.
+        missed: u64,
+    },
+}
+
+/// Changes of products, durable here, as they happen. Ends when the store is closed.
+///
+/// A stream, and with [`Changes::next`] usable without one of the stream libraries.
+#[derive(Debug)]
+pub struct Changes {
+    table: Arc<Table>,
+    filter: Filter,
+    batches: BroadcastStream<Changed>,
+    pending: VecDeque<Sku>,
+    /// After a lag: the present view of everything.
+    catching_up: Option<Box<Products>>,
+}
+
+impl Changes {
+    pub(crate) fn new(table: Arc<Table>, filter: Filter, batches: broadcast::Receiver<Changed>) -> Self {
+        let batches = BroadcastStream::new(batches);
+        Self { table, filter, batches, pending: VecDeque::new(), catching_up: None }
+    }
+
+    /// The next change; `None` once the store is closed.
+    pub async fn next(&mut self) -> Option<Change> {
+        std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
+    }
+
+    fn ready(&mut self) -> Option<Change> {
+        if let Some(view) = self.catching_up.as_mut().and_then(|products| products.next()) {
+            return Some(Change::Product(view));
+        }
+        self.catching_up = None;
+        while let Some(sku) = self.pending.pop_front() {
+            if let Some(product) = self.table.get(&sku) {
+                return Some(Change::Product(ProductView::new(sku, product)));
+            }
+        }
+        None
+    }
+}
+
+impl Stream for Changes {
+    type Item = Change;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Change>> {
+        loop {
+            if let Some(change) = self.ready() {
+                return Poll::Ready(Some(change));
+            }
+            match Pin::new(&mut self.batches).poll_next(context) {
+                Poll::Ready(Some(Ok(changed))) => {
+                    let filter = self.filter.clone();
+                    self.pending.extend(changed.iter().filter(|sku| filter.matches(sku)).cloned());
+                }
+                Poll::Ready(Some(Err(BroadcastStreamRecvError::Lagged(missed)))) => {
+                    let query = Query::new(Arc::clone(&self.table)).prefix(&self.filter.prefix);
+                    self.catching_up = Some(Box::new(query.iter()));
+                    return Poll::Ready(Some(Change::Lagged { missed }));
+                }
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
