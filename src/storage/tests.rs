@@ -301,7 +301,7 @@ fn a_damaged_store_can_be_looked_at_again() {
     };
     let damaged = store.kill();
     let (content, report) = look();
-    assert_eq!(store.kill(), damaged, "looking changes nothing");
+    assert!(store.kill() == damaged, "looking changes nothing");
     assert!(report.damage.iter().any(|damage| matches!(damage, Damage::JournalRow { number: 7, part: 0, .. })));
     assert_eq!(content.batches.keys().copied().collect::<Vec<_>>(), [6], "the intact batch is delivered");
     assert_eq!(content.snapshots, history(&script())[10].snapshots);
