@@ -114,8 +114,7 @@ impl Engine {
         }
         if integrity.is_some() {
             seal.set();
-            // Opening marked the file as in use. Left so, the next open would try to recover it as after a crash, fail at
-            // the damage, and refuse to read even what is intact.
+            // Opening marked the file as in use. A damaged file is left as it was found, for whoever examines it.
             store.write(0, &header).map_err(StorageError::Disk)?;
         }
         Ok(Self {

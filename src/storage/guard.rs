@@ -56,3 +56,15 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message").to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_damage() {
+        let failure = guarded::<()>(|| panic!("bad page")).unwrap_err();
+        assert_eq!(failure.to_string(), "the engine panicked: bad page");
+        assert!(matches!(failure.while_opening(), StorageError::Damaged(_)));
+    }
+}

@@ -299,7 +299,9 @@ fn a_damaged_store_can_be_looked_at_again() {
         let mut engine = Engine::open(Box::new(store.clone()), Box::new(mark.clone())).unwrap();
         load(&mut engine).unwrap()
     };
+    let damaged = store.kill();
     let (content, report) = look();
+    assert!(store.kill() == damaged, "looking changes nothing");
     assert!(report.damage.iter().any(|damage| matches!(damage, Damage::JournalRow { number: 7, part: 0, .. })));
     assert_eq!(content.batches.keys().copied().collect::<Vec<_>>(), [6], "the intact batch is delivered");
     assert_eq!(content.snapshots, history(&script())[10].snapshots);
