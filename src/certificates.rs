@@ -112,7 +112,10 @@ impl Validity {
     ///
     /// # Errors
     /// If it ends before it starts, or leaves the years 1970 to 9999.
-    pub fn between(not_before: SystemTime, not_after: SystemTime) -> Result<Self, CertificateError> {
+    pub fn between(
+        not_before: SystemTime,
+        not_after: SystemTime,
+    ) -> Result<Self, CertificateError> {
         for (field, time) in [("not_before", not_before), ("not_after", not_after)] {
             let seconds = time.duration_since(UNIX_EPOCH).map(|since| since.as_secs());
             if !seconds.is_ok_and(|seconds| seconds < YEAR_10000_SECONDS) {
@@ -122,7 +125,11 @@ impl Validity {
         }
         if not_after <= not_before {
             let value = format!("{not_after:?}");
-            return Err(CertificateError::invalid("not_after", &value, "must be after not_before"));
+            return Err(CertificateError::invalid(
+                "not_after",
+                &value,
+                "must be after not_before",
+            ));
         }
         Ok(Self {
             not_before,
@@ -251,7 +258,11 @@ fn named(name: &str) -> Result<CertificateParams, CertificateError> {
         return Err(CertificateError::invalid("name", name, rule));
     }
     if name.chars().any(char::is_control) {
-        return Err(CertificateError::invalid("name", name, "must not have control characters"));
+        return Err(CertificateError::invalid(
+            "name",
+            name,
+            "must not have control characters",
+        ));
     }
     let mut parameters = CertificateParams::default();
     parameters.distinguished_name = DistinguishedName::new();
@@ -262,7 +273,11 @@ fn named(name: &str) -> Result<CertificateParams, CertificateError> {
 fn alternative_names(name: &str, hosts: &[&str]) -> Result<Vec<SanType>, CertificateError> {
     if hosts.len() > MAX_HOSTS {
         let rule = format!("must not be more than {MAX_HOSTS}");
-        return Err(CertificateError::invalid("hosts", &hosts.len().to_string(), rule));
+        return Err(CertificateError::invalid(
+            "hosts",
+            &hosts.len().to_string(),
+            rule,
+        ));
     }
     let mut names = vec![SanType::DnsName(SERVER_NAME.try_into()?)];
     // A name such as `Lager Nord` is fine for a node; it is just no DNS name.
@@ -307,17 +322,26 @@ mod tests {
     }
 
     fn inspect(pem: &str, look: impl Fn(&X509Certificate<'_>)) {
-        let block = Pem::iter_from_buffer(pem.as_bytes()).next().unwrap().unwrap();
+        let block = Pem::iter_from_buffer(pem.as_bytes())
+            .next()
+            .unwrap()
+            .unwrap();
         look(&block.parse_x509().unwrap());
     }
 
     #[test]
     fn a_node_certificate_serves_both_ends_and_carries_the_fixed_name() {
-        let issued = authority().issue("berlin", &["10.0.0.7", "b.example"], year()).unwrap();
+        let issued = authority()
+            .issue("berlin", &["10.0.0.7", "b.example"], year())
+            .unwrap();
         inspect(&issued.certificate_pem, |certificate| {
             let usage = certificate.extended_key_usage().unwrap().unwrap().value;
             assert!(usage.server_auth && usage.client_auth && !certificate.is_ca());
-            let names = certificate.subject_alternative_name().unwrap().unwrap().value;
+            let names = certificate
+                .subject_alternative_name()
+                .unwrap()
+                .unwrap()
+                .value;
             let expected = [
                 GeneralName::DNSName("stockmesh"),
                 GeneralName::DNSName("berlin"),
@@ -337,8 +361,16 @@ mod tests {
         for name in ["Lager Nord", "Zürich", "10.0.0.1", "stockmesh"] {
             let issued = authority().issue(name, &[], year()).unwrap();
             inspect(&issued.certificate_pem, |certificate| {
-                let names = certificate.subject_alternative_name().unwrap().unwrap().value;
-                assert_eq!(names.general_names, [GeneralName::DNSName("stockmesh")], "{name}");
+                let names = certificate
+                    .subject_alternative_name()
+                    .unwrap()
+                    .unwrap()
+                    .value;
+                assert_eq!(
+                    names.general_names,
+                    [GeneralName::DNSName("stockmesh")],
+                    "{name}"
+                );
             });
         }
     }
@@ -348,11 +380,16 @@ mod tests {
         let first = authority();
         let again = Authority::from_pem(first.certificate_pem(), &first.key_pem()).unwrap();
         let issued = again.issue("berlin", &[], year()).unwrap();
-        let block = Pem::iter_from_buffer(first.certificate_pem().as_bytes()).next().unwrap().unwrap();
+        let block = Pem::iter_from_buffer(first.certificate_pem().as_bytes())
+            .next()
+            .unwrap()
+            .unwrap();
         let parent = block.parse_x509().unwrap();
         inspect(&issued.certificate_pem, |certificate| {
             assert_eq!(certificate.issuer(), parent.subject());
-            certificate.verify_signature(Some(parent.public_key())).unwrap();
+            certificate
+                .verify_signature(Some(parent.public_key()))
+                .unwrap();
         });
     }
 
@@ -370,12 +407,18 @@ mod tests {
     fn wrong_arguments_are_named() {
         let long = "x".repeat(MAX_NAME_BYTES + 1);
         for name in ["", "  ", "a\nb", &long] {
-            assert!(refusal(Authority::new(name, year())).starts_with("name "), "{name}");
+            assert!(
+                refusal(Authority::new(name, year())).starts_with("name "),
+                "{name}"
+            );
             assert!(refusal(authority().issue(name, &[], year())).starts_with("name "));
         }
         for host in ["", "a b", "host:7400", "-"] {
             let refused = refusal(authority().issue("a", &[host], year()));
-            assert!(refused.starts_with(&format!("host {host:?}: must be")), "{refused}");
+            assert!(
+                refused.starts_with(&format!("host {host:?}: must be")),
+                "{refused}"
+            );
         }
         let many = vec!["a.example"; MAX_HOSTS + 1];
         assert!(refusal(authority().issue("a", &many, year())).starts_with("hosts \"33\""));

@@ -97,7 +97,9 @@ mod tests {
     fn split(line: &str) -> Result<Vec<String>, RejectReason> {
         let mut fields = Fields::default();
         fields.split_up_to(line, 8)?;
-        Ok((0..fields.len()).map(|index| fields.get(index).to_owned()).collect())
+        Ok((0..fields.len())
+            .map(|index| fields.get(index).to_owned())
+            .collect())
     }
 
     #[test]
@@ -105,16 +107,34 @@ mod tests {
         assert_eq!(split("a,b,,c").unwrap(), ["a", "b", "", "c"]);
         assert_eq!(split("").unwrap(), [""]);
         assert_eq!(split(",").unwrap(), ["", ""]);
-        assert_eq!(split(r#""a,b","say ""hi""",5" nail"#).unwrap(), ["a,b", r#"say "hi""#, r#"5" nail"#]);
+        assert_eq!(
+            split(r#""a,b","say ""hi""",5" nail"#).unwrap(),
+            ["a,b", r#"say "hi""#, r#"5" nail"#]
+        );
         assert_eq!(split(r#"""",""""#).unwrap(), [r#"",""#]);
     }
 
     #[test]
     fn broken_quotes_and_counts_are_refused() {
-        assert_eq!(split(r#"a,"b"#), Err(RejectReason::UnclosedQuote { column: 2 }));
-        assert_eq!(split(r#""a"b,c"#), Err(RejectReason::TextAfterQuote { column: 1 }));
-        assert_eq!(split("1,2,3,4,5,6,7,8,9"), Err(RejectReason::TooManyFields { expected: 8 }));
+        assert_eq!(
+            split(r#"a,"b"#),
+            Err(RejectReason::UnclosedQuote { column: 2 })
+        );
+        assert_eq!(
+            split(r#""a"b,c"#),
+            Err(RejectReason::TextAfterQuote { column: 1 })
+        );
+        assert_eq!(
+            split("1,2,3,4,5,6,7,8,9"),
+            Err(RejectReason::TooManyFields { expected: 8 })
+        );
         let short = Fields::default().split("1,2", 3);
-        assert_eq!(short, Err(RejectReason::TooFewFields { found: 2, expected: 3 }));
+        assert_eq!(
+            short,
+            Err(RejectReason::TooFewFields {
+                found: 2,
+                expected: 3
+            })
+        );
     }
 }

@@ -142,10 +142,12 @@ impl Layout {
         };
         for (field, slot) in Field::ALL.into_iter().zip(&mut layout.columns) {
             *slot = match columns.mapped(field) {
-                Some(name) => Some(position(header, name)?.ok_or_else(|| HeaderError::Missing {
-                    field,
-                    accepted: shorten(name),
-                })?),
+                Some(name) => {
+                    Some(position(header, name)?.ok_or_else(|| HeaderError::Missing {
+                        field,
+                        accepted: shorten(name),
+                    })?)
+                }
                 None => first_alias(header, field)?,
             };
             if slot.is_none() && field.needed() {

@@ -122,9 +122,10 @@ impl<R: Read> Reader<R> {
                 limit_bytes: MAX_LINE_BYTES,
             });
         }
-        let text = std::str::from_utf8(self.lines.bytes()).map_err(|error| RejectReason::NotUtf8 {
-            byte_offset: error.valid_up_to(),
-        })?;
+        let text =
+            std::str::from_utf8(self.lines.bytes()).map_err(|error| RejectReason::NotUtf8 {
+                byte_offset: error.valid_up_to(),
+            })?;
         self.fields.split(text, self.layout.width())?;
         row::parse(line, &self.fields, &self.layout, self.uppercase)
     }

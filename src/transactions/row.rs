@@ -2,10 +2,10 @@
 
 use stockmesh_proto::{Decimal, Sku};
 
+use super::Transaction;
 use super::error::RejectReason;
 use super::fields::Fields;
 use super::header::{Field, Layout};
-use super::Transaction;
 
 /// Longest time, location or invoice, in bytes. They are labels; a longer one is a sign of shifted columns.
 pub const MAX_FIELD_BYTES: usize = 256;
@@ -43,7 +43,11 @@ fn label(field: Field, text: &str) -> Result<Option<String>, RejectReason> {
 
 fn sku(text: &str, uppercase: bool) -> Result<Sku, RejectReason> {
     // Most codes are upper case as they are.
-    if uppercase && text.chars().any(|letter| !letter.is_ascii() || letter.is_ascii_lowercase()) {
+    if uppercase
+        && text
+            .chars()
+            .any(|letter| !letter.is_ascii() || letter.is_ascii_lowercase())
+    {
         return Ok(Sku::new(&text.to_uppercase())?);
     }
     Ok(Sku::new(text)?)
@@ -59,7 +63,9 @@ fn quantity(text: &str) -> Result<i64, RejectReason> {
         Ok(0) => Err(refused("must not be 0")),
         // The change of stock is the opposite number, so the lowest i64 is out of range too.
         Ok(units) if units != i64::MIN => Ok(units),
-        _ => Err(refused("must lie between -9223372036854775807 and 9223372036854775807")),
+        _ => Err(refused(
+            "must lie between -9223372036854775807 and 9223372036854775807",
+        )),
     }
 }
 
@@ -71,15 +77,19 @@ fn unit_price(text: &str) -> Result<Option<Decimal>, RejectReason> {
     let refused = |rule: String| RejectReason::field(Field::UnitPrice, text, rule);
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     let (whole, decimals) = digits.split_once('.').unwrap_or((digits, "0"));
-    let all_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let all_digits =
+        |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     // Stricter than the decimal's own parser, which takes `1_000` and `1.`.
     if !all_digits(whole) || !all_digits(decimals) {
         return Err(refused("must be a decimal number such as 2.55".to_owned()));
     }
     if decimals.len() > MAX_PRICE_DECIMALS {
-        return Err(refused(format!("must not have more than {MAX_PRICE_DECIMALS} decimals")));
+        return Err(refused(format!(
+            "must not have more than {MAX_PRICE_DECIMALS} decimals"
+        )));
     }
-    let price = Decimal::from_str_exact(text)
-        .map_err(|_| refused("must be below 79228162514264337593543950336 in all its digits".to_owned()))?;
+    let price = Decimal::from_str_exact(text).map_err(|_| {
+        refused("must be below 79228162514264337593543950336 in all its digits".to_owned())
+    })?;
     Ok((price > Decimal::ZERO).then_some(price))
 }
