@@ -22,6 +22,8 @@ pub(super) enum Line {
 pub(super) struct Lines<R> {
     input: R,
     buffer: Vec<u8>,
+    /// How many bytes of the buffer are input.
+    filled: usize,
     position: usize,
     line: Vec<u8>,
     number: u64,
@@ -31,7 +33,8 @@ impl<R: Read> Lines<R> {
     pub(super) fn new(input: R) -> Self {
         Self {
             input,
-            buffer: Vec::new(),
+            buffer: vec![0; BUFFER_BYTES],
+            filled: 0,
             position: 0,
             line: Vec::new(),
             number: 0,
@@ -55,14 +58,17 @@ impl<R: Read> Lines<R> {
         let mut started = false;
         let mut too_long = false;
         loop {
-            if self.position >= self.buffer.len() && !self.fill()? {
+            if self.position >= self.filled && !self.fill()? {
                 if !started {
                     return Ok(None);
                 }
                 break;
             }
             started = true;
-            let rest = self.buffer.get(self.position..).unwrap_or_default();
+            let rest = self
+                .buffer
+                .get(self.position..self.filled)
+                .unwrap_or_default();
             let end = rest.iter().position(|&byte| byte == b'\n');
             let part = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
             // One byte more than the limit may be the `\r` of the line's end.
@@ -87,17 +93,16 @@ impl<R: Read> Lines<R> {
 
     /// Replaces the used-up buffer; `false` at the end of the input.
     fn fill(&mut self) -> io::Result<bool> {
-        self.buffer.resize(BUFFER_BYTES, 0);
+        // Should the read fail, nothing stale may be taken for input.
+        self.filled = 0;
         self.position = 0;
-        let result = loop {
+        self.filled = loop {
             match self.input.read(&mut self.buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => break result,
+                result => break result?,
             }
         };
-        // Whatever happened, no stale byte may be taken for input.
-        self.buffer.truncate(*result.as_ref().unwrap_or(&0));
-        result.map(|count| count > 0)
+        Ok(self.filled > 0)
     }
 }
 

@@ -18,6 +18,8 @@
 //! ```
 
 mod error;
+#[cfg(any(test, feature = "testing"))]
+mod exercise;
 mod fields;
 mod header;
 mod lines;
@@ -33,6 +35,9 @@ use std::path::Path;
 use stockmesh_proto::{Decimal, Sku};
 
 pub use error::{HeaderError, RejectReason, Rejected, RowError};
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub use exercise::exercise;
 pub use header::{Columns, Field, MAX_COLUMNS};
 pub use lines::MAX_LINE_BYTES;
 pub use row::{MAX_FIELD_BYTES, MAX_PRICE_DECIMALS};

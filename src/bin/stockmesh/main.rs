@@ -68,8 +68,8 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<Outcome> {
     match command {
-        Command::Demo(arguments) => runtime()?.block_on(demo::run(&arguments)),
-        Command::Replay(arguments) => runtime()?.block_on(replay::run(arguments)),
+        Command::Demo(arguments) => runtime()?.block_on(interruptible(demo::run(&arguments))),
+        Command::Replay(arguments) => runtime()?.block_on(interruptible(replay::run(arguments))),
         Command::Node(arguments) => runtime()?.block_on(node::run(&arguments)),
         Command::Cert(command) => cert::run(&command),
         Command::Inspect(arguments) => inspect::run(&arguments),
@@ -81,6 +81,16 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .enable_all()
         .build()
         .context("the asynchronous runtime cannot be started")
+}
+
+/// Ends the work on Ctrl-C by dropping it, which removes its temporary directories.
+async fn interruptible(
+    work: impl Future<Output = anyhow::Result<Outcome>>,
+) -> anyhow::Result<Outcome> {
+    tokio::select! {
+        result = work => result,
+        Ok(()) = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+    }
 }
 
 fn start_log(arguments: &Arguments) {
