@@ -265,6 +265,17 @@ fn a_truncated_compressed_file_is_an_error_not_an_end() {
     assert!(refused);
 }
 
+#[test]
+fn the_seeds_of_the_fuzzer_keep_the_rules() {
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/csv");
+    let mut count = 0;
+    for seed in std::fs::read_dir(seeds).unwrap() {
+        exercise(&std::fs::read(seed.unwrap().path()).unwrap());
+        count += 1;
+    }
+    assert!(count > 0);
+}
+
 proptest::proptest! {
     #[test]
     fn any_bytes_keep_the_rules(input: Vec<u8>) {

@@ -236,6 +236,16 @@ mod tests {
     }
 
     #[test]
+    fn the_number_of_peers_is_bounded() {
+        let peer = "\"paris.example:7400\"";
+        let peers = |count| vec![peer; count].join(", ");
+        let exact = SAMPLE.replacen(peer, &peers(MAX_PEERS - 1), 1);
+        assert_eq!(Config::parse(&exact).unwrap().peers.len(), MAX_PEERS);
+        let refused = refusal(peer, &peers(MAX_PEERS));
+        assert!(refused.starts_with("peers: must not be more than 1024"));
+    }
+
+    #[test]
     fn a_file_that_is_missing_or_too_long_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.toml");

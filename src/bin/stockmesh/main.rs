@@ -13,7 +13,7 @@ mod progress;
 mod replay;
 mod table;
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -59,11 +59,22 @@ fn main() -> ExitCode {
         Ok(Outcome::Good) => ExitCode::SUCCESS,
         Ok(Outcome::Failed) => ExitCode::FAILURE,
         Err(error) => {
-            // The alternate form is one line with all causes.
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", describe(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error with its causes on one line. A cause is left out if the error above it has told it already.
+fn describe(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.ends_with(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 fn run(command: Command) -> anyhow::Result<Outcome> {
@@ -105,6 +116,7 @@ fn start_log(arguments: &Arguments) {
     tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .init();
 }
 
@@ -117,5 +129,14 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn no_cause_is_told_twice() {
+        let inner = || anyhow::anyhow!("disk full");
+        let told = inner().context("cannot write: disk full").context("node-1");
+        assert_eq!(describe(&told), "node-1: cannot write: disk full");
+        let untold = inner().context("cannot write");
+        assert_eq!(describe(&untold), "cannot write: disk full");
     }
 }

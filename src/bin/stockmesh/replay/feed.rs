@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::cluster::Cluster;
+use crate::describe;
 
 /// Batches that may wait for one node. Enough to keep it busy while the reader serves others; more would only delay
 /// what a cut is meant to hit.
@@ -88,7 +89,7 @@ impl Feeders {
                 Ok((operations, result)) => {
                     fed.operations += operations;
                     fed.errors
-                        .extend(result.err().map(|error| format!("{error:#}")));
+                        .extend(result.err().map(|error| describe(&error)));
                 }
                 Err(error) => fed
                     .errors
