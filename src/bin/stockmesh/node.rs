@@ -1,0 +1,107 @@
+//! `stockmesh node`: runs one node until a signal.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use stockmesh::{Identity, Store};
+
+use crate::Outcome;
+use crate::config::{Config, SAMPLE};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = format!("A configuration file:\n\n{SAMPLE}"))]
+pub(crate) struct Arguments {
+    /// The node's configuration, a TOML file.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
+    let config = Config::read(&arguments.config)?;
+    // Before the store is open: a signal that comes early must not kill the process in the middle of recovery.
+    let signal = Signals::new().context("the signals SIGINT and SIGTERM cannot be listened for")?;
+    let store = open(&config)
+        .await
+        .with_context(|| arguments.config.display().to_string())?;
+    let status = store.status();
+    tracing::info!(
+        replica = %status.replica,
+        location = %status.location,
+        listen = ?status.listen,
+        products = status.products,
+        "the node is up"
+    );
+    let name = signal.wait().await;
+    tracing::info!(signal = name, "closing");
+    store
+        .close()
+        .await
+        .context("the store did not close cleanly")?;
+    Ok(Outcome::Good)
+}
+
+async fn open(config: &Config) -> anyhow::Result<Store> {
+    let files = &config.identity;
+    let identity = Identity::from_pem(&files.authority, &files.certificate, &files.key)?;
+    let mut builder = Store::builder()
+        .data_dir(&config.data_dir)
+        .location(&config.location)
+        .listen(config.listen()?)
+        .identity(identity);
+    if let Some(cluster) = &config.cluster {
+        builder = builder.cluster(cluster);
+    }
+    if let Some(shards) = config.shards {
+        builder = builder.shards(shards);
+    }
+    if let Some(every) = config.reconcile_every() {
+        builder = builder.reconcile_every(every);
+    }
+    for peer in &config.peers {
+        builder = builder.peer(peer);
+    }
+    Ok(builder.open().await?)
+}
+
+/// The signals that end a node.
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn wait(mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn wait(self) -> &'static str {
+        // Without a way to hear of signals the node runs until it is killed, which it survives.
+        match tokio::signal::ctrl_c().await {
+            Ok(()) => "interrupt",
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
