@@ -181,6 +181,12 @@ fn messages() -> Vec<(&'static str, &'static str, &'static str, Message)> {
             Message::Part(part_middle()),
         ),
         (
+            "part-names",
+            "names in the order of first use: grants before registers, the price before the mark, giver before taker",
+            "6.2",
+            Message::Part(part(None, named_products(), false, false)),
+        ),
+        (
             "part-full-empty",
             "a full exchange of a shard that holds nothing",
             "R7",
@@ -221,6 +227,18 @@ fn vectors() -> Vec<Vector> {
     record("batch", "a batch of the journal that touched two shards", "D1, D3", Value::Batch(batch()));
     record("snapshot", "a chunk of a shard's snapshot", "D2", Value::Snapshot(snapshot()));
     vectors
+}
+
+/// Each name occurs in one place of its product first, in an order that is not that of its value.
+fn named_products() -> Products {
+    let first = Product::from_slots(
+        vec![stock("ulm", 50, 1, [1, 0, 0, 0])],
+        vec![grant("aue", 40, 30, 1, 2), grant("aue", 40, 90, 2, 3), grant("ulm", 20, 10, 1, 4)],
+        Some(register(price(0, 0, Currency::CHF), stamp(1, 0), 80, 1)),
+        Some(register(true, stamp(1, 0), 70, 1)),
+    );
+    let second = Product::from_slots(vec![stock("bonn", 5, 1, [1, 0, 0, 0])], vec![], None, None);
+    vec![(sku("A"), first.unwrap()), (sku("B"), second.unwrap())]
 }
 
 fn part_middle() -> Part {
