@@ -263,7 +263,8 @@ fn open_place(
             Ok((recover(Engine::create(disks.0, disks.1, Mark::default())?, wanted)?, None))
         }
         Place::Disks(store, mark) => {
-            let is_new = store.is_empty().map_err(StorageError::Disk)? && mark.is_empty().map_err(StorageError::Disk)?;
+            let is_new =
+                store.is_empty().map_err(StorageError::Disk)? && mark.is_empty().map_err(StorageError::Disk)?;
             let engine =
                 if is_new { Engine::create(store, mark, Mark::default())? } else { Engine::open(store, mark)? };
             Ok((recover(engine, wanted)?, None))

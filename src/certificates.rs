@@ -19,8 +19,8 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PKCS_ED25519, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ED25519, SanType,
 };
 use rustls::pki_types::DnsName;
 use thiserror::Error;
@@ -75,18 +75,11 @@ pub enum CertificateError {
 
 impl CertificateError {
     fn invalid(field: &'static str, value: &str, rule: impl Into<String>) -> Self {
-        Self::Invalid {
-            field,
-            value: value.chars().take(MAX_NAME_BYTES).collect(),
-            rule: rule.into(),
-        }
+        Self::Invalid { field, value: value.chars().take(MAX_NAME_BYTES).collect(), rule: rule.into() }
     }
 
     fn pem(field: &'static str, rule: impl Into<String>) -> Self {
-        Self::Pem {
-            field,
-            rule: rule.into(),
-        }
+        Self::Pem { field, rule: rule.into() }
     }
 }
 
@@ -115,10 +108,7 @@ impl Validity {
     ///
     /// # Errors
     /// If it ends before it starts, or leaves the years 1970 to 9999.
-    pub fn between(
-        not_before: SystemTime,
-        not_after: SystemTime,
-    ) -> Result<Self, CertificateError> {
+    pub fn between(not_before: SystemTime, not_after: SystemTime) -> Result<Self, CertificateError> {
         for (field, time) in [("not_before", not_before), ("not_after", not_after)] {
             let seconds = time.duration_since(UNIX_EPOCH).map(|since| since.as_secs());
             if !seconds.is_ok_and(|seconds| seconds < YEAR_10000_SECONDS) {
@@ -128,16 +118,9 @@ impl Validity {
         }
         if not_after <= not_before {
             let value = format!("{not_after:?}");
-            return Err(CertificateError::invalid(
-                "not_after",
-                &value,
-                "must be after not_before",
-            ));
+            return Err(CertificateError::invalid("not_after", &value, "must be after not_before"));
         }
-        Ok(Self {
-            not_before,
-            not_after,
-        })
+        Ok(Self { not_before, not_after })
     }
 
     fn apply(self, parameters: &mut CertificateParams) {
@@ -173,10 +156,7 @@ impl Authority {
         parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate_for(&PKCS_ED25519)?;
         let certificate_pem = parameters.self_signed(&key)?.pem();
-        Ok(Self {
-            certificate_pem,
-            issuer: Issuer::new(parameters, key),
-        })
+        Ok(Self { certificate_pem, issuer: Issuer::new(parameters, key) })
     }
 
     /// Takes up an authority that was saved.
@@ -192,9 +172,8 @@ impl Authority {
                 return Err(CertificateError::pem(field, rule));
             }
         }
-        let key = KeyPair::from_pem(key_pem).map_err(|error| {
-            CertificateError::pem(KEY, format!("must be a private key as PEM ({error})"))
-        })?;
+        let key = KeyPair::from_pem(key_pem)
+            .map_err(|error| CertificateError::pem(KEY, format!("must be a private key as PEM ({error})")))?;
         let not_pem = || CertificateError::pem(CERTIFICATE, "must be one X.509 certificate as PEM");
         let mut blocks = Pem::iter_from_buffer(certificate_pem.as_bytes());
         let block = blocks.next().and_then(Result::ok).ok_or_else(not_pem)?;
@@ -222,26 +201,15 @@ impl Authority {
     ///
     /// # Errors
     /// If the name breaks the rules of [`Authority::new`], or a host is neither DNS name nor IP address.
-    pub fn issue(
-        &self,
-        name: &str,
-        hosts: &[&str],
-        validity: Validity,
-    ) -> Result<Issued, CertificateError> {
+    pub fn issue(&self, name: &str, hosts: &[&str], validity: Validity) -> Result<Issued, CertificateError> {
         let mut parameters = named(name)?;
         validity.apply(&mut parameters);
         parameters.subject_alt_names = alternative_names(name, hosts)?;
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        parameters.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
+        parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         parameters.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate_for(&PKCS_ED25519)?;
-        Ok(Issued {
-            certificate_pem: parameters.signed_by(&key, &self.issuer)?.pem(),
-            key_pem: key.serialize_pem(),
-        })
+        Ok(Issued { certificate_pem: parameters.signed_by(&key, &self.issuer)?.pem(), key_pem: key.serialize_pem() })
     }
 
     /// The authority's certificate: every node needs it.
@@ -261,11 +229,7 @@ fn named(name: &str) -> Result<CertificateParams, CertificateError> {
         return Err(CertificateError::invalid("name", name, rule));
     }
     if name.chars().any(char::is_control) {
-        return Err(CertificateError::invalid(
-            "name",
-            name,
-            "must not have control characters",
-        ));
+        return Err(CertificateError::invalid("name", name, "must not have control characters"));
     }
     let mut parameters = CertificateParams::default();
     parameters.distinguished_name = DistinguishedName::new();
@@ -276,11 +240,7 @@ fn named(name: &str) -> Result<CertificateParams, CertificateError> {
 fn alternative_names(name: &str, hosts: &[&str]) -> Result<Vec<SanType>, CertificateError> {
     if hosts.len() > MAX_HOSTS {
         let rule = format!("must not be more than {MAX_HOSTS}");
-        return Err(CertificateError::invalid(
-            "hosts",
-            &hosts.len().to_string(),
-            rule,
-        ));
+        return Err(CertificateError::invalid("hosts", &hosts.len().to_string(), rule));
     }
     let mut names = vec![SanType::DnsName(SERVER_NAME.try_into()?)];
     // A name such as `Lager Nord` is fine for a node; it is just no DNS name.

@@ -21,13 +21,17 @@ pub enum WriteError {
     #[error("the store is closed; nothing was changed")]
     Closed,
     /// An earlier write to the disk failed, and the store takes no more. Nothing was changed.
-    #[error("the store takes no more writes, since its disk failed earlier ({cause}); nothing was changed; reads go on, and a reopen tells what is durable")]
+    #[error(
+        "the store takes no more writes, since its disk failed earlier ({cause}); nothing was changed; reads go on, and a reopen tells what is durable"
+    )]
     Poisoned {
         /// What failed first.
         cause: String,
     },
     /// Writing to the disk failed under this very write: whether it is durable, a reopen tells.
-    #[error("the disk failed during this write ({cause}); it is indeterminate: a reopen of the store tells whether it is durable, until then do not repeat it")]
+    #[error(
+        "the disk failed during this write ({cause}); it is indeterminate: a reopen of the store tells whether it is durable, until then do not repeat it"
+    )]
     Indeterminate {
         /// What failed.
         cause: String,
@@ -63,7 +67,9 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// The directory belongs to another cluster, or was made with another number of shards.
-    #[error("data directory was made with {field} {stored}, the settings say {wanted}; use another directory, or the setting it was made with")]
+    #[error(
+        "data directory was made with {field} {stored}, the settings say {wanted}; use another directory, or the setting it was made with"
+    )]
     OtherSettings {
         /// The setting.
         field: &'static str,
@@ -102,7 +108,9 @@ pub enum OpenError {
 #[non_exhaustive]
 pub enum ReplicationError {
     /// Time ran out.
-    #[error("within the time given, {confirmed} of {wanted} other replicas confirmed to hold all writes durably; they are durable here and go on spreading")]
+    #[error(
+        "within the time given, {confirmed} of {wanted} other replicas confirmed to hold all writes durably; they are durable here and go on spreading"
+    )]
     TimedOut {
         /// How many confirmed.
         confirmed: usize,
@@ -122,7 +130,9 @@ pub enum ReplicationError {
 #[non_exhaustive]
 pub enum CloseError {
     /// The disk had failed before.
-    #[error("the store is closed; its disk had failed ({cause}): a reopen tells what is durable of the writes that were indeterminate")]
+    #[error(
+        "the store is closed; its disk had failed ({cause}): a reopen tells what is durable of the writes that were indeterminate"
+    )]
     Poisoned {
         /// What failed first.
         cause: String,

@@ -7,14 +7,14 @@ mod clock;
 mod error;
 pub mod storage;
 
-mod table;
-mod view;
 mod query;
 mod subscribe;
+mod table;
+mod view;
 
-mod settings;
 mod commit;
 mod recovery;
+mod settings;
 
 mod net;
 
@@ -25,6 +25,11 @@ mod status;
 mod store;
 
 mod inspect;
+
+#[cfg(feature = "certificates")]
+pub mod certificates;
+#[cfg(feature = "transactions")]
+pub mod transactions;
 
 pub use batch::Batch;
 pub use builder::Builder;
@@ -39,6 +44,4 @@ pub use store::Store;
 pub use subscribe::{Change, Changes, Filter};
 pub use view::{ProductView, StockView};
 
-pub use stockmesh_proto::{
-    ClusterId, Currency, Decimal, Fingerprint, InvalidInput, Location, Price, ReplicaId, Sku,
-};
+pub use stockmesh_proto::{ClusterId, Currency, Decimal, Fingerprint, InvalidInput, Location, Price, ReplicaId, Sku};

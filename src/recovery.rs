@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use crate::commit::snapshot;
 use crate::error::OpenError;
 use crate::settings::Settings;
-use crate::storage::{DataDirectory, Damage, Engine, LoadReport, Mark, StorageError, StoredRow, Transaction};
+use crate::storage::{Damage, DataDirectory, Engine, LoadReport, Mark, StorageError, StoredRow, Transaction};
 use crate::table::Table;
 
 /// What to do with a store that is damaged.
@@ -245,7 +245,8 @@ pub(crate) fn recover_directory(
 
 /// Takes an intact store as it is; a new one gets its settings.
 fn adopt(mut engine: Engine, loaded: Loaded, wanted: &Wanted) -> Result<Recovered, OpenError> {
-    let stored = Settings::from_stored(&loaded.settings).map_err(|damage| OpenError::Damaged { damage: vec![damage] })?;
+    let stored =
+        Settings::from_stored(&loaded.settings).map_err(|damage| OpenError::Damaged { damage: vec![damage] })?;
     let settings = match stored {
         Some(mut stored) => {
             stored.check(&wanted.cluster, wanted.shards)?;
@@ -282,10 +283,8 @@ fn rebuild(directory: &DataDirectory, loaded: Option<Loaded>, wanted: &Wanted) -
         former.push(stored.replica);
     }
     let settings = fresh(wanted, former);
-    let last = loaded.as_ref().map(|loaded| Mark {
-        commit: loaded.report.last_commit,
-        batch: loaded.report.last_batch,
-    });
+    let last =
+        loaded.as_ref().map(|loaded| Mark { commit: loaded.report.last_commit, batch: loaded.report.last_batch });
     let clock = loaded.as_ref().map_or_else(Clock::default, Loaded::clock);
     let table = match loaded {
         Some(loaded) => loaded.into_table(settings.replica),
@@ -296,8 +295,9 @@ fn rebuild(directory: &DataDirectory, loaded: Option<Loaded>, wanted: &Wanted) -
     engine.commit(&Transaction { settings: settings.to_stored(), ..Transaction::default() })?;
     let batch = engine.figures().last_batch;
     for shard in wanted.shards.indexes() {
-        let payload = snapshot(&table, shard, batch)
-            .map_err(|error| OpenError::Damaged { damage: vec![format!("shard {shard} cannot be written: {error}")] })?;
+        let payload = snapshot(&table, shard, batch).map_err(|error| OpenError::Damaged {
+            damage: vec![format!("shard {shard} cannot be written: {error}")],
+        })?;
         engine.commit(&Transaction { snapshots: vec![(shard.0, payload)], ..Transaction::default() })?;
     }
     let kept = directory.install(engine)?;

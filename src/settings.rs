@@ -62,7 +62,7 @@ impl Settings {
         }
         let shards: u32 = parse(stored, KEY_SHARDS)?;
         let former = text(stored, KEY_FORMER)?;
-        let former = former.split_whitespace().map(str::parse).collect::<Result<_, _>>();
+        let former: Result<Vec<ReplicaId>, _> = former.split_whitespace().map(str::parse).collect();
         Ok(Some(Self {
             replica: parse(stored, KEY_REPLICA)?,
             former: former.map_err(|error| error.to_string())?,

@@ -81,8 +81,7 @@ impl Table {
         shards: impl Iterator<Item = ShardIndex>,
         write: impl FnOnce(&mut [(ShardIndex, RwLockWriteGuard<'_, Shard>)]) -> T,
     ) -> T {
-        let mut guards: Vec<_> =
-            shards.filter_map(|shard| Some((shard, self.shard(shard)?.write()))).collect();
+        let mut guards: Vec<_> = shards.filter_map(|shard| Some((shard, self.shard(shard)?.write()))).collect();
         debug_assert!(guards.is_sorted_by(|left, right| left.0 < right.0));
         let result = write(&mut guards);
         let mut tree = self.tree.write();

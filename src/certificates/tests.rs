@@ -15,26 +15,17 @@ fn refusal<T>(result: Result<T, CertificateError>) -> String {
 }
 
 fn inspect(pem: &str, look: impl Fn(&X509Certificate<'_>)) {
-    let block = Pem::iter_from_buffer(pem.as_bytes())
-        .next()
-        .unwrap()
-        .unwrap();
+    let block = Pem::iter_from_buffer(pem.as_bytes()).next().unwrap().unwrap();
     look(&block.parse_x509().unwrap());
 }
 
 #[test]
 fn a_node_certificate_serves_both_ends_and_carries_the_fixed_name() {
-    let issued = authority()
-        .issue("berlin", &["10.0.0.7", "b.example"], year())
-        .unwrap();
+    let issued = authority().issue("berlin", &["10.0.0.7", "b.example"], year()).unwrap();
     inspect(&issued.certificate_pem, |certificate| {
         let usage = certificate.extended_key_usage().unwrap().unwrap().value;
         assert!(usage.server_auth && usage.client_auth && !certificate.is_ca());
-        let names = certificate
-            .subject_alternative_name()
-            .unwrap()
-            .unwrap()
-            .value;
+        let names = certificate.subject_alternative_name().unwrap().unwrap().value;
         let expected = [
             GeneralName::DNSName("stockmesh"),
             GeneralName::DNSName("berlin"),
@@ -54,16 +45,8 @@ fn a_name_that_is_no_dns_name_is_left_out_of_the_alternative_names() {
     for name in ["Lager Nord", "Zürich", "10.0.0.1", "stockmesh"] {
         let issued = authority().issue(name, &[], year()).unwrap();
         inspect(&issued.certificate_pem, |certificate| {
-            let names = certificate
-                .subject_alternative_name()
-                .unwrap()
-                .unwrap()
-                .value;
-            assert_eq!(
-                names.general_names,
-                [GeneralName::DNSName("stockmesh")],
-                "{name}"
-            );
+            let names = certificate.subject_alternative_name().unwrap().unwrap().value;
+            assert_eq!(names.general_names, [GeneralName::DNSName("stockmesh")], "{name}");
         });
     }
 }
@@ -73,16 +56,11 @@ fn a_saved_authority_issues_what_the_first_would() {
     let first = authority();
     let again = Authority::from_pem(first.certificate_pem(), &first.key_pem()).unwrap();
     let issued = again.issue("berlin", &[], year()).unwrap();
-    let block = Pem::iter_from_buffer(first.certificate_pem().as_bytes())
-        .next()
-        .unwrap()
-        .unwrap();
+    let block = Pem::iter_from_buffer(first.certificate_pem().as_bytes()).next().unwrap().unwrap();
     let parent = block.parse_x509().unwrap();
     inspect(&issued.certificate_pem, |certificate| {
         assert_eq!(certificate.issuer(), parent.subject());
-        certificate
-            .verify_signature(Some(parent.public_key()))
-            .unwrap();
+        certificate.verify_signature(Some(parent.public_key())).unwrap();
     });
 }
 
@@ -100,18 +78,12 @@ fn an_expired_certificate_can_be_asked_for() {
 fn wrong_arguments_are_named() {
     let long = "x".repeat(MAX_NAME_BYTES + 1);
     for name in ["", "  ", "a\nb", &long] {
-        assert!(
-            refusal(Authority::new(name, year())).starts_with("name "),
-            "{name}"
-        );
+        assert!(refusal(Authority::new(name, year())).starts_with("name "), "{name}");
         assert!(refusal(authority().issue(name, &[], year())).starts_with("name "));
     }
     for host in ["", "a b", "host:7400", "-"] {
         let refused = refusal(authority().issue("a", &[host], year()));
-        assert!(
-            refused.starts_with(&format!("host {host:?}: must be")),
-            "{refused}"
-        );
+        assert!(refused.starts_with(&format!("host {host:?}: must be")), "{refused}");
     }
     let many = vec!["a.example"; MAX_HOSTS + 1];
     assert!(refusal(authority().issue("a", &many, year())).starts_with("hosts \"33\""));

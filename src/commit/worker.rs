@@ -95,7 +95,8 @@ impl Worker {
         let mut closing = None;
         while closing.is_none() {
             // A round of folding goes on between commits, also when nothing else is to be done.
-            let first = if self.fold.is_under_way() && !self.failed { queue.try_recv().ok() } else { queue.blocking_recv() };
+            let first =
+                if self.fold.is_under_way() && !self.failed { queue.try_recv().ok() } else { queue.blocking_recv() };
             match first {
                 Some(first) => closing = self.run_group(first, &mut queue),
                 None if self.fold.is_under_way() && !queue.is_closed() => self.fold_alone(),

@@ -41,9 +41,8 @@ pub(super) async fn read_message(
     bytes_max: usize,
     begin_within: Option<Duration>,
 ) -> Result<Option<Message>, FrameError> {
-    let mut prefix = [0; 4];
-    let (first, rest) = prefix.split_at_mut(1);
-    let begin = stream.read(first);
+    let mut first = [0];
+    let begin = stream.read(&mut first);
     let begun = match begin_within {
         Some(limit) => tokio::time::timeout(limit, begin).await.map_err(|_| FrameError::Silent)?,
         None => begin.await,
@@ -54,7 +53,9 @@ pub(super) async fn read_message(
         Err(error) => return Err(FrameError::Ended(error.to_string())),
     }
     let whole = async {
-        stream.read_exact(rest).await.map_err(ended)?;
+        let mut rest = [0; 3];
+        stream.read_exact(&mut rest).await.map_err(ended)?;
+        let prefix = [first[0], rest[0], rest[1], rest[2]];
         let length = frame_length(prefix, bytes_max.min(FRAME_BYTES_MAX)).map_err(violation)?;
         // Memory grows with what arrives, not with what the prefix claims.
         let mut frame = Vec::new();

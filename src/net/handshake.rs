@@ -93,9 +93,7 @@ pub(super) async fn welcome(connection: &Connection, shared: &Shared) -> Result<
     within_time(exchange).await
 }
 
-async fn within_time(
-    exchange: impl Future<Output = Result<Hello, HandshakeError>>,
-) -> Result<Hello, HandshakeError> {
+async fn within_time(exchange: impl Future<Output = Result<Hello, HandshakeError>>) -> Result<Hello, HandshakeError> {
     let late = |_| HandshakeError::new(format!("no hello within {} s", HANDSHAKE_TIME_MAX.as_secs()));
     tokio::time::timeout(HANDSHAKE_TIME_MAX, exchange).await.map_err(late)?
 }
@@ -152,7 +150,8 @@ fn judge(dialler: &Hello, listener: &Hello, shared: &Shared) -> Result<(), Refus
             ),
         );
     }
-    let missing = |needs: &Hello, knows: &Hello| needs.features_required & !(knows.features_known | knows.features_required);
+    let missing =
+        |needs: &Hello, knows: &Hello| needs.features_required & !(knows.features_known | knows.features_required);
     let unknown = missing(dialler, listener) | missing(listener, dialler);
     if unknown != 0 {
         return refuse(

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use metrics::counter;
@@ -68,7 +68,6 @@ pub(super) struct SharedInner {
     urgent: mpsc::Sender<ReplicaId>,
     offline: watch::Sender<bool>,
     in_doubt: Mutex<BTreeSet<ShardIndex>>,
-    own_writes_at_start: AtomicU64,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -150,7 +149,6 @@ impl Node {
         let endpoint = Endpoint::server(settings.identity.server(), settings.listen)?;
         let (urgent, urgent_queue) = mpsc::channel(URGENT_MAX);
         let shared = Shared(Arc::new(SharedInner {
-            own_writes_at_start: AtomicU64::new(table.own_writes()),
             table,
             committer,
             registry: Registry::new(),

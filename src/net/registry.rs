@@ -180,10 +180,13 @@ impl Registry {
     /// Bytes of UDP payload sent and received.
     pub(super) fn traffic(&self) -> (u64, u64) {
         let entries = self.entries.lock();
-        entries.links.values().map(|link| link.connection.stats()).fold(
-            (entries.bytes_sent, entries.bytes_received),
-            |(sent, received), stats| (sent + stats.udp_tx.bytes, received + stats.udp_rx.bytes),
-        )
+        entries
+            .links
+            .values()
+            .map(|link| link.connection.stats())
+            .fold((entries.bytes_sent, entries.bytes_received), |(sent, received), stats| {
+                (sent + stats.udp_tx.bytes, received + stats.udp_rx.bytes)
+            })
     }
 
     /// Configured peers in their order, then those that dialled in.

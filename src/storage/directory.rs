@@ -55,6 +55,13 @@ impl DataDirectory {
         &self.path
     }
 
+    /// Whether a store lies here, or the mark says that one did.
+    #[must_use]
+    pub fn holds_store(&self) -> bool {
+        let bytes = |path: &Path| file_bytes(path).unwrap_or(1);
+        bytes(&self.store_path()) > 0 || bytes(&self.path.join("mark")) > 0
+    }
+
     /// Opens the store, or makes a new one if there never was one. See [`Engine::open`].
     ///
     /// # Errors

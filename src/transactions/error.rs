@@ -129,21 +129,13 @@ pub enum RejectReason {
 
 impl RejectReason {
     pub(super) fn field(field: Field, value: &str, rule: impl Into<String>) -> Self {
-        Self::Field {
-            field: field.name(),
-            value: shorten(value),
-            rule: rule.into(),
-        }
+        Self::Field { field: field.name(), value: shorten(value), rule: rule.into() }
     }
 }
 
 impl From<InvalidInput> for RejectReason {
     fn from(invalid: InvalidInput) -> Self {
-        Self::Field {
-            field: invalid.field,
-            value: invalid.value,
-            rule: invalid.rule,
-        }
+        Self::Field { field: invalid.field, value: invalid.value, rule: invalid.rule }
     }
 }
 

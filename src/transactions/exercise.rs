@@ -21,11 +21,7 @@ impl Read for Dribble<'_> {
 pub fn exercise(data: &[u8]) {
     for uppercase in [false, true] {
         let rows = outcome(data, uppercase);
-        assert_eq!(
-            rows,
-            outcome(Dribble(data), uppercase),
-            "how the input arrives must not matter"
-        );
+        assert_eq!(rows, outcome(Dribble(data), uppercase), "how the input arrives must not matter");
         // Each row costs a line, and the header took the first.
         let breaks = data.iter().filter(|&&byte| byte == b'\n').count();
         assert!(rows.map_or(0, |rows| rows.len()) <= breaks);
@@ -34,10 +30,7 @@ pub fn exercise(data: &[u8]) {
 
 /// The header's error, or each row with the errors as text.
 fn outcome(input: impl Read, uppercase: bool) -> Result<Vec<Result<Transaction, String>>, String> {
-    let options = Options {
-        uppercase,
-        ..Options::default()
-    };
+    let options = Options { uppercase, ..Options::default() };
     let reader = Reader::new(input, options).map_err(|error| error.to_string())?;
     let mut last_line = 1;
     let rows = reader.map(|row| {

@@ -31,10 +31,7 @@ impl Fields {
     pub(super) fn split(&mut self, line: &str, expected: usize) -> Result<(), RejectReason> {
         self.split_up_to(line, expected)?;
         if self.ends.len() < expected {
-            return Err(RejectReason::TooFewFields {
-                found: self.ends.len(),
-                expected,
-            });
+            return Err(RejectReason::TooFewFields { found: self.ends.len(), expected });
         }
         Ok(())
     }
@@ -71,9 +68,7 @@ impl Fields {
     fn take_quoted<'a>(&mut self, mut field: &'a str) -> Result<Option<&'a str>, RejectReason> {
         let column = self.ends.len() + 1;
         loop {
-            let (value, rest) = field
-                .split_once('"')
-                .ok_or(RejectReason::UnclosedQuote { column })?;
+            let (value, rest) = field.split_once('"').ok_or(RejectReason::UnclosedQuote { column })?;
             self.text.push_str(value);
             if rest.is_empty() {
                 return Ok(None);
@@ -82,9 +77,7 @@ impl Fields {
                 return Ok(Some(next));
             }
             // A doubled quote stands for one.
-            field = rest
-                .strip_prefix('"')
-                .ok_or(RejectReason::TextAfterQuote { column })?;
+            field = rest.strip_prefix('"').ok_or(RejectReason::TextAfterQuote { column })?;
             self.text.push('"');
         }
     }
@@ -97,9 +90,7 @@ mod tests {
     fn split(line: &str) -> Result<Vec<String>, RejectReason> {
         let mut fields = Fields::default();
         fields.split_up_to(line, 8)?;
-        Ok((0..fields.len())
-            .map(|index| fields.get(index).to_owned())
-            .collect())
+        Ok((0..fields.len()).map(|index| fields.get(index).to_owned()).collect())
     }
 
     #[test]
@@ -107,34 +98,16 @@ mod tests {
         assert_eq!(split("a,b,,c").unwrap(), ["a", "b", "", "c"]);
         assert_eq!(split("").unwrap(), [""]);
         assert_eq!(split(",").unwrap(), ["", ""]);
-        assert_eq!(
-            split(r#""a,b","say ""hi""",5" nail"#).unwrap(),
-            ["a,b", r#"say "hi""#, r#"5" nail"#]
-        );
+        assert_eq!(split(r#""a,b","say ""hi""",5" nail"#).unwrap(), ["a,b", r#"say "hi""#, r#"5" nail"#]);
         assert_eq!(split(r#"""",""""#).unwrap(), [r#"",""#]);
     }
 
     #[test]
     fn broken_quotes_and_counts_are_refused() {
-        assert_eq!(
-            split(r#"a,"b"#),
-            Err(RejectReason::UnclosedQuote { column: 2 })
-        );
-        assert_eq!(
-            split(r#""a"b,c"#),
-            Err(RejectReason::TextAfterQuote { column: 1 })
-        );
-        assert_eq!(
-            split("1,2,3,4,5,6,7,8,9"),
-            Err(RejectReason::TooManyFields { expected: 8 })
-        );
+        assert_eq!(split(r#"a,"b"#), Err(RejectReason::UnclosedQuote { column: 2 }));
+        assert_eq!(split(r#""a"b,c"#), Err(RejectReason::TextAfterQuote { column: 1 }));
+        assert_eq!(split("1,2,3,4,5,6,7,8,9"), Err(RejectReason::TooManyFields { expected: 8 }));
         let short = Fields::default().split("1,2", 3);
-        assert_eq!(
-            short,
-            Err(RejectReason::TooFewFields {
-                found: 2,
-                expected: 3
-            })
-        );
+        assert_eq!(short, Err(RejectReason::TooFewFields { found: 2, expected: 3 }));
     }
 }

@@ -28,14 +28,7 @@ pub enum Field {
 }
 
 impl Field {
-    const ALL: [Self; 6] = [
-        Self::Time,
-        Self::Sku,
-        Self::Quantity,
-        Self::UnitPrice,
-        Self::Location,
-        Self::Invoice,
-    ];
+    const ALL: [Self; 6] = [Self::Time, Self::Sku, Self::Quantity, Self::UnitPrice, Self::Location, Self::Invoice];
 
     /// The name that errors use.
     pub fn name(self) -> &'static str {
@@ -115,17 +108,14 @@ impl Layout {
         fields: &mut Fields,
         columns: &Columns,
     ) -> Result<Self, HeaderError> {
-        let state = lines
-            .next_line()
-            .map_err(|source| HeaderError::Unreadable { source })?
-            .ok_or(HeaderError::Empty)?;
+        let state =
+            lines.next_line().map_err(|source| HeaderError::Unreadable { source })?.ok_or(HeaderError::Empty)?;
         if state == Line::TooLong {
             let limit_bytes = super::MAX_LINE_BYTES;
             return Err(RejectReason::LineTooLong { limit_bytes }.into());
         }
-        let text = std::str::from_utf8(lines.bytes()).map_err(|error| RejectReason::NotUtf8 {
-            byte_offset: error.valid_up_to(),
-        })?;
+        let text = std::str::from_utf8(lines.bytes())
+            .map_err(|error| RejectReason::NotUtf8 { byte_offset: error.valid_up_to() })?;
         // Spreadsheets put a byte order mark first; it is no part of the first name.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         if text.trim().is_empty() {
@@ -136,25 +126,16 @@ impl Layout {
     }
 
     fn find(header: &Fields, columns: &Columns) -> Result<Self, HeaderError> {
-        let mut layout = Self {
-            width: header.len(),
-            columns: [None; 6],
-        };
+        let mut layout = Self { width: header.len(), columns: [None; 6] };
         for (field, slot) in Field::ALL.into_iter().zip(&mut layout.columns) {
             *slot = match columns.mapped(field) {
-                Some(name) => {
-                    Some(position(header, name)?.ok_or_else(|| HeaderError::Missing {
-                        field,
-                        accepted: shorten(name),
-                    })?)
-                }
+                Some(name) => Some(
+                    position(header, name)?.ok_or_else(|| HeaderError::Missing { field, accepted: shorten(name) })?,
+                ),
                 None => first_alias(header, field)?,
             };
             if slot.is_none() && field.needed() {
-                return Err(HeaderError::Missing {
-                    field,
-                    accepted: field.aliases().join(", "),
-                });
+                return Err(HeaderError::Missing { field, accepted: field.aliases().join(", ") });
             }
         }
         Ok(layout)
@@ -166,10 +147,7 @@ impl Layout {
     }
 
     pub(super) fn index(&self, field: Field) -> Option<usize> {
-        Field::ALL
-            .into_iter()
-            .zip(self.columns)
-            .find_map(|(other, index)| if other == field { index } else { None })
+        Field::ALL.into_iter().zip(self.columns).find_map(|(other, index)| if other == field { index } else { None })
     }
 }
 
@@ -185,13 +163,11 @@ fn first_alias(header: &Fields, field: Field) -> Result<Option<usize>, HeaderErr
 /// The column of this name. Two of them are refused: to take either would be a guess about somebody's stock.
 fn position(header: &Fields, name: &str) -> Result<Option<usize>, HeaderError> {
     let wanted = name.trim();
-    let mut matches = (0..header.len())
-        .filter(|&index| header.get(index).trim().to_lowercase() == wanted.to_lowercase());
+    let mut matches =
+        (0..header.len()).filter(|&index| header.get(index).trim().to_lowercase() == wanted.to_lowercase());
     let first = matches.next();
     if matches.next().is_some() {
-        return Err(HeaderError::Duplicate {
-            name: shorten(wanted),
-        });
+        return Err(HeaderError::Duplicate { name: shorten(wanted) });
     }
     Ok(first)
 }

@@ -31,14 +31,7 @@ pub(super) struct Lines<R> {
 
 impl<R: Read> Lines<R> {
     pub(super) fn new(input: R) -> Self {
-        Self {
-            input,
-            buffer: vec![0; BUFFER_BYTES],
-            filled: 0,
-            position: 0,
-            line: Vec::new(),
-            number: 0,
-        }
+        Self { input, buffer: vec![0; BUFFER_BYTES], filled: 0, position: 0, line: Vec::new(), number: 0 }
     }
 
     /// Number of the line read last; the first is 1.
@@ -65,10 +58,7 @@ impl<R: Read> Lines<R> {
                 break;
             }
             started = true;
-            let rest = self
-                .buffer
-                .get(self.position..self.filled)
-                .unwrap_or_default();
+            let rest = self.buffer.get(self.position..self.filled).unwrap_or_default();
             let end = rest.iter().position(|&byte| byte == b'\n');
             let part = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
             // One byte more than the limit may be the `\r` of the line's end.
@@ -121,11 +111,7 @@ mod tests {
 
     #[test]
     fn ends_may_be_of_either_kind_or_missing() {
-        let expected = vec![
-            (1, Line::Whole, 1),
-            (2, Line::Whole, 0),
-            (3, Line::Whole, 2),
-        ];
+        let expected = vec![(1, Line::Whole, 1), (2, Line::Whole, 0), (3, Line::Whole, 2)];
         assert_eq!(lines(&b"a\r\n\nbc"[..]), expected);
         assert_eq!(lines(&b"a\n\r\nbc\n"[..]), expected);
         assert_eq!(lines(&b""[..]), vec![]);
@@ -136,10 +122,7 @@ mod tests {
         for end in ["\n", "\r\n"] {
             let fits = format!("{}{end}x", "a".repeat(MAX_LINE_BYTES));
             let seen = lines(fits.as_bytes());
-            assert_eq!(
-                seen,
-                vec![(1, Line::Whole, MAX_LINE_BYTES), (2, Line::Whole, 1)]
-            );
+            assert_eq!(seen, vec![(1, Line::Whole, MAX_LINE_BYTES), (2, Line::Whole, 1)]);
             let exceeds = format!("{}{end}x", "a".repeat(MAX_LINE_BYTES + 1));
             let seen = lines(exceeds.as_bytes());
             assert_eq!(seen.first().map(|line| line.1), Some(Line::TooLong));
@@ -151,11 +134,7 @@ mod tests {
     fn an_endless_line_is_not_held() {
         let mut lines = Lines::new(io::repeat(b'x').take(100 << 20));
         assert_eq!(lines.next_line().unwrap(), Some(Line::TooLong));
-        assert!(
-            lines.line.capacity() <= 4 * MAX_LINE_BYTES,
-            "{}",
-            lines.line.capacity()
-        );
+        assert!(lines.line.capacity() <= 4 * MAX_LINE_BYTES, "{}", lines.line.capacity());
         assert_eq!(lines.next_line().unwrap(), None);
     }
 }

@@ -107,13 +107,7 @@ impl<R: Read> Reader<R> {
         let mut lines = Lines::new(input);
         let mut fields = Fields::default();
         let layout = Layout::read(&mut lines, &mut fields, &options.columns)?;
-        Ok(Self {
-            lines,
-            layout,
-            fields,
-            uppercase: options.uppercase,
-            finished: false,
-        })
+        Ok(Self { lines, layout, fields, uppercase: options.uppercase, finished: false })
     }
 
     /// Whether the file has a column for this field.
@@ -123,14 +117,10 @@ impl<R: Read> Reader<R> {
 
     fn row(&mut self, line: u64, state: Line) -> Result<Transaction, RejectReason> {
         if state == Line::TooLong {
-            return Err(RejectReason::LineTooLong {
-                limit_bytes: MAX_LINE_BYTES,
-            });
+            return Err(RejectReason::LineTooLong { limit_bytes: MAX_LINE_BYTES });
         }
-        let text =
-            std::str::from_utf8(self.lines.bytes()).map_err(|error| RejectReason::NotUtf8 {
-                byte_offset: error.valid_up_to(),
-            })?;
+        let text = std::str::from_utf8(self.lines.bytes())
+            .map_err(|error| RejectReason::NotUtf8 { byte_offset: error.valid_up_to() })?;
         self.fields.split(text, self.layout.width())?;
         row::parse(line, &self.fields, &self.layout, self.uppercase)
     }
@@ -149,10 +139,7 @@ impl<R: Read> Iterator for Reader<R> {
                 }
                 Err(source) => {
                     self.finished = true;
-                    return Some(Err(RowError::Unreadable {
-                        line: self.lines.number(),
-                        source,
-                    }));
+                    return Some(Err(RowError::Unreadable { line: self.lines.number(), source }));
                 }
             };
             // A blank line holds no data, so there is nothing to lose by passing over it.
@@ -160,10 +147,7 @@ impl<R: Read> Iterator for Reader<R> {
                 continue;
             }
             let line = self.lines.number();
-            return Some(
-                self.row(line, state)
-                    .map_err(|reason| RowError::Rejected(Rejected { line, reason })),
-            );
+            return Some(self.row(line, state).map_err(|reason| RowError::Rejected(Rejected { line, reason })));
         }
         None
     }

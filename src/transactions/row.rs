@@ -13,12 +13,7 @@ pub const MAX_FIELD_BYTES: usize = 256;
 /// Most decimals of a price: what the store keeps exactly.
 pub const MAX_PRICE_DECIMALS: usize = 9;
 
-pub(super) fn parse(
-    line: u64,
-    fields: &Fields,
-    layout: &Layout,
-    uppercase: bool,
-) -> Result<Transaction, RejectReason> {
+pub(super) fn parse(line: u64, fields: &Fields, layout: &Layout, uppercase: bool) -> Result<Transaction, RejectReason> {
     let text = |field| layout.index(field).map_or("", |index| fields.get(index));
     let time = label(Field::Time, text(Field::Time))?
         .ok_or_else(|| RejectReason::field(Field::Time, "", "must not be empty"))?;
@@ -43,11 +38,7 @@ fn label(field: Field, text: &str) -> Result<Option<String>, RejectReason> {
 
 fn sku(text: &str, uppercase: bool) -> Result<Sku, RejectReason> {
     // Most codes are upper case as they are.
-    if uppercase
-        && text
-            .chars()
-            .any(|letter| !letter.is_ascii() || letter.is_ascii_lowercase())
-    {
+    if uppercase && text.chars().any(|letter| !letter.is_ascii() || letter.is_ascii_lowercase()) {
         return Ok(Sku::new(&text.to_uppercase())?);
     }
     Ok(Sku::new(text)?)
@@ -63,9 +54,7 @@ fn quantity(text: &str) -> Result<i64, RejectReason> {
         Ok(0) => Err(refused("must not be 0")),
         // The change of stock is the opposite number, so the lowest i64 is out of range too.
         Ok(units) if units != i64::MIN => Ok(units),
-        _ => Err(refused(
-            "must lie between -9223372036854775807 and 9223372036854775807",
-        )),
+        _ => Err(refused("must lie between -9223372036854775807 and 9223372036854775807")),
     }
 }
 
@@ -77,19 +66,15 @@ fn unit_price(text: &str) -> Result<Option<Decimal>, RejectReason> {
     let refused = |rule: String| RejectReason::field(Field::UnitPrice, text, rule);
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     let (whole, decimals) = digits.split_once('.').unwrap_or((digits, "0"));
-    let all_digits =
-        |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let all_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     // Stricter than the decimal's own parser, which takes `1_000` and `1.`.
     if !all_digits(whole) || !all_digits(decimals) {
         return Err(refused("must be a decimal number such as 2.55".to_owned()));
     }
     if decimals.len() > MAX_PRICE_DECIMALS {
-        return Err(refused(format!(
-            "must not have more than {MAX_PRICE_DECIMALS} decimals"
-        )));
+        return Err(refused(format!("must not have more than {MAX_PRICE_DECIMALS} decimals")));
     }
-    let price = Decimal::from_str_exact(text).map_err(|_| {
-        refused("must be below 79228162514264337593543950336 in all its digits".to_owned())
-    })?;
+    let price = Decimal::from_str_exact(text)
+        .map_err(|_| refused("must be below 79228162514264337593543950336 in all its digits".to_owned()))?;
     Ok((price > Decimal::ZERO).then_some(price))
 }

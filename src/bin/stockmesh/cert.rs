@@ -54,30 +54,14 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<Outcome> {
             let authority = Authority::new(name, Validity::from_days(*days)?)?;
             let certificate = out.join(AUTHORITY_CERTIFICATE);
             let key = out.join(AUTHORITY_KEY);
-            write_pair(
-                &certificate,
-                authority.certificate_pem(),
-                &key,
-                &authority.key_pem(),
-            )?;
-            println!(
-                "Keep {} away from the nodes: it decides who belongs to the cluster.",
-                key.display()
-            );
+            write_pair(&certificate, authority.certificate_pem(), &key, &authority.key_pem())?;
+            println!("Keep {} away from the nodes: it decides who belongs to the cluster.", key.display());
         }
-        Command::Node {
-            ca,
-            name,
-            out,
-            days,
-            host,
-        } => {
+        Command::Node { ca, name, out, days, host } => {
             check_file_name(name)?;
-            let authority = Authority::from_pem(
-                &read_pem(&ca.join(AUTHORITY_CERTIFICATE))?,
-                &read_pem(&ca.join(AUTHORITY_KEY))?,
-            )
-            .with_context(|| ca.display().to_string())?;
+            let authority =
+                Authority::from_pem(&read_pem(&ca.join(AUTHORITY_CERTIFICATE))?, &read_pem(&ca.join(AUTHORITY_KEY))?)
+                    .with_context(|| ca.display().to_string())?;
             let hosts: Vec<&str> = host.iter().map(String::as_str).collect();
             let issued = authority.issue(name, &hosts, Validity::from_days(*days)?)?;
             let certificate = out.join(format!("{name}.pem"));
@@ -95,10 +79,7 @@ fn check_file_name(name: &str) -> anyhow::Result<()> {
         !name.starts_with(['.', '-']) && !name.contains(path_sign),
         "--name {name:?}: must be fit for a file name: no '/', '\\' or ':', and no '.' or '-' in front"
     );
-    ensure!(
-        name != "ca",
-        "--name \"ca\": must not be the name of the authority's files"
-    );
+    ensure!(name != "ca", "--name \"ca\": must not be the name of the authority's files");
     Ok(())
 }
 
@@ -112,19 +93,10 @@ fn read_pem(path: &Path) -> anyhow::Result<String> {
 }
 
 /// Writes both files or none, and never over a file that exists: a lost key cannot be made again.
-fn write_pair(
-    certificate: &Path,
-    certificate_pem: &str,
-    key: &Path,
-    key_pem: &str,
-) -> anyhow::Result<()> {
+fn write_pair(certificate: &Path, certificate_pem: &str, key: &Path, key_pem: &str) -> anyhow::Result<()> {
     if let Some(directory) = key.parent() {
-        fs::create_dir_all(directory).with_context(|| {
-            format!(
-                "{}: must be a directory that can be made",
-                directory.display()
-            )
-        })?;
+        fs::create_dir_all(directory)
+            .with_context(|| format!("{}: must be a directory that can be made", directory.display()))?;
     }
     for path in [certificate, key] {
         if path.exists() {
@@ -147,10 +119,7 @@ fn write_new(path: &Path, text: &str, secret: bool) -> anyhow::Result<()> {
     restrict(&mut options, secret);
     options
         .open(path)
-        .and_then(|mut file| {
-            file.write_all(text.as_bytes())
-                .and_then(|()| file.sync_all())
-        })
+        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
         .with_context(|| format!("{}: must be a new file that can be written", path.display()))
 }
 
@@ -169,11 +138,7 @@ mod tests {
     use super::*;
 
     fn authority(directory: &Path) -> anyhow::Result<Outcome> {
-        run(&Command::Ca {
-            out: directory.to_owned(),
-            name: "test".to_owned(),
-            days: 1,
-        })
+        run(&Command::Ca { out: directory.to_owned(), name: "test".to_owned(), days: 1 })
     }
 
     fn node(directory: &Path, name: &str) -> anyhow::Result<Outcome> {
@@ -193,18 +158,8 @@ mod tests {
         authority(&path).unwrap();
         node(&path, "berlin").unwrap();
         let kept = fs::read(path.join("ca.key")).unwrap();
-        assert!(
-            authority(&path)
-                .unwrap_err()
-                .to_string()
-                .contains("not overwritten")
-        );
-        assert!(
-            node(&path, "berlin")
-                .unwrap_err()
-                .to_string()
-                .contains("not overwritten")
-        );
+        assert!(authority(&path).unwrap_err().to_string().contains("not overwritten"));
+        assert!(node(&path, "berlin").unwrap_err().to_string().contains("not overwritten"));
         assert_eq!(fs::read(path.join("ca.key")).unwrap(), kept);
         #[cfg(unix)]
         for key in ["ca.key", "nodes/berlin.key"] {

@@ -48,15 +48,11 @@ impl Cluster {
         let mut nodes = Vec::with_capacity(usize::from(count));
         for number in 1..=count {
             let name = format!("node-{number}");
-            let store = start_node(&name, &root, &authority)
-                .await
-                .with_context(|| format!("{name} cannot be started"))?;
+            let store =
+                start_node(&name, &root, &authority).await.with_context(|| format!("{name} cannot be started"))?;
             nodes.push(Node { name, store });
         }
-        let cluster = Self {
-            nodes,
-            _temporary: temporary,
-        };
+        let cluster = Self { nodes, _temporary: temporary };
         cluster.introduce()?;
         Ok(cluster)
     }
@@ -64,12 +60,9 @@ impl Cluster {
     /// Tells each node of all others. Addresses are only known once all listen, as the system picks the ports.
     fn introduce(&self) -> anyhow::Result<()> {
         for peer in &self.nodes {
-            let address = peer
-                .store
-                .local_addr()
-                .with_context(|| format!("{} does not listen", peer.name))?;
+            let address = peer.store.local_addr().with_context(|| format!("{} does not listen", peer.name))?;
             for node in self.nodes.iter().filter(|node| node.name != peer.name) {
-                node.store.add_peer(address.to_string());
+                node.store.add_peer(address.to_string())?;
             }
         }
         Ok(())
@@ -82,20 +75,14 @@ impl Cluster {
             let fingerprint = self.common_fingerprint();
             let waited = start.elapsed();
             if fingerprint.is_some() || waited >= timeout {
-                return Convergence {
-                    fingerprint,
-                    waited,
-                };
+                return Convergence { fingerprint, waited };
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
     fn common_fingerprint(&self) -> Option<Fingerprint> {
-        let mut fingerprints = self
-            .nodes
-            .iter()
-            .map(|node| node.store.status().fingerprint);
+        let mut fingerprints = self.nodes.iter().map(|node| node.store.status().fingerprint);
         let first = fingerprints.next()?;
         fingerprints.all(|other| other == first).then_some(first)
     }
@@ -125,8 +112,7 @@ impl Cluster {
         let mut result = Ok(());
         for node in &self.nodes {
             let closed = node.store.close().await;
-            result =
-                result.and(closed.with_context(|| format!("{} did not close cleanly", node.name)));
+            result = result.and(closed.with_context(|| format!("{} did not close cleanly", node.name)));
         }
         result
     }
@@ -134,31 +120,18 @@ impl Cluster {
 
 /// Units of all products together.
 pub(crate) fn units_on_hand(store: &Store) -> i128 {
-    store
-        .query()
-        .iter()
-        .fold(0, |units, product| units.saturating_add(product.on_hand()))
+    store.query().iter().fold(0, |units, product| units.saturating_add(product.on_hand()))
 }
 
 fn root_directory(data_dir: Option<&Path>) -> anyhow::Result<(PathBuf, Option<TempDir>)> {
     let Some(path) = data_dir else {
-        let temporary = tempfile::Builder::new()
-            .prefix("stockmesh-")
-            .tempdir()
-            .context("a temporary directory cannot be made")?;
+        let temporary =
+            tempfile::Builder::new().prefix("stockmesh-").tempdir().context("a temporary directory cannot be made")?;
         return Ok((temporary.path().to_owned(), Some(temporary)));
     };
-    let usable = || {
-        format!(
-            "--data-dir {}: must be a directory that can be made",
-            path.display()
-        )
-    };
+    let usable = || format!("--data-dir {}: must be a directory that can be made", path.display());
     std::fs::create_dir_all(path).with_context(usable)?;
-    let occupied = std::fs::read_dir(path)
-        .with_context(usable)?
-        .next()
-        .is_some();
+    let occupied = std::fs::read_dir(path).with_context(usable)?.next().is_some();
     // What lies there would be counted with what this run writes.
     ensure!(!occupied, "--data-dir {}: must be empty", path.display());
     Ok((path.to_owned(), None))

@@ -70,11 +70,7 @@ impl Config {
             .and_then(|file| file.take(MAX_CONFIG_BYTES + 1).read_to_string(&mut text))
             .with_context(|| format!("{}: must be a readable TOML file", path.display()))?;
         let size = u64::try_from(text.len())?;
-        ensure!(
-            size <= MAX_CONFIG_BYTES,
-            "{}: must not be longer than {MAX_CONFIG_BYTES} bytes",
-            path.display()
-        );
+        ensure!(size <= MAX_CONFIG_BYTES, "{}: must not be longer than {MAX_CONFIG_BYTES} bytes", path.display());
         let mut config = Self::parse(&text).with_context(file)?;
         config.resolve(path.parent().unwrap_or(Path::new("")));
         Ok(config)
@@ -93,10 +89,7 @@ impl Config {
         }
         self.listen()?;
         if let Some(shards) = self.shards {
-            ensure!(
-                shards.is_power_of_two(),
-                "shards {shards}: must be a power of two"
-            );
+            ensure!(shards.is_power_of_two(), "shards {shards}: must be a power of two");
         }
         if let Some(every_ms) = self.reconcile_every_ms {
             ensure!(
@@ -107,21 +100,13 @@ impl Config {
             );
         }
         let peers = self.peers.len();
-        ensure!(
-            peers <= MAX_PEERS,
-            "peers: must not be more than {MAX_PEERS}, but are {peers}"
-        );
+        ensure!(peers <= MAX_PEERS, "peers: must not be more than {MAX_PEERS}, but are {peers}");
         self.peers.iter().try_for_each(|peer| check_peer(peer))
     }
 
     fn resolve(&mut self, directory: &Path) {
         let identity = &mut self.identity;
-        for path in [
-            &mut self.data_dir,
-            &mut identity.authority,
-            &mut identity.certificate,
-            &mut identity.key,
-        ] {
+        for path in [&mut self.data_dir, &mut identity.authority, &mut identity.certificate, &mut identity.key] {
             *path = directory.join(&*path);
         }
     }
@@ -129,9 +114,9 @@ impl Config {
     /// The address to listen on.
     pub(crate) fn listen(&self) -> anyhow::Result<SocketAddr> {
         let listen = &self.listen;
-        listen.parse().with_context(|| {
-            format!("listen {listen:?}: must be an IP address and a port, such as 0.0.0.0:7400")
-        })
+        listen
+            .parse()
+            .with_context(|| format!("listen {listen:?}: must be an IP address and a port, such as 0.0.0.0:7400"))
     }
 
     /// How often to reconcile with a peer.
@@ -146,8 +131,7 @@ fn check_peer(peer: &str) -> anyhow::Result<()> {
     let port: u16 = port.parse().with_context(rule)?;
     // An IPv6 address needs brackets, or its end would be taken for the port.
     let bare = !host.contains(':') || (host.starts_with('[') && host.ends_with(']'));
-    let clean =
-        !host.is_empty() && !host.contains(|sign: char| sign.is_whitespace() || sign.is_control());
+    let clean = !host.is_empty() && !host.contains(|sign: char| sign.is_whitespace() || sign.is_control());
     ensure!(bare && clean && port > 0, rule());
     Ok(())
 }
@@ -158,10 +142,7 @@ mod tests {
 
     fn refusal(from: &str, to: &str) -> String {
         assert!(SAMPLE.contains(from), "{from}");
-        format!(
-            "{:#}",
-            Config::parse(&SAMPLE.replacen(from, to, 1)).unwrap_err()
-        )
+        format!("{:#}", Config::parse(&SAMPLE.replacen(from, to, 1)).unwrap_err())
     }
 
     #[test]
@@ -179,38 +160,14 @@ mod tests {
     #[test]
     fn wrong_fields_are_named_with_value_and_rule() {
         let cases = [
-            (
-                "\"0.0.0.0:7400\"",
-                "\"localhost\"",
-                "listen \"localhost\": must be an IP address",
-            ),
-            (
-                "shards = 256",
-                "shards = 3",
-                "shards 3: must be a power of two",
-            ),
-            (
-                "shards = 256",
-                "shards = 0",
-                "shards 0: must be a power of two",
-            ),
-            (
-                "= 1000",
-                "= 1",
-                "reconcile_every_ms 1: must lie between 10 and 3600000",
-            ),
-            (
-                "paris.example:7400",
-                "paris.example",
-                "peers \"paris.example\": must be a host",
-            ),
+            ("\"0.0.0.0:7400\"", "\"localhost\"", "listen \"localhost\": must be an IP address"),
+            ("shards = 256", "shards = 3", "shards 3: must be a power of two"),
+            ("shards = 256", "shards = 0", "shards 0: must be a power of two"),
+            ("= 1000", "= 1", "reconcile_every_ms 1: must lie between 10 and 3600000"),
+            ("paris.example:7400", "paris.example", "peers \"paris.example\": must be a host"),
             ("paris.example:7400", ":7400", "peers \":7400\""),
             ("paris.example:7400", "paris:0", "peers \"paris:0\""),
-            (
-                "[2001:db8::7]:7400",
-                "2001:db8::7:7400",
-                "peers \"2001:db8::7:7400\"",
-            ),
+            ("[2001:db8::7]:7400", "2001:db8::7:7400", "peers \"2001:db8::7:7400\""),
             ("location = \"berlin\"", "location = \"\"", "location"),
         ];
         for (from, to, expected) in cases {
@@ -222,17 +179,11 @@ mod tests {
     #[test]
     fn unknown_missing_and_mistyped_fields_are_named_with_their_line() {
         let unknown = refusal("shards = 256", "shard = 256");
-        assert!(
-            unknown.contains("line 9") && unknown.contains("unknown field `shard`"),
-            "{unknown}"
-        );
+        assert!(unknown.contains("line 9") && unknown.contains("unknown field `shard`"), "{unknown}");
         let missing = refusal("location = \"berlin\"", "");
         assert!(missing.contains("missing field `location`"), "{missing}");
         let mistyped = refusal("shards = 256", "shards = \"many\"");
-        assert!(
-            mistyped.contains("shards = \"many\"") && mistyped.contains("u32"),
-            "{mistyped}"
-        );
+        assert!(mistyped.contains("shards = \"many\"") && mistyped.contains("u32"), "{mistyped}");
     }
 
     #[test]
@@ -249,16 +200,8 @@ mod tests {
     fn a_file_that_is_missing_or_too_long_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.toml");
-        assert!(
-            format!("{:#}", Config::read(&path).unwrap_err())
-                .contains("a.toml: must be a readable")
-        );
+        assert!(format!("{:#}", Config::read(&path).unwrap_err()).contains("a.toml: must be a readable"));
         std::fs::write(&path, "#".repeat(300_000)).unwrap();
-        assert!(
-            Config::read(&path)
-                .unwrap_err()
-                .to_string()
-                .contains("must not be longer")
-        );
+        assert!(Config::read(&path).unwrap_err().to_string().contains("must not be longer"));
     }
 }

@@ -72,20 +72,11 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     let counted = report_units(&cluster, written.units);
     let seen = report_shown(first, last);
     cluster.close().await?;
-    Ok(if agreed && counted && seen {
-        Outcome::Good
-    } else {
-        Outcome::Failed
-    })
+    Ok(if agreed && counted && seen { Outcome::Good } else { Outcome::Failed })
 }
 
 /// Trades at all nodes for twice `half`, with `last` cut off for the second one.
-async fn trade_and_cut(
-    cluster: &Cluster,
-    first: &Node,
-    last: &Node,
-    half: Duration,
-) -> anyhow::Result<Written> {
+async fn trade_and_cut(cluster: &Cluster, first: &Node, last: &Node, half: Duration) -> anyhow::Result<Written> {
     let middle = Instant::now() + half;
     let end = middle + half;
     let mut writers = JoinSet::new();
@@ -102,19 +93,11 @@ async fn trade_and_cut(
     // Written while the last node cannot hear of it, so that what it shows in the end has come by reconciliation.
     let shown = first.store.product(SHOWN_SKU)?;
     shown.receive(SHOWN_UNITS).await?;
-    shown
-        .set_price(Price::new(
-            Decimal::new(SHOWN_PRICE_CENTS, 2),
-            Currency::EUR,
-        )?)
-        .await?;
+    shown.set_price(Price::new(Decimal::new(SHOWN_PRICE_CENTS, 2), Currency::EUR)?).await?;
     tick_until(end, &bar).await;
     bar.set_message(format!("{} is back", last.name));
 
-    let mut total = Written {
-        operations: 2,
-        units: SHOWN_UNITS.into(),
-    };
+    let mut total = Written { operations: 2, units: SHOWN_UNITS.into() };
     while let Some(written) = writers.join_next().await {
         let written = written.context("a node's trade broke off")??;
         total.operations += written.operations;
@@ -137,9 +120,7 @@ async fn trade(name: String, store: Store, end: Instant, seed: u64) -> anyhow::R
     let mut random = StdRng::seed_from_u64(seed);
     let mut written = Written::default();
     while Instant::now() < end {
-        let units = write_one(&store, &mut random)
-            .await
-            .with_context(|| format!("{name}: a write failed"))?;
+        let units = write_one(&store, &mut random).await.with_context(|| format!("{name}: a write failed"))?;
         written.operations += 1;
         written.units += i128::from(units);
         tokio::time::sleep(PAUSE).await;
@@ -149,10 +130,7 @@ async fn trade(name: String, store: Store, end: Instant, seed: u64) -> anyhow::R
 
 /// One write; returns by how many units it changed the stock.
 async fn write_one(store: &Store, random: &mut StdRng) -> anyhow::Result<i64> {
-    let product = store.product(&format!(
-        "P{}",
-        100 + random.random_range(0..TRADED_PRODUCTS)
-    ))?;
+    let product = store.product(&format!("P{}", 100 + random.random_range(0..TRADED_PRODUCTS)))?;
     // Few large receipts, many small sales: stock stays above zero in the long run.
     match random.random_range(0..10) {
         0..2 => {
@@ -162,9 +140,7 @@ async fn write_one(store: &Store, random: &mut StdRng) -> anyhow::Result<i64> {
         }
         2 => {
             let cents = random.random_range(1..=99_99);
-            product
-                .set_price(Price::new(Decimal::new(cents, 2), Currency::EUR)?)
-                .await?;
+            product.set_price(Price::new(Decimal::new(cents, 2), Currency::EUR)?).await?;
             Ok(0)
         }
         _ => {
@@ -192,17 +168,11 @@ fn report_units(cluster: &Cluster, acknowledged: i128) -> bool {
         if on_hand != acknowledged {
             equal = false;
             let (on_hand, acknowledged) = (grouped(on_hand), grouped(acknowledged));
-            println!(
-                "{}: {on_hand} units on hand, but {acknowledged} acknowledged",
-                node.name
-            );
+            println!("{}: {on_hand} units on hand, but {acknowledged} acknowledged", node.name);
         }
     }
     if equal {
-        println!(
-            "every node counts the {} units that were acknowledged",
-            grouped(acknowledged)
-        );
+        println!("every node counts the {} units that were acknowledged", grouped(acknowledged));
     }
     equal
 }
@@ -220,13 +190,7 @@ fn report_shown(writer: &Node, reader: &Node) -> bool {
     let amount = price.as_ref().map(Price::amount);
     let read = amount.map_or_else(|| "none".to_owned(), |amount| amount.to_string());
     println!();
-    println!(
-        "availability {SHOWN_SKU}: {available} (received at {}, read at {})",
-        writer.name, reader.name
-    );
-    println!(
-        "price {SHOWN_SKU}: {read} (set at {}, read at {})",
-        writer.name, reader.name
-    );
+    println!("availability {SHOWN_SKU}: {available} (received at {}, read at {})", writer.name, reader.name);
+    println!("price {SHOWN_SKU}: {read} (set at {}, read at {})", writer.name, reader.name);
     available == i128::from(SHOWN_UNITS) && amount == Some(Decimal::new(SHOWN_PRICE_CENTS, 2))
 }

@@ -24,8 +24,8 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
-    let inspection = stockmesh::inspect(&arguments.directory)
-        .with_context(|| arguments.directory.display().to_string())?;
+    let inspection =
+        stockmesh::inspect(&arguments.directory).with_context(|| arguments.directory.display().to_string())?;
     let mut output = BufWriter::new(io::stdout().lock());
     let printed = if arguments.json {
         print_json(&mut output, &inspection, arguments.products)
@@ -37,19 +37,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
         result => result.context("standard output cannot be written")?,
     }
-    Ok(if inspection.damage.is_empty() {
-        Outcome::Good
-    } else {
-        Outcome::Failed
-    })
+    Ok(if inspection.damage.is_empty() { Outcome::Good } else { Outcome::Failed })
 }
 
 fn print_tables(output: &mut impl Write, store: &Inspection, products: bool) -> io::Result<()> {
-    let former: Vec<String> = store
-        .former_replicas
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let former: Vec<String> = store.former_replicas.iter().map(ToString::to_string).collect();
     let mut facts = Table::new(&[("property", Align::Left), ("value", Align::Left)]);
     for (property, value) in [
         ("cluster", store.cluster.to_string()),
@@ -69,16 +61,9 @@ fn print_tables(output: &mut impl Write, store: &Inspection, products: bool) -> 
     if products {
         writeln!(output)?;
         // Not a table: its widths would need all products in memory at once.
-        writeln!(
-            output,
-            "{:>12}  {:>12}  {:>16}  sku",
-            "on hand", "available", "price"
-        )?;
+        writeln!(output, "{:>12}  {:>12}  {:>16}  sku", "on hand", "available", "price")?;
         for product in store.products() {
-            let price = product
-                .price()
-                .map(|price| price.to_string())
-                .unwrap_or_default();
+            let price = product.price().map(|price| price.to_string()).unwrap_or_default();
             writeln!(
                 output,
                 "{:>12}  {:>12}  {price:>16}  {}",
@@ -93,18 +78,11 @@ fn print_tables(output: &mut impl Write, store: &Inspection, products: bool) -> 
         return writeln!(output, "No damage found.");
     }
     writeln!(output, "Damage found:")?;
-    store
-        .damage
-        .iter()
-        .try_for_each(|damage| writeln!(output, "- {}", printable(damage)))
+    store.damage.iter().try_for_each(|damage| writeln!(output, "- {}", printable(damage)))
 }
 
 fn print_json(output: &mut impl Write, store: &Inspection, products: bool) -> io::Result<()> {
-    let former: Vec<String> = store
-        .former_replicas
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let former: Vec<String> = store.former_replicas.iter().map(ToString::to_string).collect();
     let mut object = json!({
         "cluster": store.cluster.to_string(),
         "location": store.location.to_string(),
@@ -119,10 +97,7 @@ fn print_json(output: &mut impl Write, store: &Inspection, products: bool) -> io
         "damage": store.damage,
     });
     if products && let Some(fields) = object.as_object_mut() {
-        let list = store
-            .products()
-            .map(|product| product_json(&product))
-            .collect();
+        let list = store.products().map(|product| product_json(&product)).collect();
         fields.insert("product_list".to_owned(), Value::Array(list));
     }
     serde_json::to_writer_pretty(&mut *output, &object).map_err(io::Error::from)?;

@@ -95,9 +95,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 /// Ends the work on Ctrl-C by dropping it, which removes its temporary directories.
-async fn interruptible(
-    work: impl Future<Output = anyhow::Result<Outcome>>,
-) -> anyhow::Result<Outcome> {
+async fn interruptible(work: impl Future<Output = anyhow::Result<Outcome>>) -> anyhow::Result<Outcome> {
     tokio::select! {
         result = work => result,
         Ok(()) = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),

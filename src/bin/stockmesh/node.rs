@@ -20,9 +20,7 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     let config = Config::read(&arguments.config)?;
     // Before the store is open: a signal that comes early must not kill the process in the middle of recovery.
     let signal = Signals::new().context("the signals SIGINT and SIGTERM cannot be listened for")?;
-    let store = open(&config)
-        .await
-        .with_context(|| arguments.config.display().to_string())?;
+    let store = open(&config).await.with_context(|| arguments.config.display().to_string())?;
     let status = store.status();
     tracing::info!(
         replica = %status.replica,
@@ -33,10 +31,7 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     );
     let name = signal.wait().await;
     tracing::info!(signal = name, "closing");
-    store
-        .close()
-        .await
-        .context("the store did not close cleanly")?;
+    store.close().await.context("the store did not close cleanly")?;
     Ok(Outcome::Good)
 }
 
@@ -74,10 +69,7 @@ struct Signals {
 impl Signals {
     fn new() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
     async fn wait(mut self) -> &'static str {

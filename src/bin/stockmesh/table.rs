@@ -18,38 +18,25 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn new(columns: &[(&str, Align)]) -> Self {
-        Self {
-            columns: columns
-                .iter()
-                .map(|&(name, align)| (name.to_owned(), align))
-                .collect(),
-            rows: Vec::new(),
-        }
+        Self { columns: columns.iter().map(|&(name, align)| (name.to_owned(), align)).collect(), rows: Vec::new() }
     }
 
     /// Adds a row; cells beyond the columns are not shown.
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         // A SKU may hold any character; one that moves the cursor would spoil the table, or the terminal.
-        self.rows
-            .push(cells.into_iter().map(|cell| printable(&cell)).collect());
+        self.rows.push(cells.into_iter().map(|cell| printable(&cell)).collect());
     }
 
     fn width(&self, index: usize, name: &str) -> usize {
         let cells = self.rows.iter().filter_map(|row| row.get(index));
-        cells
-            .map(|cell| characters(cell))
-            .fold(characters(name), usize::max)
+        cells.map(|cell| characters(cell)).fold(characters(name), usize::max)
     }
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let widths: Vec<usize> = self
-            .columns
-            .iter()
-            .enumerate()
-            .map(|(index, (name, _))| self.width(index, name))
-            .collect();
+        let widths: Vec<usize> =
+            self.columns.iter().enumerate().map(|(index, (name, _))| self.width(index, name)).collect();
         let header: Vec<String> = self.columns.iter().map(|(name, _)| name.clone()).collect();
         for row in std::iter::once(&header).chain(&self.rows) {
             let mut line = String::new();
@@ -103,11 +90,7 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_by_characters() {
-        let mut table = Table::new(&[
-            ("node", Align::Left),
-            ("units", Align::Right),
-            ("note", Align::Left),
-        ]);
+        let mut table = Table::new(&[("node", Align::Left), ("units", Align::Right), ("note", Align::Left)]);
         table.row(["Zürich".to_owned(), "7".to_owned(), String::new()]);
         table.row(["x".to_owned(), "1,000".to_owned(), "ok".to_owned()]);
         let expected = "node    units  note\nZürich      7\nx       1,000  ok\n";
@@ -121,17 +104,9 @@ mod tests {
 
     #[test]
     fn digits_are_grouped() {
-        for (number, text) in [
-            (0, "0"),
-            (999, "999"),
-            (1_000, "1,000"),
-            (-5_176_450, "-5,176,450"),
-        ] {
+        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (-5_176_450, "-5,176,450")] {
             assert_eq!(grouped(number), text);
         }
-        assert_eq!(
-            grouped(i128::MIN),
-            "-170,141,183,460,469,231,731,687,303,715,884,105,728"
-        );
+        assert_eq!(grouped(i128::MIN), "-170,141,183,460,469,231,731,687,303,715,884,105,728");
     }
 }

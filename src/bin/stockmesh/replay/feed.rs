@@ -70,11 +70,7 @@ pub(super) fn start(cluster: &Cluster, batch_operations: usize) -> (Vec<Feed>, F
     let mut feeds = Vec::with_capacity(cluster.nodes.len());
     for node in &cluster.nodes {
         let (queue, batches) = mpsc::channel(QUEUED_BATCHES);
-        feeds.push(Feed {
-            pending: Vec::with_capacity(batch_operations),
-            batch_operations,
-            queue,
-        });
+        feeds.push(Feed { pending: Vec::with_capacity(batch_operations), batch_operations, queue });
         tasks.spawn(commit_all(node.name.clone(), node.store.clone(), batches));
     }
     (feeds, Feeders { tasks })
@@ -88,12 +84,9 @@ impl Feeders {
             match ended {
                 Ok((operations, result)) => {
                     fed.operations += operations;
-                    fed.errors
-                        .extend(result.err().map(|error| describe(&error)));
+                    fed.errors.extend(result.err().map(|error| describe(&error)));
                 }
-                Err(error) => fed
-                    .errors
-                    .push(format!("a node's feeder broke off: {error}")),
+                Err(error) => fed.errors.push(format!("a node's feeder broke off: {error}")),
             }
         }
         fed
@@ -124,11 +117,7 @@ async fn commit(store: &Store, operations: Vec<Operation>) -> anyhow::Result<()>
     for operation in operations {
         batch = match operation {
             Operation::Adjust { sku, units } => {
-                let reason = if units < 0 {
-                    Reason::Sold
-                } else {
-                    Reason::Returned
-                };
+                let reason = if units < 0 { Reason::Sold } else { Reason::Returned };
                 batch.adjust(sku.as_str(), units, reason)?
             }
             Operation::SetPrice { sku, price } => batch.set_price(sku.as_str(), price)?,

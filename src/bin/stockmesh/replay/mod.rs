@@ -130,11 +130,7 @@ impl Arguments {
 
     /// Looks at everything that could end a long run badly before it starts; returns the number of rows.
     fn check(&self) -> anyhow::Result<u64> {
-        ensure!(
-            self.partition == 0 || self.nodes > 1,
-            "--partition {}: must be 0 with a single node",
-            self.partition
-        );
+        ensure!(self.partition == 0 || self.nodes > 1, "--partition {}: must be 0 with a single node", self.partition);
         let reader = self.reader()?;
         let field = self.spread.field();
         ensure!(
@@ -155,10 +151,7 @@ impl Arguments {
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
     let Some(currency) = Currency::from_code(&arguments.currency.to_uppercase()) else {
-        bail!(
-            "--currency {:?}: must be an ISO 4217 code, such as GBP",
-            arguments.currency
-        );
+        bail!("--currency {:?}: must be an ISO 4217 code, such as GBP", arguments.currency);
     };
     let rows = arguments.check()?;
     // Opened now, so that a wrong path costs no run.
@@ -173,24 +166,14 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
     }
     report.print(&cluster.table());
     cluster.close().await?;
-    Ok(if report.is_good() {
-        Outcome::Good
-    } else {
-        Outcome::Failed
-    })
+    Ok(if report.is_good() { Outcome::Good } else { Outcome::Failed })
 }
 
 fn create(path: &Path) -> anyhow::Result<File> {
-    File::create(path)
-        .with_context(|| format!("{}: must be a file that can be written", path.display()))
+    File::create(path).with_context(|| format!("{}: must be a file that can be written", path.display()))
 }
 
-async fn replay(
-    arguments: &Arguments,
-    cluster: &Cluster,
-    currency: Currency,
-    rows: u64,
-) -> anyhow::Result<Report> {
+async fn replay(arguments: &Arguments, cluster: &Cluster, currency: Currency, rows: u64) -> anyhow::Result<Report> {
     let cuts = partition::plan(rows, arguments.partition, arguments.nodes, arguments.seed);
     let bar = progress::bar(rows);
     let start = Instant::now();
@@ -200,11 +183,7 @@ async fn replay(
         currency,
         spread: arguments.spread,
         cuts: cuts.clone(),
-        stores: cluster
-            .nodes
-            .iter()
-            .map(|node| node.store.clone())
-            .collect(),
+        stores: cluster.nodes.iter().map(|node| node.store.clone()).collect(),
         bar: bar.clone(),
     };
     let reader = arguments.reader()?;
@@ -229,12 +208,8 @@ async fn replay(
     report.seed = arguments.seed;
     for node in &cluster.nodes {
         let status = node.store.status();
-        report
-            .bytes_sent
-            .insert(node.name.clone(), status.bytes_sent);
-        report
-            .units_on_hand
-            .insert(node.name.clone(), units_on_hand(&node.store));
+        report.bytes_sent.insert(node.name.clone(), status.bytes_sent);
+        report.units_on_hand.insert(node.name.clone(), units_on_hand(&node.store));
     }
     Ok(report)
 }

@@ -61,21 +61,9 @@ mod tests {
 
     #[test]
     fn few_rows_and_many_cycles_stay_in_range() {
-        assert!(
-            plan(0, 3, 2, 1)
-                .iter()
-                .all(|cut| cut.healed_after_rows == 0)
-        );
-        assert!(
-            plan(5, 1_000, 2, 1)
-                .iter()
-                .all(|cut| cut.healed_after_rows <= 5)
-        );
-        assert!(
-            plan(u64::MAX, 1_000, 2, 1)
-                .iter()
-                .all(|cut| cut.cut_after_rows < cut.healed_after_rows)
-        );
+        assert!(plan(0, 3, 2, 1).iter().all(|cut| cut.healed_after_rows == 0));
+        assert!(plan(5, 1_000, 2, 1).iter().all(|cut| cut.healed_after_rows <= 5));
+        assert!(plan(u64::MAX, 1_000, 2, 1).iter().all(|cut| cut.cut_after_rows < cut.healed_after_rows));
         assert!(plan(100, 0, 2, 1).is_empty());
     }
 }

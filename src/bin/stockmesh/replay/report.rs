@@ -65,17 +65,11 @@ struct RejectedRow {
 }
 
 impl Report {
-    pub(super) fn new(
-        routed: &Routed,
-        fed: Fed,
-        cuts: &[Cut],
-        written: Duration,
-        convergence: Convergence,
-    ) -> Self {
-        let rejected_rows = routed.rejected_rows.iter().map(|rejected| RejectedRow {
-            line: rejected.line,
-            reason: rejected.reason.to_string(),
-        });
+    pub(super) fn new(routed: &Routed, fed: Fed, cuts: &[Cut], written: Duration, convergence: Convergence) -> Self {
+        let rejected_rows = routed
+            .rejected_rows
+            .iter()
+            .map(|rejected| RejectedRow { line: rejected.line, reason: rejected.reason.to_string() });
         Self {
             file: String::new(),
             rows: routed.rows,
@@ -90,9 +84,7 @@ impl Report {
             operations_per_second: per_second(fed.operations, written),
             seconds_to_converge: convergence.waited.as_secs_f64(),
             converged: convergence.fingerprint.is_some(),
-            fingerprint: convergence
-                .fingerprint
-                .map(|fingerprint| fingerprint.to_string()),
+            fingerprint: convergence.fingerprint.map(|fingerprint| fingerprint.to_string()),
             bytes_sent: BTreeMap::new(),
             units_expected: routed.units,
             units_on_hand: BTreeMap::new(),
@@ -106,18 +98,13 @@ impl Report {
         self.converged
             && self.write_errors.is_empty()
             && self.totals_identical != Some(false)
-            && self
-                .units_on_hand
-                .values()
-                .all(|&units| units == self.units_expected)
+            && self.units_on_hand.values().all(|&units| units == self.units_expected)
     }
 
     pub(super) fn write(&self, file: File) -> anyhow::Result<()> {
         let mut file = BufWriter::new(file);
         serde_json::to_writer_pretty(&mut file, self).context("the report cannot be written")?;
-        file.write_all(b"\n")
-            .and_then(|()| file.flush())
-            .context("the report cannot be written")
+        file.write_all(b"\n").and_then(|()| file.flush()).context("the report cannot be written")
     }
 
     /// Prints a summary to standard output.
@@ -131,21 +118,13 @@ impl Report {
             grouped(self.operations_per_second)
         );
         if self.rejected > 0 {
-            println!(
-                "{} rows rejected, the first of them:",
-                grouped(self.rejected)
-            );
+            println!("{} rows rejected, the first of them:", grouped(self.rejected));
             for row in self.rejected_rows.iter().take(SHOWN_REJECTIONS) {
                 println!("  line {}: {}", row.line, printable(&row.reason));
             }
         }
         let seconds = self.seconds_to_converge;
-        let sent = grouped(
-            self.bytes_sent
-                .values()
-                .map(|&bytes| i128::from(bytes))
-                .sum::<i128>(),
-        );
+        let sent = grouped(self.bytes_sent.values().map(|&bytes| i128::from(bytes)).sum::<i128>());
         println!("{} cut-and-heal cycles; {sent} bytes sent", self.partitions);
         if self.converged {
             println!("converged {seconds:.3} s after the last write");
@@ -155,10 +134,7 @@ impl Report {
         println!("\n{table}");
         let expected = self.units_expected;
         if self.units_on_hand.values().any(|&units| units != expected) {
-            println!(
-                "WRONG COUNT: the accepted rows add up to {} units",
-                grouped(expected)
-            );
+            println!("WRONG COUNT: the accepted rows add up to {} units", grouped(expected));
         }
         if self.totals_identical == Some(false) {
             println!("The files of totals DIFFER.");
@@ -179,19 +155,9 @@ mod tests {
     use super::*;
 
     fn report(errors: Vec<String>, on_hand: i128) -> Report {
-        let routed = Routed {
-            rows: 3,
-            units: -5,
-            ..Routed::default()
-        };
-        let convergence = Convergence {
-            fingerprint: None,
-            waited: Duration::ZERO,
-        };
-        let fed = Fed {
-            operations: 3,
-            errors,
-        };
+        let routed = Routed { rows: 3, units: -5, ..Routed::default() };
+        let convergence = Convergence { fingerprint: None, waited: Duration::ZERO };
+        let fed = Fed { operations: 3, errors };
         let mut report = Report::new(&routed, fed, &[], Duration::from_millis(500), convergence);
         report.converged = true;
         report.units_on_hand.insert("node-1".to_owned(), on_hand);
@@ -216,15 +182,7 @@ mod tests {
         let value = serde_json::to_value(report(vec![], -5)).unwrap();
         assert_eq!(value["operations_per_second"], 6);
         assert_eq!(value["units_expected"], -5);
-        for field in [
-            "rows",
-            "rejected",
-            "rejected_rows",
-            "nodes",
-            "seconds",
-            "bytes_sent",
-            "converged",
-        ] {
+        for field in ["rows", "rejected", "rejected_rows", "nodes", "seconds", "bytes_sent", "converged"] {
             assert!(value.get(field).is_some(), "{field}");
         }
         assert!(value.get("fingerprint").is_some() && value.get("seconds_to_converge").is_some());

@@ -64,10 +64,7 @@ impl Router {
                         routed.units += i128::from(transaction.stock_change());
                         continue;
                     }
-                    Err(reason) => Rejected {
-                        line: transaction.line,
-                        reason,
-                    },
+                    Err(reason) => Rejected { line: transaction.line, reason },
                 },
                 Err(RowError::Rejected(rejected)) => rejected,
                 Err(error) => return Err(error.into()),
@@ -90,27 +87,20 @@ impl Router {
             Spread::Location => &transaction.location,
         };
         let set_price = match transaction.unit_price {
-            Some(amount) => Some(Operation::SetPrice {
-                sku: transaction.sku.clone(),
-                price: Price::new(amount, self.currency)?,
-            }),
+            Some(amount) => {
+                Some(Operation::SetPrice { sku: transaction.sku.clone(), price: Price::new(amount, self.currency)? })
+            }
             None => None,
         };
         Ok(Planned {
             node: node_of(key.as_deref().unwrap_or_default(), self.feeds.len()),
-            adjust: Operation::Adjust {
-                sku: transaction.sku.clone(),
-                units: transaction.stock_change(),
-            },
+            adjust: Operation::Adjust { sku: transaction.sku.clone(), units: transaction.stock_change() },
             set_price,
         })
     }
 
     fn send(&mut self, planned: Planned) -> Result<(), Stopped> {
-        self.feeds
-            .get_mut(planned.node)
-            .ok_or(Stopped)?
-            .push(planned.adjust)?;
+        self.feeds.get_mut(planned.node).ok_or(Stopped)?.push(planned.adjust)?;
         match planned.set_price {
             // The first node alone sets prices: with several writers the last in the file would not always win.
             Some(operation) => self.feeds.first_mut().ok_or(Stopped)?.push(operation),

@@ -54,11 +54,7 @@ fn write_one(path: &Path, store: &Store) -> std::io::Result<u128> {
 fn line(product: &ProductView) -> String {
     let price = product.price().map(|price| price.amount().to_string());
     let sku = quoted(product.sku().as_str());
-    format!(
-        "{sku},{},{}\n",
-        product.on_hand(),
-        price.unwrap_or_default()
-    )
+    format!("{sku},{},{}\n", product.on_hand(), price.unwrap_or_default())
 }
 
 /// A field, in quotes if it needs them.
@@ -75,14 +71,8 @@ mod tests {
 
     #[test]
     fn each_node_has_its_own_file() {
-        assert_eq!(
-            path_of(Path::new("a/t.csv"), "node-2"),
-            Path::new("a/t-node-2.csv")
-        );
-        assert_eq!(
-            path_of(Path::new("totals"), "node-1"),
-            Path::new("totals-node-1")
-        );
+        assert_eq!(path_of(Path::new("a/t.csv"), "node-2"), Path::new("a/t-node-2.csv"));
+        assert_eq!(path_of(Path::new("totals"), "node-1"), Path::new("totals-node-1"));
     }
 
     #[test]
