@@ -253,6 +253,9 @@ impl Worker {
         self.clock.observe(merged.stamp_max);
         outcome.slots_changed += merged.slots_changed;
         outcome.slots_repaired += merged.slots_repaired;
+        if merged.slots_repaired > 0 {
+            self.progress.repaired.lock().insert(*shard);
+        }
         if !merged.changed.is_empty() {
             let news = products.iter().filter(|(sku, _)| merged.changed.binary_search(sku).is_ok());
             gathered.add_slots(*shard, news);
