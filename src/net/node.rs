@@ -31,6 +31,8 @@ use crate::table::Table;
 
 /// Incoming connections whose handshake or hello is under way at once.
 const HANDSHAKES_MAX: usize = 64;
+/// Links that a node keeps at most.
+const LINKS_MAX: usize = 1024;
 /// Peers that may wait for an urgent reconciliation.
 const URGENT_MAX: usize = 256;
 /// How long a closing node waits for its peers to learn of it.
@@ -284,6 +286,11 @@ async fn welcome_one(incoming: Incoming, shared: &Shared) {
         Err(_) => return refused("the handshake took too long".into()),
     };
     match welcome(&connection, shared).await {
+        Ok(_) if shared.registry.links().len() >= LINKS_MAX => {
+            let reason = format!("this node keeps {LINKS_MAX} links already");
+            connection.close(CloseCode::Refused.code(), reason.as_bytes());
+            refused(reason);
+        }
         Ok(hello) => {
             let dialled_by = hello.replica;
             establish(connection, &hello, dialled_by, shared);
@@ -311,8 +318,8 @@ async fn reconcile_for_ever(every: Duration, mut urgent: mpsc::Receiver<ReplicaI
         };
         let Some(link) = link else { continue };
         // One at a time per link: whoever finds it busy leaves its wish behind.
+        link.wanted.store(true, Ordering::SeqCst);
         if link.reconciling.try_lock().is_err() {
-            link.wanted.store(true, Ordering::SeqCst);
             continue;
         }
         let shared_of_task = shared.clone();

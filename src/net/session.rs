@@ -19,7 +19,7 @@ use super::node::Shared;
 use crate::commit::{Claim, RemoteDelta, RemoteOutcome, Stopped};
 
 /// Merges that may be under way before the next message is read.
-const MERGES_MAX: usize = 32;
+const MERGES_MAX: usize = 8;
 
 /// A reconciliation did not end. What was merged stays, and nothing was claimed that did not arrive whole.
 #[derive(Debug, thiserror::Error)]
@@ -45,10 +45,13 @@ impl SyncError {
     }
 }
 
-/// Reconciles with a peer, as the side that opens. At most one at a time per link.
-pub(super) async fn reconcile(link: &Arc<Link>, shared: &Shared) -> Result<Outcome, SyncError> {
+/// Reconciles with a peer, as the side that opens. At most one at a time per link; whoever waited, and finds that a
+/// reconciliation has begun and ended since it wanted one, is served.
+pub(super) async fn reconcile(link: &Arc<Link>, shared: &Shared) -> Result<(), SyncError> {
     let guard = link.reconciling.lock().await;
-    link.wanted.store(false, Ordering::SeqCst);
+    if !link.wanted.swap(false, Ordering::SeqCst) {
+        return Ok(());
+    }
     let (group, own_writes) = (shared.committer.applied(), shared.table.own_writes());
     let begun = Instant::now();
     let agreement = link.agreement.lock().clone();
@@ -66,7 +69,7 @@ pub(super) async fn reconcile(link: &Arc<Link>, shared: &Shared) -> Result<Outco
     counter!("stockmesh_reconciliations_total").increment(1);
     debug!(peer = %link.replica, ?outcome, "reconciled");
     shared.confirmations.send_modify(|count| *count += 1);
-    Ok(outcome)
+    Ok(())
 }
 
 /// Takes part in a reconciliation that a peer opened.
