@@ -64,7 +64,7 @@ pub(crate) struct RemoteOutcome {
 enum Work {
     Own { operations: Vec<Operation>, reply: oneshot::Sender<Result<Vec<i64>, WriteError>> },
     Remote { deltas: Vec<RemoteDelta>, reply: oneshot::Sender<Result<RemoteOutcome, Stopped>> },
-    OwnFuture { shard: ShardIndex, sequence: u64 },
+    OwnFuture { replica: ReplicaId, shard: ShardIndex, sequence: u64 },
     Close { reply: oneshot::Sender<()> },
 }
 
@@ -146,9 +146,15 @@ impl Committer {
         Ok(answer)
     }
 
-    /// Tells that a peer claims own writes which this replica never made.
-    pub(crate) async fn own_future(&self, shard: ShardIndex, sequence: u64) -> Result<(), Stopped> {
-        self.work.send(Work::OwnFuture { shard, sequence }).await.map_err(|_| Stopped)
+    /// Tells that a peer claims writes of `replica`, which was this replica's id when the claim was judged, that this
+    /// replica never made.
+    pub(crate) async fn own_future(
+        &self,
+        replica: ReplicaId,
+        shard: ShardIndex,
+        sequence: u64,
+    ) -> Result<(), Stopped> {
+        self.work.send(Work::OwnFuture { replica, shard, sequence }).await.map_err(|_| Stopped)
     }
 
     /// Waits until everything that could be read of the table before this call is durable (rule D4): to be called

@@ -145,7 +145,7 @@ impl Worker {
             match work {
                 Work::Own { operations, reply } => self.apply_own(&operations, reply, &mut gathered, &mut answers),
                 Work::Remote { deltas, reply } => self.apply_remote(&deltas, reply, &mut gathered, &mut answers),
-                Work::OwnFuture { shard, sequence } => self.check_own_future(shard, sequence),
+                Work::OwnFuture { replica, shard, sequence } => self.check_own_future(replica, shard, sequence),
                 Work::Close { reply } => closing = Some(reply),
             }
             count += 1;
@@ -277,10 +277,11 @@ impl Worker {
         }
     }
 
-    fn check_own_future(&mut self, shard: ShardIndex, sequence: u64) {
+    fn check_own_future(&mut self, replica: ReplicaId, shard: ShardIndex, sequence: u64) {
         let own = self.table.own();
         let written = self.table.read(shard, |state| state.version().get(own)).unwrap_or_default();
-        if sequence > written && !self.failed {
+        // One session notices it in many shards, but it is one incarnation: the others speak of the id that was left.
+        if replica == own && sequence > written && !self.failed {
             self.mint_incarnation(shard);
         }
     }
