@@ -65,7 +65,7 @@ enum Work {
     Own { operations: Vec<Operation>, reply: oneshot::Sender<Result<Vec<i64>, WriteError>> },
     Remote { deltas: Vec<RemoteDelta>, reply: oneshot::Sender<Result<RemoteOutcome, Stopped>> },
     OwnFuture { replica: ReplicaId, shard: ShardIndex, sequence: u64 },
-    Close { reply: oneshot::Sender<()> },
+    Close,
 }
 
 /// The committer takes no more work: the store was closed, or its disk failed.
@@ -86,6 +86,8 @@ pub(crate) struct Progress {
     former: Mutex<Vec<ReplicaId>>,
     /// Shards in which a merge repaired something (rule F4).
     repaired: Mutex<BTreeSet<ShardIndex>>,
+    /// The thread ended, and with it the engine and the lock of the directory.
+    ended: watch::Sender<bool>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +106,7 @@ impl Progress {
             journal_bytes: AtomicU64::new(0),
             former: Mutex::new(former),
             repaired: Mutex::default(),
+            ended: watch::Sender::new(false),
         }
     }
 }
@@ -213,12 +216,11 @@ impl Committer {
         self.events.subscribe()
     }
 
-    /// Ends the thread once everything queued before is durable.
+    /// Ends the thread once everything queued before is durable. Of several calls each returns when the directory can
+    /// be opened again, also one that comes while the thread is ending already.
     pub(crate) async fn close(&self) {
-        let (reply, answer) = oneshot::channel();
-        if self.work.send(Work::Close { reply }).await.is_ok() {
-            let _ = answer.await;
-        }
+        let _ = self.work.send(Work::Close).await;
+        let _ = self.progress.ended.subscribe().wait_for(|ended| *ended).await;
     }
 
     fn why_refused(&self) -> WriteError {
