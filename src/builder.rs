@@ -12,8 +12,9 @@ use tokio::sync::mpsc;
 use crate::clock::WallClock;
 use crate::commit::{OwnWrites, Worker};
 use crate::error::OpenError;
-use crate::net::{Identity, Node, NodeSettings};
+use crate::net::{Identity, Node, NodeSettings, check_address};
 use crate::recovery::{DamagePolicy, Recovered, Wanted, recover, recover_directory};
+use crate::replica::Replica;
 use crate::storage::{DataDirectory, Disk, Engine, Mark, MemoryDisk, StorageError};
 use crate::store::Store;
 
@@ -55,8 +56,15 @@ pub struct Builder {
     wall: WallClock,
 }
 
+impl Store {
+    /// Settings of a store to open.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+}
+
 impl Builder {
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         Self {
             place: Place::Unset,
             location: LOCATION_DEFAULT.into(),
@@ -190,7 +198,7 @@ impl Builder {
                 Some(start_node(node, &self.peers, &table, &committer, commits)?)
             }
         };
-        Ok(Store::new(table, committer, node, wanted.cluster, wanted.location))
+        Ok(Store::new(Replica::new(table, committer, node, wanted.cluster, wanted.location)))
     }
 
     fn check(&self) -> Result<(), InvalidInput> {
@@ -220,19 +228,6 @@ impl Builder {
         }
         self.peers.iter().try_for_each(|peer| check_address(peer))
     }
-}
-
-/// Checks the form `host:port`; whether the name resolves is tried at every dial.
-pub(crate) fn check_address(address: &str) -> Result<(), InvalidInput> {
-    let rule = "must be host:port with a port from 1 to 65535";
-    let invalid = || InvalidInput::new("peer", address, rule);
-    let (host, port) = address.rsplit_once(':').ok_or_else(invalid)?;
-    let port: u16 = port.parse().map_err(|_| invalid())?;
-    let bracketed = host.starts_with('[') && host.ends_with(']');
-    if host.is_empty() || host.len() > 255 || port == 0 || (host.contains(':') && !bracketed) {
-        return Err(invalid());
-    }
-    Ok(())
 }
 
 fn start_node(
