@@ -177,6 +177,15 @@ impl Committer {
         self.progress.applied.load(Ordering::SeqCst)
     }
 
+    /// Number of the last durable group: whoever reads the table after this call reads all of it. Of the group applied
+    /// last that cannot be said, since it may be half applied.
+    pub(crate) fn durable(&self) -> u64 {
+        match &*self.progress.durable.borrow() {
+            Durable::Group(group) => *group,
+            Durable::Failed(_) | Durable::Closed => 0,
+        }
+    }
+
     /// Why the disk failed, if it did.
     pub(crate) fn failure(&self) -> Option<String> {
         match &*self.progress.durable.borrow() {

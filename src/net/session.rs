@@ -53,7 +53,7 @@ pub(super) async fn reconcile(link: &Arc<Link>, shared: &Shared) -> Result<(), S
     if !link.wanted.swap(false, Ordering::SeqCst) {
         return Ok(());
     }
-    let (group, own_writes) = (shared.committer.applied(), shared.table.own_writes());
+    let (group, own_writes) = (shared.committer.durable(), shared.table.own_writes());
     let begun = Instant::now();
     let agreement = link.agreement.lock().clone();
     let session = Session::open(shared.session_settings(), &*shared.table, agreement.as_ref());

@@ -18,5 +18,6 @@ mod directory;
 mod faults;
 mod folding;
 mod killed;
+mod replicated;
 mod restored;
 mod unsynced;
