@@ -151,12 +151,7 @@ impl Committer {
 
     /// Tells that a peer claims writes of `replica`, which was this replica's id when the claim was judged, that this
     /// replica never made.
-    pub(crate) async fn own_future(
-        &self,
-        replica: ReplicaId,
-        shard: ShardIndex,
-        sequence: u64,
-    ) -> Result<(), Stopped> {
+    pub(crate) async fn own_future(&self, replica: ReplicaId, shard: ShardIndex, sequence: u64) -> Result<(), Stopped> {
         self.work.send(Work::OwnFuture { replica, shard, sequence }).await.map_err(|_| Stopped)
     }
 

@@ -105,7 +105,8 @@ async fn a_store_dropped_without_a_close_loses_no_acknowledged_write() {
         let acknowledged = Arc::new(AtomicU64::new(0));
         let stop = Arc::new(AtomicBool::new(false));
         let task = tokio::spawn({
-            let (product, acknowledged, stop) = (store.product("MUG").unwrap(), Arc::clone(&acknowledged), Arc::clone(&stop));
+            let (product, acknowledged, stop) =
+                (store.product("MUG").unwrap(), Arc::clone(&acknowledged), Arc::clone(&stop));
             async move {
                 while !stop.load(Ordering::SeqCst) {
                     product.receive(1).await.unwrap();
@@ -124,7 +125,10 @@ async fn a_store_dropped_without_a_close_loses_no_acknowledged_write() {
         let store = reopen(root.path()).await;
         let more = store.get("MUG").unwrap().on_hand() - before;
         let sure = i128::from(acknowledged.load(Ordering::SeqCst));
-        assert!((sure..=sure + i128::from(round % 2 == 0)).contains(&more), "round {round}: {more}, {sure} acknowledged");
+        assert!(
+            (sure..=sure + i128::from(round % 2 == 0)).contains(&more),
+            "round {round}: {more}, {sure} acknowledged"
+        );
     }
 }
 

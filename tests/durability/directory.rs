@@ -63,7 +63,10 @@ async fn a_directory_of_other_settings_is_refused_with_both_values() {
     let builder = Store::builder().data_dir(root.path()).cluster("shops").shards(4).location("paris");
     let store = builder.open().await.unwrap();
     let after = store.status();
-    assert_eq!((after.replica, after.fingerprint, after.location.as_str()), (before.replica, before.fingerprint, "paris"));
+    assert_eq!(
+        (after.replica, after.fingerprint, after.location.as_str()),
+        (before.replica, before.fingerprint, "paris")
+    );
 }
 
 #[tokio::test]

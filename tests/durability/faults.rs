@@ -21,10 +21,7 @@ impl Disks {
     /// What is left after a kill, or after a loss of power that the seed describes.
     pub(crate) fn left(&self, power_loss: Option<u64>) -> Self {
         let image = |disk: &FaultyDisk| power_loss.map_or_else(|| disk.kill(), |seed| disk.crash(seed));
-        Self {
-            store: FaultyDisk::from_image(image(&self.store)),
-            mark: FaultyDisk::from_image(image(&self.mark)),
-        }
+        Self { store: FaultyDisk::from_image(image(&self.store)), mark: FaultyDisk::from_image(image(&self.mark)) }
     }
 
     pub(crate) async fn open(&self) -> Result<Store, OpenError> {
@@ -190,10 +187,13 @@ async fn no_acknowledged_write_is_lost_when_the_disk_fails_while_the_journal_is_
     let steps = voluminous();
     let mut units = 10;
     while store.status().journal_bytes < 14 << 20 {
-        let batch: Vec<_> = steps[0][0].iter().map(|change| match change {
-            crate::model::Change::Add(sku, _) => add(sku.clone(), units),
-            other => other.clone(),
-        }).collect();
+        let batch: Vec<_> = steps[0][0]
+            .iter()
+            .map(|change| match change {
+                crate::model::Change::Add(sku, _) => add(sku.clone(), units),
+                other => other.clone(),
+            })
+            .collect();
         perform(&store, &batch).await.unwrap();
         units += 1;
     }

@@ -18,6 +18,7 @@ mod directory;
 mod faults;
 mod folding;
 mod killed;
+mod receiver;
 mod replicated;
 mod restored;
 mod unsynced;

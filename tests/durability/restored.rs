@@ -118,7 +118,8 @@ async fn a_restored_copy_that_writes_before_it_meets_a_peer_loses_only_what_shar
     for write in &after {
         perform(&store, write).await.unwrap();
     }
-    let all = [vec![spread("OLD", 3)], lost_here.to_vec(), before_meeting.to_vec(), vec![at_peer], after.to_vec()].concat();
+    let all =
+        [vec![spread("OLD", 3)], lost_here.to_vec(), before_meeting.to_vec(), vec![at_peer], after.to_vec()].concat();
     let mut expected = Model::default().with(&all);
     // 7 came in by the history that was lost here, and 5 by the copy, on one counter: the greater remains.
     expected.0.get_mut("IN").unwrap().on_hand -= 5;
@@ -138,7 +139,8 @@ async fn clones_that_both_write_converge_and_one_of_them_says_so() {
 
     // Linked to each other they are refused (rule H2), and both are told why.
     link(&first, &second);
-    let told = |store: &Store| store.status().refusals.iter().any(|refused| refused.reason.contains("is a copy of the other"));
+    let told =
+        |store: &Store| store.status().refusals.iter().any(|refused| refused.reason.contains("is a copy of the other"));
     until("both are told of the copy", || told(&first) && told(&second)).await;
 
     let by_first = [spread("FIRST", 1), vec![add("IN", 5), add("IN-OUT", 3)]];

@@ -97,7 +97,10 @@ async fn a_peer_never_knows_more_than_the_disk_after_a_loss_of_power() {
         let store: Box<FaultyDisk> = Box::new(disks.store.clone());
         let writer = node("writer").disks(store, Box::new(disks.mark.clone())).open().await.unwrap();
         link(&writer, &peer);
-        until("linked", || peer.status().peers.iter().any(|peer| peer.reconciled_ago.is_some() || peer.round_trip.is_some())).await;
+        until("linked", || {
+            peer.status().peers.iter().any(|peer| peer.reconciled_ago.is_some() || peer.round_trip.is_some())
+        })
+        .await;
         disks.store.fail_at(20 + chance.below(80), [FaultMode::Once, FaultMode::Forever][round % 2]);
         let mut unsure = None;
         for number in 0.. {
