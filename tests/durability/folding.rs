@@ -1,7 +1,10 @@
 //! The journal is folded into snapshots while writes go on (rule D2).
 
+use std::io;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use stockmesh::storage::{Disk, FaultyDisk};
 use stockmesh::{Store, inspect};
 
 use crate::cluster::until;
@@ -61,26 +64,72 @@ async fn a_long_journal_is_folded_and_nothing_is_lost() {
     assert_eq!(Model::of(&store), model.with(&[write]));
 }
 
-/// The power goes in the middle of a round: what a commit has folded is there, and so is what it has not.
+/// Keeps what is on a disk after each of its syncs, once it is armed.
+#[derive(Clone, Debug, Default)]
+struct Watched {
+    disk: FaultyDisk,
+    images: Arc<Mutex<Option<Vec<Vec<u8>>>>>,
+}
+
+impl Disk for Watched {
+    fn len(&self) -> io::Result<u64> {
+        self.disk.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.disk.read(offset, out)
+    }
+
+    fn set_len(&self, length_bytes: u64) -> io::Result<()> {
+        self.disk.set_len(length_bytes)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.disk.sync()?;
+        if let Some(images) = &mut *self.images.lock().unwrap()
+            && images.len() < 8
+        {
+            images.push(self.disk.crash(0));
+        }
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.disk.write(offset, data)
+    }
+}
+
+/// The power goes after each commit of a round: what is folded by then is there, and so is what is not.
 #[tokio::test]
 async fn a_loss_of_power_while_shards_are_folded_loses_nothing() {
-    let disks = Disks::default();
-    let store = disks.open().await.unwrap();
-    let (model, _) = fold(&store).await;
-    let mut images = 0;
-    let mut model = model;
-    for number in 0..6 {
-        let write = vec![add(format!("AFTER-{number}"), 1)];
-        perform(&store, &write).await.unwrap();
-        model.apply(&write);
-        // Nothing is asked of the store meanwhile, so it may be in the middle of a step of its own.
-        let left = disks.left(Some(number));
-        let opened = left.open().await.unwrap();
-        assert_eq!(Model::of(&opened), model, "power loss {number}");
-        perform(&opened, &batch(1)).await.unwrap();
-        let again = left.left(Some(number)).open().await.unwrap();
-        assert_eq!(Model::of(&again), model.with(&[batch(1)]), "power loss {number}, written on");
-        images += 2;
+    let watched = Watched::default();
+    let mark = FaultyDisk::new();
+    let disks = (Box::new(watched.clone()), Box::new(mark.clone()));
+    let store = Store::builder().disks(disks.0, disks.1).shards(4).open().await.unwrap();
+    let mut model = Model::default();
+    let largest_batch = 1 << 20;
+    for units in 1.. {
+        if store.status().journal_bytes > FULL - largest_batch {
+            break;
+        }
+        perform(&store, &batch(units)).await.unwrap();
+        model.apply(&batch(units));
     }
-    assert_eq!(images, 12);
+    let mark = mark.kill();
+    *watched.images.lock().unwrap() = Some(Vec::new());
+    // The round begins after one of these, and goes on by itself.
+    let last: [Write; 2] = [batch(1), batch(2)];
+    for write in &last {
+        perform(&store, write).await.unwrap();
+    }
+    until("the round ends", || store.status().journal_bytes < FULL / 2).await;
+    store.close().await.unwrap();
+    let images = watched.images.lock().unwrap().take().unwrap();
+    assert!(images.len() >= 4, "{} commits", images.len());
+    let expected = [model.clone(), model.with(&last[..1]), model.with(&last)];
+    for (number, image) in images.into_iter().enumerate() {
+        let disks = Disks { store: FaultyDisk::from_image(image), mark: FaultyDisk::from_image(mark.clone()) };
+        let opened = disks.open().await.unwrap_or_else(|error| panic!("commit {number}: {error}"));
+        assert!(expected.contains(&Model::of(&opened)), "commit {number}");
+    }
 }
