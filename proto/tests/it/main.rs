@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod delta;
+mod gossip;
 mod hostile;
 mod laws;
+mod operations;
 mod reconcile;
 mod schedules;
 mod support;

@@ -16,12 +16,7 @@ const CASES_DEFAULT: u32 = 256;
 pub(crate) fn config(cases: u32) -> Config {
     let default = Config::default();
     let scaled = u64::from(cases) * u64::from(default.cases) / u64::from(CASES_DEFAULT);
-    Config {
-        cases: u32::try_from(scaled.max(1)).unwrap(),
-        failure_persistence: None,
-        max_shrink_iters: 20_000,
-        ..default
-    }
+    Config { cases: u32::try_from(scaled.max(1)).unwrap(), failure_persistence: None, ..default }
 }
 
 pub(crate) fn replica_id(bits: u64) -> ReplicaId {
