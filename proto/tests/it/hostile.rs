@@ -225,7 +225,10 @@ fn a_push_of_what_its_origin_did_not_write_is_refused() {
     let foreign = other.write(&[operation("A")], 1_000).1.remove(0);
     let drift = DriftCheck { now_ms: 1_000, drift_ms_max: 60_000 };
     assert_eq!(check_push(&honest, count, drift), Ok(()));
-    let variants: [fn(&mut PushShard, &Push); 5] = [
+    let variants: [fn(&mut PushShard, &Push); 8] = [
+        |part, _| part.from = 0,
+        |part, _| part.to = 3,
+        |part, _| part.products.clear(),
         |part, _| part.from = 2,
         |part, _| part.to = 1,
         |part, foreign| part.products.clone_from(&foreign.shards[0].products),
