@@ -3,7 +3,9 @@
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+use stockmesh_proto::counter::Counters;
 use stockmesh_proto::hlc::Stamp;
+use stockmesh_proto::product::{Product, StockSlot};
 use stockmesh_proto::wire::{
     BatchRecord, Hello, Message, Open, Part, Push, PushShard, Refusal, RefusalCode, ShardRecord, SnapshotRecord,
     Summary, WireError, decode_body, frame_length,
@@ -11,7 +13,7 @@ use stockmesh_proto::wire::{
 use stockmesh_proto::{ClusterId, Fingerprint, ShardIndex, VersionVector};
 
 use crate::support::generate::{any_location, any_replica, number, products, version};
-use crate::support::{config, location, replica_id};
+use crate::support::{config, location, replica_id, sku};
 
 fn shard() -> impl Strategy<Value = ShardIndex> {
     any::<u16>().prop_map(ShardIndex)
@@ -312,4 +314,26 @@ fn frames_are_bounded_before_they_are_read() {
     let reason = "x".repeat(1_024);
     let refusal = Message::Refuse(Refusal { code: RefusalCode::Offline, reason });
     assert!(matches!(refusal.encode(), Err(WireError::TooLong { .. })), "what cannot be read is not written");
+}
+
+/// A frame of very many names costs no time in their square: a forwarder writes again what it read.
+#[test]
+#[allow(clippy::disallowed_methods, clippy::disallowed_types)]
+fn many_names_are_written_as_fast_as_they_are_read() {
+    let slot = |number: u16| {
+        let location = location(&format!("{number}"));
+        StockSlot { location, replica: replica_id(1), sequence: 1, counters: Counters::default() }
+    };
+    let product = |number: u16| {
+        let mut stock: Vec<StockSlot> = (number * 4_000..(number + 1) * 4_000).map(slot).collect();
+        stock.sort_by(|left, right| left.location.cmp(&right.location));
+        (sku(&format!("{number}")), Product::from_slots(stock, Vec::new(), None, None).unwrap())
+    };
+    let products = (0..10).map(product).collect();
+    let message = Message::Part(Part { shard: ShardIndex(0), version: None, products, full: false, last: true });
+    let start = std::time::Instant::now();
+    let bytes = message.encode().unwrap();
+    let elapsed = start.elapsed();
+    assert!(elapsed.as_secs() < 10, "{elapsed:?}: in the square of the names it takes minutes in a debug build");
+    assert_eq!(Message::decode(&bytes[4..]).unwrap(), message);
 }
