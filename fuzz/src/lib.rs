@@ -2,6 +2,7 @@
 //! corpora on stable.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+pub mod csv;
 pub mod decode;
 mod input;
 pub mod merge;
@@ -11,4 +12,5 @@ pub mod session;
 pub type Target = fn(&[u8]);
 
 /// Every target by name, which is also the name of its folder under `corpus/`.
-pub const TARGETS: [(&str, Target); 3] = [("decode", decode::run), ("merge", merge::run), ("session", session::run)];
+pub const TARGETS: [(&str, Target); 4] =
+    [("csv", csv::run), ("decode", decode::run), ("merge", merge::run), ("session", session::run)];
