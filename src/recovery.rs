@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use stockmesh_proto::hlc::{Clock, Stamp};
-use stockmesh_proto::limits::FRAME_BYTES_MAX;
 use stockmesh_proto::wire::{BatchRecord, SnapshotRecord};
 use stockmesh_proto::{ClusterId, Fingerprint, Location, ReplicaId, Shard, ShardCount, ShardIndex, VersionVector};
 use tracing::{info, warn};
@@ -15,6 +14,9 @@ use crate::error::OpenError;
 use crate::settings::Settings;
 use crate::storage::{Damage, DataDirectory, Engine, LoadReport, Mark, StorageError, StoredRow, Transaction};
 use crate::table::Table;
+
+/// Longest record of a snapshot: room for a chunk with one product at its largest.
+const RECORD_BYTES_MAX: usize = 64 << 20;
 
 /// What to do with a store that is damaged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -120,7 +122,7 @@ impl Loaded {
         let mut named = None;
         while let Some((prefix, after)) = rest.split_first_chunk::<4>() {
             let length = usize::try_from(u32::from_be_bytes(*prefix)).unwrap_or(usize::MAX);
-            if length > FRAME_BYTES_MAX {
+            if length > RECORD_BYTES_MAX {
                 return Err(format!("a record claims {length} bytes"));
             }
             let (record, after) = after.split_at_checked(length).ok_or("a record is cut off")?;

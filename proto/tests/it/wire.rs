@@ -264,11 +264,11 @@ fn lists_inside_a_delta_are_read_up_to_their_limits() {
     beyond(part(&array(65_537), &[], &[]), 65_536);
     beyond(part(&no_names, &array(4_097), &[]), 4_096);
     beyond(part(&no_names, &no_names, &array(65_537)), 65_536);
-    beyond(part(&no_names, &no_names, &[&[0x91, 0x95, 0xa1, b'A'], &array(4_097)[..]].concat()), 4_096);
-    beyond(part(&no_names, &no_names, &[&[0x91, 0x95, 0xa1, b'A', 0x90], &array(2_049)[..]].concat()), 2_048);
+    beyond(part(&no_names, &no_names, &[&[0x91, 0x95, 0xa1, b'A'], &array(65_537)[..]].concat()), 65_536);
+    beyond(part(&no_names, &no_names, &[&[0x91, 0x95, 0xa1, b'A', 0x90], &array(65_537)[..]].concat()), 65_536);
     beyond(part(&no_names, &no_names, &array(u32::MAX)), 65_536);
     // At the limit, all elements are read, and only then their order is found wrong.
-    let error = part(&location, &replica, &stock(4_096, &slot)).unwrap_err().to_string();
+    let error = part(&location, &replica, &stock(65_536, &slot)).unwrap_err().to_string();
     assert!(error.contains("strict order"), "{error}");
 }
 
