@@ -1,4 +1,4 @@
-//! Looks into a stopped store, and changes nothing in it.
+//! Looks into a stopped store, and changes nothing of its content.
 
 use std::path::Path;
 use std::sync::Arc;

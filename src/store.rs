@@ -108,7 +108,6 @@ impl Store {
             None if committer.is_closed() => Durability::Closed,
             None => Durability::Synced,
         };
-        let in_doubt = node.as_ref().map(Node::shards_in_doubt).unwrap_or_default();
         Status {
             replica: table.own(),
             former_replicas: committer.former_replicas(),
@@ -120,7 +119,7 @@ impl Store {
             durability,
             last_batch: committer.last_batch(),
             journal_bytes: committer.journal_bytes(),
-            shards_in_doubt: in_doubt.into_iter().map(|shard| shard.0).collect(),
+            shards_in_doubt: committer.shards_repaired().iter().map(|shard| shard.0).collect(),
             offline: node.as_ref().is_some_and(Node::is_offline),
             listen: self.local_addr(),
             peers: node.as_ref().map(Node::peers).unwrap_or_default(),

@@ -16,7 +16,7 @@ use crate::table::Table;
 use crate::view::ProductView;
 
 /// Committed batches that a reader may lag behind before it is told so.
-pub(crate) const LAG_BATCHES_MAX: usize = 1024;
+pub(crate) const LAG_BATCHES_MAX: usize = 256;
 
 /// The products that one committed batch changed.
 pub(crate) type Changed = Arc<Vec<Sku>>;

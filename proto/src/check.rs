@@ -33,6 +33,16 @@ pub enum DeltaRefused {
         /// The drift bound.
         drift_ms_max: u64,
     },
+    /// A push names a range that holds no write.
+    #[error("the push of shard {shard} names writes {from} to {to} and carries none; nothing was applied")]
+    EmptyRange {
+        /// The shard.
+        shard: ShardIndex,
+        /// The first write named.
+        from: u64,
+        /// The last.
+        to: u64,
+    },
     /// A push carries a slot that is not its origin's, or is out of the range it names.
     #[error("product {sku} carries a write that its push does not name; nothing was applied")]
     OutOfRange {

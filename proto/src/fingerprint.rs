@@ -70,7 +70,7 @@ impl<'de> Deserialize<'de> for Fingerprint {
     }
 }
 
-/// Room for the longest slot: kind, two names with their lengths, and 8 numbers.
+/// Room for the longest slot: kind, two names with their lengths, and at most 8 numbers.
 const SLOT_BYTES_MAX: usize = 3 + SKU_BYTES_MAX + LOCATION_BYTES_MAX + 8 * 8;
 
 /// Writes a slot's canonical bytes (rule F2) on the stack and hashes them. The bytes are independent of the wire

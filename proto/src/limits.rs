@@ -10,7 +10,7 @@ pub const LOCATION_BYTES_MAX: usize = 64;
 /// Longest cluster id, in bytes of UTF-8.
 pub const CLUSTER_ID_BYTES_MAX: usize = 64;
 
-/// Largest quantity of one operation, in units. With it, 9 million operations of the largest size fit a counter.
+/// Largest quantity of one operation, in units. With it, 18 million operations of the largest size fit a counter.
 pub const QUANTITY_MAX: u64 = 1_000_000_000_000;
 /// Most decimals of a price.
 pub const PRICE_SCALE_MAX: u32 = 9;
@@ -49,7 +49,8 @@ pub const SUMMARIES_PER_FRAME_MAX: usize = 1024;
 /// Size at which a sender closes a frame of summaries, in estimated bytes.
 pub const SUMMARY_BYTES_TARGET: usize = 128 << 10;
 /// Most version-vector entries one reconciliation keeps of its peer: what bounds its memory.
-pub const SESSION_VERSION_ENTRIES_MAX: usize = 262_144;
+/// Enough for 256 shards of 2,048 replicas, counted twice: once as summarised and once as sent.
+pub const SESSION_VERSION_ENTRIES_MAX: usize = 1_048_576;
 /// Deepest nesting of MessagePack arrays and maps.
 pub const WIRE_DEPTH_MAX: usize = 32;
 /// Most elements a list reserves memory for before the elements have arrived.

@@ -217,11 +217,14 @@ impl Writer {
         let is_open = |product: &Product| {
             product.stock().iter().any(|slot| slot.replica == self.own && slot.location == *location)
         };
-        let slots = product.as_ref().map_or(0, |product| product.stock().len())
-            + written.get(sku).map_or(0, |product| product.stock().len());
         let opened = product.as_deref().is_some_and(is_open) || written.get(sku).is_some_and(is_open);
-        if !opened && slots >= STOCK_SLOTS_OPENED_MAX {
-            return Err(OperationRefused::TooManySlots { sku: sku.clone(), slots });
+        if !opened {
+            let mut seen = product.as_deref().cloned().unwrap_or_default();
+            written.get(sku).into_iter().for_each(|written| seen.absorb(written));
+            let slots = seen.stock().len();
+            if slots >= STOCK_SLOTS_OPENED_MAX {
+                return Err(OperationRefused::TooManySlots { sku: sku.clone(), slots });
+            }
         }
         let stored = product.map(|product| product.counters(location, self.own)).unwrap_or_default();
         let counters = slot_written.unwrap_or_default().join(stored);

@@ -29,7 +29,7 @@ impl Price {
     /// A price of `amount` in `currency`.
     ///
     /// # Errors
-    /// If it is negative, has more than 9 decimals, or more than 18 digits.
+    /// If it is negative, has more than 9 decimals, or exceeds 10^18 of its smallest written unit.
     pub fn new(amount: Decimal, currency: Currency) -> Result<Self, InvalidInput> {
         let invalid = |rule: String| InvalidInput::new("price", amount, rule);
         if amount.is_sign_negative() && !amount.is_zero() {

@@ -8,6 +8,7 @@ mod batch;
 mod fold;
 mod worker;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -83,6 +84,8 @@ pub(crate) struct Progress {
     journal_bytes: AtomicU64,
     /// Ids under which this directory wrote before.
     former: Mutex<Vec<ReplicaId>>,
+    /// Shards in which a merge repaired something (rule F4).
+    repaired: Mutex<BTreeSet<ShardIndex>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +103,7 @@ impl Progress {
             last_batch: AtomicU64::new(0),
             journal_bytes: AtomicU64::new(0),
             former: Mutex::new(former),
+            repaired: Mutex::default(),
         }
     }
 }
@@ -187,6 +191,11 @@ impl Committer {
 
     pub(crate) fn former_replicas(&self) -> Vec<ReplicaId> {
         self.progress.former.lock().clone()
+    }
+
+    /// Shards in which slots were missing that this replica had claimed.
+    pub(crate) fn shards_repaired(&self) -> Vec<ShardIndex> {
+        self.progress.repaired.lock().iter().copied().collect()
     }
 
     /// Changes from now on; an ended stream if the store is closed.

@@ -50,6 +50,17 @@ pub(crate) struct Worker {
     settings: Vec<(std::borrow::Cow<'static, str>, Option<Vec<u8>>)>,
 }
 
+/// A panic of the thread counts as a failure of the disk: nobody waits for what will never be durable.
+struct PanicGuard(Arc<Progress>);
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.durable.send_replace(Durable::Failed("the committing thread ended in a panic".into()));
+        }
+    }
+}
+
 /// An answer that is given once the group is durable.
 enum Answer {
     Own(oneshot::Sender<Result<Vec<i64>, WriteError>>, Vec<i64>),
@@ -92,6 +103,7 @@ impl Worker {
     }
 
     fn run(mut self, mut queue: mpsc::Receiver<Work>) {
+        let _guard = PanicGuard(Arc::clone(&self.progress));
         let mut closing = None;
         while closing.is_none() {
             // A round of folding goes on between commits, also when nothing else is to be done.
@@ -253,6 +265,9 @@ impl Worker {
         self.clock.observe(merged.stamp_max);
         outcome.slots_changed += merged.slots_changed;
         outcome.slots_repaired += merged.slots_repaired;
+        if merged.slots_repaired > 0 {
+            self.progress.repaired.lock().insert(*shard);
+        }
         if !merged.changed.is_empty() {
             let news = products.iter().filter(|(sku, _)| merged.changed.binary_search(sku).is_ok());
             gathered.add_slots(*shard, news);
@@ -307,7 +322,7 @@ impl Worker {
         {
             counter!("stockmesh_pushes_dropped_total").increment(1);
         }
-        if !changed.is_empty() {
+        if !changed.is_empty() && self.changed.receiver_count() > 0 {
             let _ = self.changed.send(Arc::new(changed));
         }
     }

@@ -77,10 +77,14 @@ async fn dial(address: &str, shared: &Shared) -> Result<Arc<Link>, HandshakeErro
     let targets = resolved.map_err(|error| HandshakeError::new(format!("{address} cannot be resolved: {error}")))?;
     let mut last = HandshakeError::new(format!("{address} resolves to no address"));
     for target in targets.take(8) {
-        let connecting = shared
-            .endpoint
-            .connect_with(shared.identity.client(), target, SERVER_NAME)
-            .map_err(|error| HandshakeError::new(error.to_string()))?;
+        let connecting = match shared.endpoint.connect_with(shared.identity.client(), target, SERVER_NAME) {
+            Ok(connecting) => connecting,
+            Err(error) => {
+                // A name may also resolve to addresses of a family that this endpoint does not speak.
+                last = HandshakeError::new(format!("{target} cannot be dialled: {error}"));
+                continue;
+            }
+        };
         match tokio::time::timeout(HANDSHAKE_TIME_MAX, connecting).await {
             Ok(Ok(connection)) => {
                 let hello = match greet(&connection, shared).await {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -15,6 +15,8 @@ use super::refusal::CloseCode;
 
 /// Pushes that may wait for one peer; beyond it they are dropped, and reconciliation brings them.
 pub(super) const PUSH_QUEUE_MAX: usize = 256;
+/// Bytes of pushes that may wait for one peer.
+const PUSH_QUEUE_BYTES_MAX: usize = 8 << 20;
 
 /// An encoded push, shared between the links it goes to.
 pub(super) type PushFrame = Arc<Vec<u8>>;
@@ -31,6 +33,8 @@ pub(super) struct Link {
     /// The peer's clock less this node's, at the hello.
     pub(super) skew_ms: i64,
     pub(super) pushes: mpsc::Sender<PushFrame>,
+    /// Bytes of the pushes that wait.
+    pub(super) push_bytes: AtomicUsize,
     /// Held while this node has a reconciliation open on the link.
     pub(super) reconciling: tokio::sync::Mutex<()>,
     /// Another reconciliation is wanted once the present one ends.
@@ -48,6 +52,16 @@ impl Link {
     pub(super) fn confirm(&self, group: u64, own_writes: u64) {
         self.confirmed_group.fetch_max(group, Ordering::SeqCst);
         self.confirmed_writes.fetch_max(own_writes, Ordering::SeqCst);
+    }
+
+    /// Queues a push; false if the queue is full, by count or by bytes.
+    pub(super) fn queue_push(&self, frame: &PushFrame) -> bool {
+        let waiting = self.push_bytes.fetch_add(frame.len(), Ordering::SeqCst);
+        let queued = waiting < PUSH_QUEUE_BYTES_MAX && self.pushes.try_send(Arc::clone(frame)).is_ok();
+        if !queued {
+            self.push_bytes.fetch_sub(frame.len(), Ordering::SeqCst);
+        }
+        queued
     }
 
     pub(super) fn close(&self, code: CloseCode, reason: &str) {

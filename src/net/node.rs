@@ -1,6 +1,5 @@
 //! A node of the cluster: the endpoint and the tasks that keep it linked and reconciled.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use parking_lot::Mutex;
 use quinn::{Endpoint, Incoming};
 use stockmesh_proto::limits::{CHUNK_BYTES_TARGET, PUSH_FAN_OUT_DEFAULT};
 use stockmesh_proto::reconcile::{Settings as SessionSettings, StateView};
-use stockmesh_proto::{ClusterId, Location, ReplicaId, ShardIndex};
+use stockmesh_proto::{ClusterId, Location, ReplicaId};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
@@ -32,6 +31,8 @@ use crate::table::Table;
 
 /// Incoming connections whose handshake or hello is under way at once.
 const HANDSHAKES_MAX: usize = 64;
+/// Links that a node keeps at most.
+const LINKS_MAX: usize = 1024;
 /// Peers that may wait for an urgent reconciliation.
 const URGENT_MAX: usize = 256;
 /// How long a closing node waits for its peers to learn of it.
@@ -67,7 +68,6 @@ pub(super) struct SharedInner {
     pub(super) confirmations: watch::Sender<u64>,
     urgent: mpsc::Sender<ReplicaId>,
     offline: watch::Sender<bool>,
-    in_doubt: Mutex<BTreeSet<ShardIndex>>,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -95,10 +95,6 @@ impl Shared {
     /// Asks for a reconciliation with a peer as soon as possible.
     pub(super) fn want_reconciliation(&self, replica: ReplicaId) {
         let _ = self.urgent.try_send(replica);
-    }
-
-    pub(super) fn note_doubt(&self, shard: ShardIndex) {
-        self.in_doubt.lock().insert(shard);
     }
 
     pub(super) fn is_offline(&self) -> bool {
@@ -162,7 +158,6 @@ impl Node {
             confirmations: watch::Sender::new(0),
             urgent,
             offline: watch::Sender::new(false),
-            in_doubt: Mutex::default(),
             tasks: Mutex::new(JoinSet::new()),
         }));
         shared.spawn(accept(shared.clone()));
@@ -204,10 +199,6 @@ impl Node {
 
     pub(crate) fn traffic(&self) -> (u64, u64) {
         self.shared.registry.traffic()
-    }
-
-    pub(crate) fn shards_in_doubt(&self) -> Vec<ShardIndex> {
-        self.shared.in_doubt.lock().iter().copied().collect()
     }
 
     /// Waits until so many linked peers hold all that is applied now. Asks them by reconciling.
@@ -295,6 +286,11 @@ async fn welcome_one(incoming: Incoming, shared: &Shared) {
         Err(_) => return refused("the handshake took too long".into()),
     };
     match welcome(&connection, shared).await {
+        Ok(_) if shared.registry.links().len() >= LINKS_MAX => {
+            let reason = format!("this node keeps {LINKS_MAX} links already");
+            connection.close(CloseCode::Refused.code(), reason.as_bytes());
+            refused(reason);
+        }
         Ok(hello) => {
             let dialled_by = hello.replica;
             establish(connection, &hello, dialled_by, shared);
@@ -322,8 +318,8 @@ async fn reconcile_for_ever(every: Duration, mut urgent: mpsc::Receiver<ReplicaI
         };
         let Some(link) = link else { continue };
         // One at a time per link: whoever finds it busy leaves its wish behind.
+        link.wanted.store(true, Ordering::SeqCst);
         if link.reconciling.try_lock().is_err() {
-            link.wanted.store(true, Ordering::SeqCst);
             continue;
         }
         let shared_of_task = shared.clone();

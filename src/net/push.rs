@@ -20,7 +20,7 @@ use super::session::SyncError;
 use crate::commit::{Claim, OwnWrites, RemoteDelta, RemoteOutcome, Stopped};
 
 /// Pushes of one peer that may be merging before the next is read.
-const MERGES_MAX: usize = 64;
+const MERGES_MAX: usize = 16;
 
 /// Sends each committed batch to the linked peers, for as long as the store lives.
 pub(super) async fn push_commits(mut commits: mpsc::Receiver<OwnWrites>, shared: Shared) {
@@ -50,7 +50,7 @@ fn spread(mut push: Push, from: Option<ReplicaId>, shared: &Shared) {
     };
     for link in links.iter().filter(|link| targets.contains(&link.replica)) {
         // A slow peer's queue is bounded; what it misses, reconciliation brings (rule P5).
-        if link.pushes.try_send(Arc::clone(&frame)).is_err() {
+        if !link.queue_push(&frame) {
             counter!("stockmesh_pushes_dropped_total").increment(1);
         }
     }
@@ -60,7 +60,9 @@ fn spread(mut push: Push, from: Option<ReplicaId>, shared: &Shared) {
 pub(super) async fn send_pushes(link: Arc<Link>, mut queue: mpsc::Receiver<PushFrame>) {
     let Ok(mut stream) = link.connection.open_uni().await else { return };
     while let Some(frame) = queue.recv().await {
-        if stream.write_all(&frame).await.is_err() {
+        let written = stream.write_all(&frame).await;
+        link.push_bytes.fetch_sub(frame.len(), Ordering::SeqCst);
+        if written.is_err() {
             return;
         }
         counter!("stockmesh_pushes_sent_total").increment(1);

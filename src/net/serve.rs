@@ -1,7 +1,7 @@
 //! One link's life: its tasks from the hello to the end.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use metrics::{counter, gauge};
@@ -39,6 +39,7 @@ pub(super) fn establish(connection: Connection, hello: &Hello, dialled_by: Repli
         dialled_by,
         skew_ms,
         pushes,
+        push_bytes: AtomicUsize::new(0),
         reconciling: tokio::sync::Mutex::new(()),
         wanted: AtomicBool::new(true),
         agreement: Mutex::new(None),
@@ -55,6 +56,10 @@ pub(super) fn establish(connection: Connection, hello: &Hello, dialled_by: Repli
     }
     let span = info_span!("link", peer = %link.replica);
     shared.spawn(run(Arc::clone(&link), push_queue, shared.clone()).instrument(span));
+    if shared.is_offline() {
+        // It went offline while the hello was under way.
+        link.close(CloseCode::Offline, "the node goes offline for now");
+    }
     // The dialler reconciles at once; with both sides at it, the work would be done twice.
     if dialled_by != link.replica {
         shared.want_reconciliation(link.replica);

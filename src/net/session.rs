@@ -19,7 +19,7 @@ use super::node::Shared;
 use crate::commit::{Claim, RemoteDelta, RemoteOutcome, Stopped};
 
 /// Merges that may be under way before the next message is read.
-const MERGES_MAX: usize = 32;
+const MERGES_MAX: usize = 8;
 
 /// A reconciliation did not end. What was merged stays, and nothing was claimed that did not arrive whole.
 #[derive(Debug, thiserror::Error)]
@@ -45,10 +45,13 @@ impl SyncError {
     }
 }
 
-/// Reconciles with a peer, as the side that opens. At most one at a time per link.
-pub(super) async fn reconcile(link: &Arc<Link>, shared: &Shared) -> Result<Outcome, SyncError> {
+/// Reconciles with a peer, as the side that opens. At most one at a time per link; whoever waited, and finds that a
+/// reconciliation has begun and ended since it wanted one, is served.
+pub(super) async fn reconcile(link: &Arc<Link>, shared: &Shared) -> Result<(), SyncError> {
     let guard = link.reconciling.lock().await;
-    link.wanted.store(false, Ordering::SeqCst);
+    if !link.wanted.swap(false, Ordering::SeqCst) {
+        return Ok(());
+    }
     let (group, own_writes) = (shared.committer.applied(), shared.table.own_writes());
     let begun = Instant::now();
     let agreement = link.agreement.lock().clone();
@@ -66,7 +69,7 @@ pub(super) async fn reconcile(link: &Arc<Link>, shared: &Shared) -> Result<Outco
     counter!("stockmesh_reconciliations_total").increment(1);
     debug!(peer = %link.replica, ?outcome, "reconciled");
     shared.confirmations.send_modify(|count| *count += 1);
-    Ok(outcome)
+    Ok(())
 }
 
 /// Takes part in a reconciliation that a peer opened.
@@ -129,9 +132,9 @@ async fn carry_out(effect: Effect, shared: &Shared, merges: &mut Merges) -> Resu
             warn!(%shard, ahead_ms, "a delta was refused: its stamp is too far ahead of this clock");
         }
         Effect::InDoubt { shard } => {
-            counter!("stockmesh_shards_in_doubt_total").increment(1);
-            warn!(%shard, "equal version vectors but different fingerprints: the shard is exchanged in full");
-            shared.note_doubt(shard);
+            // No fault yet: a side may hold slots beyond a gap. If one has lost something, its committer reports it.
+            counter!("stockmesh_full_exchanges_total").increment(1);
+            debug!(%shard, "equal version vectors but different fingerprints: the shard is exchanged in full");
         }
         _ => {}
     }

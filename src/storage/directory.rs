@@ -112,7 +112,11 @@ impl DataDirectory {
         let mut kept = None;
         if file_bytes(&store_path).map_err(failed("look for the store", &store_path))? > 0 {
             let path = self.path.join(format!("store.damaged-{commit}"));
-            std::fs::hard_link(&store_path, &path).map_err(failed("keep the old store", &path))?;
+            match std::fs::hard_link(&store_path, &path) {
+                // Commit numbers are used once, so this is the same old store, kept by an attempt that a crash cut off.
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                linked => linked.map_err(failed("keep the old store", &path))?,
+            }
             kept = Some(path);
         }
         std::fs::rename(self.aside_path(), &store_path).map_err(failed("install the store", &store_path))?;

@@ -86,7 +86,8 @@ pub enum Effect {
         /// How far the stamp runs ahead, in milliseconds.
         ahead_ms: u64,
     },
-    /// Equal version vectors, different fingerprints: the shard is exchanged in full (rule F4).
+    /// Equal version vectors, different fingerprints: the shard is exchanged in full (rule F4). Either a side holds
+    /// slots beyond a gap, which is no fault, or one has lost something: then its merge repairs slots.
     InDoubt {
         /// The shard.
         shard: ShardIndex,
@@ -104,24 +105,28 @@ pub struct Outcome {
     pub shards_received: u32,
     /// Shards of which something was sent.
     pub shards_sent: u32,
-    /// Slots that arrived.
+    /// Slots that arrived, those refused included.
     pub slots_received: u64,
     /// Slots that were sent.
     pub slots_sent: u64,
     /// Shards whose delta was refused here.
     pub shards_refused: u32,
+    /// The peer gave its receipt: all that arrived there is durable. Given to the side that opened.
+    pub receipt: bool,
     /// Shards whose delta the peer refused. Known to the side that opened.
     pub shards_refused_by_peer: u32,
 }
 
 impl Outcome {
-    /// Whether the peer durably holds everything this side had when the session began. Known to the side that opened.
+    /// Whether the peer durably holds everything this side had when the session began. Known to the side that opened, once
+    /// the session is finished.
     pub fn peer_holds_all(&self) -> bool {
-        self.shards_refused_by_peer == 0
+        self.receipt && self.shards_refused_by_peer == 0
     }
 }
 
-/// A peer broke a rule of the protocol. What arrived before was whole and stays.
+/// A peer broke a rule of the protocol. Chunks that were merged before stay; nothing is claimed of a shard that did not
+/// arrive whole.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SessionError {

@@ -91,7 +91,7 @@ impl Session {
             }
             (Turn::Opening, Message::End) if self.opened.is_some() => Ok(self.reply(view)),
             (Turn::Reply, Message::Equal) if self.received.is_empty() && self.incoming.is_none() => {
-                self.outcome.equal = true;
+                (self.outcome.equal, self.outcome.receipt) = (true, true);
                 Ok(self.finish())
             }
             (Turn::Reply, Message::Summary(summaries)) => self.handle_questions(summaries, view),
@@ -99,7 +99,7 @@ impl Session {
             (Turn::Answer, Message::End) if self.incoming.is_none() => self.end_turn(Job::Done),
             (Turn::Reply | Turn::Answer | Turn::Receipt, Message::Part(part)) => self.handle_part(part, view, now_ms),
             (Turn::Receipt, Message::Done(refused)) if self.incoming.is_none() => {
-                self.outcome.shards_refused_by_peer = refused;
+                (self.outcome.receipt, self.outcome.shards_refused_by_peer) = (true, refused);
                 Ok(self.finish())
             }
             _ => Err(SessionError::Unexpected(kind)),

@@ -1,7 +1,8 @@
 //! The encoding of a list of products (byte table in `PROTOCOL.md`, section 6.2).
 //!
 //! Locations and replicas are listed once and referred to by number, so that a slot costs its counters and little
-//! else. Orders are strict: one list of products has one encoding.
+//! else. Orders are strict, so that what is read needs no sorting. What is written has one encoding; a reader
+//! takes any width of integers and any order of names.
 
 use serde::de::Error as _;
 use serde::ser::{Error as _, SerializeTuple};

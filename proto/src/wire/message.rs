@@ -51,6 +51,9 @@ pub enum RefusalCode {
     Offline,
     /// Another link to the same node is kept.
     Duplicate,
+    /// A code of a later version; the text says what it means.
+    #[serde(other)]
+    Other,
 }
 
 /// A refusal, told to the peer (rule H2). A map with named fields.
