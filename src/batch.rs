@@ -1,12 +1,14 @@
 //! Several operations that happen together or not at all.
 
+use std::sync::Arc;
+
 use stockmesh_proto::limits::BATCH_OPERATIONS_MAX;
 use stockmesh_proto::operation::Operation;
 use stockmesh_proto::{InvalidInput, Location, Price, Sku};
 
 use crate::error::WriteError;
 use crate::product::{Reason, check_adjustment, check_receipt};
-use crate::store::Store;
+use crate::replica::Replica;
 
 /// Operations that are committed together: all are durable, or nothing was changed. At most 10,000.
 ///
@@ -37,14 +39,14 @@ use crate::store::Store;
 #[derive(Clone, Debug)]
 #[must_use = "a batch does nothing until `commit` is called"]
 pub struct Batch {
-    store: Store,
+    replica: Arc<Replica>,
     location: Location,
     operations: Vec<Operation>,
 }
 
 impl Batch {
-    pub(crate) fn new(store: Store, location: Location) -> Self {
-        Self { store, location, operations: Vec::new() }
+    pub(crate) fn new(replica: Arc<Replica>, location: Location) -> Self {
+        Self { replica, location, operations: Vec::new() }
     }
 
     /// The location of the operations that follow.
@@ -109,7 +111,7 @@ impl Batch {
     /// See [`WriteError`]: refused means that none of them was applied.
     pub async fn commit(self) -> Result<(), WriteError> {
         if !self.operations.is_empty() {
-            self.store.write(self.operations).await?;
+            self.replica.write(self.operations).await?;
         }
         Ok(())
     }

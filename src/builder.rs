@@ -12,9 +12,12 @@ use tokio::sync::mpsc;
 use crate::clock::WallClock;
 use crate::commit::{OwnWrites, Worker};
 use crate::error::OpenError;
-use crate::net::{Identity, Node, NodeSettings};
+use crate::net::{Identity, Node, NodeSettings, check_address};
 use crate::recovery::{DamagePolicy, Recovered, Wanted, recover, recover_directory};
-use crate::storage::{DataDirectory, Disk, Engine, Mark, MemoryDisk, StorageError};
+use crate::replica::Replica;
+#[cfg(feature = "testing")]
+use crate::storage::Disk;
+use crate::storage::{DataDirectory, Engine, Mark, MemoryDisk, StorageError};
 use crate::store::Store;
 
 /// The cluster id when none is set.
@@ -35,6 +38,7 @@ enum Place {
     Memory,
     Directory(PathBuf),
     /// The store's and the mark's disks, for tests.
+    #[cfg(feature = "testing")]
     Disks(Box<dyn Disk>, Box<dyn Disk>),
 }
 
@@ -78,8 +82,15 @@ pub struct Builder {
     wall: WallClock,
 }
 
+impl Store {
+    /// Settings of a store to open.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+}
+
 impl Builder {
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         Self {
             place: Place::Unset,
             location: LOCATION_DEFAULT.into(),
@@ -219,7 +230,7 @@ impl Builder {
                 Some(start_node(node, &self.peers, &table, &committer, commits)?)
             }
         };
-        Ok(Store::new(table, committer, node, wanted.cluster, wanted.location))
+        Ok(Store::new(Replica::new(table, committer, node, wanted.cluster, wanted.location)))
     }
 
     fn check(&self) -> Result<(), InvalidInput> {
@@ -251,19 +262,6 @@ impl Builder {
     }
 }
 
-/// Checks the form `host:port`; whether the name resolves is tried at every dial.
-pub(crate) fn check_address(address: &str) -> Result<(), InvalidInput> {
-    let rule = "must be host:port with a port from 1 to 65535";
-    let invalid = || InvalidInput::new("peer", address, rule);
-    let (host, port) = address.rsplit_once(':').ok_or_else(invalid)?;
-    let port: u16 = port.parse().map_err(|_| invalid())?;
-    let bracketed = host.starts_with('[') && host.ends_with(']');
-    if host.is_empty() || host.len() > 255 || port == 0 || (host.contains(':') && !bracketed) {
-        return Err(invalid());
-    }
-    Ok(())
-}
-
 fn start_node(
     settings: NodeSettings,
     peers: &[String],
@@ -291,6 +289,7 @@ fn open_place(
             let disks = (Box::new(MemoryDisk::new()), Box::new(MemoryDisk::new()));
             Ok((recover(Engine::create(disks.0, disks.1, Mark::default())?, wanted)?, None))
         }
+        #[cfg(feature = "testing")]
         Place::Disks(store, mark) => {
             let is_new =
                 store.is_empty().map_err(StorageError::Disk)? && mark.is_empty().map_err(StorageError::Disk)?;

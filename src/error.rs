@@ -110,9 +110,6 @@ pub enum OpenError {
         /// Why not.
         cause: std::io::Error,
     },
-    /// The identity cannot be used.
-    #[error(transparent)]
-    Identity(#[from] crate::net::IdentityError),
     /// A thread could not be started.
     #[error("cannot start the committing thread: {0}")]
     Thread(std::io::Error),

@@ -70,25 +70,26 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod clock;
-mod error;
 pub mod storage;
+mod error;
 
-mod query;
-mod subscribe;
 mod table;
 mod view;
+mod query;
+mod subscribe;
 
+mod settings;
 mod commit;
 mod recovery;
-mod settings;
 
 mod net;
 
-mod batch;
-mod builder;
+mod replica;
 mod product;
+mod batch;
 mod status;
 mod store;
+mod builder;
 
 mod inspect;
 

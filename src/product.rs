@@ -1,10 +1,12 @@
 //! Operations on one product.
 
+use std::sync::Arc;
+
 use stockmesh_proto::operation::Operation;
 use stockmesh_proto::{InvalidInput, Location, Price, Quantity, Sku};
 
 use crate::error::WriteError;
-use crate::store::Store;
+use crate::replica::Replica;
 
 /// Why stock was adjusted. It is counted in the metrics, and does not change what is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,14 +77,14 @@ pub(crate) fn check_receipt(units: u64) -> Result<i64, InvalidInput> {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Product {
-    store: Store,
+    replica: Arc<Replica>,
     sku: Sku,
     location: Location,
 }
 
 impl Product {
-    pub(crate) fn new(store: Store, sku: Sku, location: Location) -> Self {
-        Self { store, sku, location }
+    pub(crate) fn new(replica: Arc<Replica>, sku: Sku, location: Location) -> Self {
+        Self { replica, sku, location }
     }
 
     /// The same product at another location.
@@ -174,6 +176,6 @@ impl Product {
     }
 
     async fn write(&self, operation: Operation) -> Result<Vec<i64>, WriteError> {
-        self.store.write(vec![operation]).await
+        self.replica.write(vec![operation]).await
     }
 }

@@ -2,23 +2,19 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use stockmesh_proto::operation::Operation;
 use stockmesh_proto::reconcile::StateView;
-use stockmesh_proto::{ClusterId, InvalidInput, Location, ReplicaId, Sku};
+use stockmesh_proto::{InvalidInput, ReplicaId, Sku};
 
 use crate::batch::Batch;
-use crate::builder::{Builder, check_address};
-use crate::commit::Committer;
-use crate::error::{CloseError, GetError, ReplicationError, WriteError};
-use crate::net::Node;
+use crate::error::{CloseError, GetError, ReplicationError};
+use crate::net::{Node, check_address};
 use crate::product::Product;
 use crate::query::Query;
+use crate::replica::Replica;
 use crate::status::{Durability, Status};
 use crate::subscribe::{Changes, Filter};
-use crate::table::Table;
 use crate::view::ProductView;
 
 /// How long a closing store lets its peers take in what they lack.
@@ -46,34 +42,12 @@ const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
 /// ```
 #[derive(Clone, Debug)]
 pub struct Store {
-    inner: Arc<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    table: Arc<Table>,
-    committer: Committer,
-    node: Option<Node>,
-    cluster: ClusterId,
-    location: Location,
-    closing: AtomicBool,
+    inner: Arc<Replica>,
 }
 
 impl Store {
-    /// Settings of a store to open, see [`Builder`].
-    pub fn builder() -> Builder {
-        Builder::new()
-    }
-
-    pub(crate) fn new(
-        table: Arc<Table>,
-        committer: Committer,
-        node: Option<Node>,
-        cluster: ClusterId,
-        location: Location,
-    ) -> Self {
-        let closing = AtomicBool::new(false);
-        Self { inner: Arc::new(Inner { table, committer, node, cluster, location, closing }) }
+    pub(crate) fn new(replica: Replica) -> Self {
+        Self { inner: Arc::new(replica) }
     }
 
     /// A product at the home location, to operate on. It need not exist yet, and costs nothing until an operation is
@@ -93,12 +67,12 @@ impl Store {
     /// # }
     /// ```
     pub fn product(&self, sku: &str) -> Result<Product, InvalidInput> {
-        Ok(Product::new(self.clone(), Sku::new(sku)?, self.inner.location.clone()))
+        Ok(Product::new(Arc::clone(&self.inner), Sku::new(sku)?, self.inner.location.clone()))
     }
 
     /// Operations to commit together, at the home location, see [`Batch`].
     pub fn batch(&self) -> Batch {
-        Batch::new(self.clone(), self.inner.location.clone())
+        Batch::new(Arc::clone(&self.inner), self.inner.location.clone())
     }
 
     /// The product as this node knows it now. Local, without an await: a lock and a look-up.
@@ -154,7 +128,7 @@ impl Store {
     /// # }
     /// ```
     pub fn status(&self) -> Status {
-        let Inner { table, committer, node, cluster, location, .. } = &*self.inner;
+        let Replica { table, committer, node, cluster, location, .. } = &*self.inner;
         let (products, slots) = table.sizes();
         let (bytes_sent, bytes_received) = node.as_ref().map(Node::traffic).unwrap_or_default();
         let durability = match committer.failure() {
@@ -193,7 +167,7 @@ impl Store {
         self.inner.node.as_ref().and_then(Node::local_address)
     }
 
-    /// Keeps a link with a further peer, `host:port`, from now on, as [`Builder::peer`] does. An address that is known
+    /// Keeps a link with a further peer, `host:port`, from now on, as [`Builder::peer`](crate::Builder::peer) does. An address that is known
     /// already changes nothing. The list is not stored: a reopened store knows the peers that its builder names.
     ///
     /// # Errors
@@ -277,8 +251,8 @@ impl Store {
     /// # }
     /// ```
     pub async fn close(&self) -> Result<(), CloseError> {
-        self.inner.closing.store(true, Ordering::SeqCst);
-        let Inner { committer, node, .. } = &*self.inner;
+        self.inner.refuse_writes();
+        let Replica { committer, node, .. } = &*self.inner;
         let _ = committer.barrier().await;
         if let Some(node) = node {
             let lagging = node.peers().iter().filter(|peer| peer.lag_writes.is_some()).count();
@@ -290,12 +264,5 @@ impl Store {
             Some(cause) => Err(CloseError::Poisoned { cause }),
             None => Ok(()),
         }
-    }
-
-    pub(crate) async fn write(&self, operations: Vec<Operation>) -> Result<Vec<i64>, WriteError> {
-        if self.inner.closing.load(Ordering::SeqCst) {
-            return Err(WriteError::Closed);
-        }
-        self.inner.committer.write(operations).await
     }
 }

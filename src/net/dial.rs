@@ -3,20 +3,33 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use stockmesh_proto::ReplicaId;
 use stockmesh_proto::reconcile::StateView;
+use stockmesh_proto::{InvalidInput, ReplicaId};
 use tracing::debug;
 
 use super::handshake::{HANDSHAKE_TIME_MAX, HandshakeError, greet};
 use super::identity::SERVER_NAME;
 use super::link::Link;
-use super::node::Shared;
 use super::refusal::{CloseCode, closed_with, explain};
 use super::registry::LinkState;
 use super::serve::establish;
+use super::shared::Shared;
 
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// Checks the form `host:port`; whether the name resolves is tried at every dial.
+pub(crate) fn check_address(address: &str) -> Result<(), InvalidInput> {
+    let rule = "must be host:port with a port from 1 to 65535";
+    let invalid = || InvalidInput::new("peer", address, rule);
+    let (host, port) = address.rsplit_once(':').ok_or_else(invalid)?;
+    let port: u16 = port.parse().map_err(|_| invalid())?;
+    let bracketed = host.starts_with('[') && host.ends_with(']');
+    if host.is_empty() || host.len() > 255 || port == 0 || (host.contains(':') && !bracketed) {
+        return Err(invalid());
+    }
+    Ok(())
+}
 
 /// Pauses that double up to a limit, each shortened by up to a half at random, so that nodes that lost each other at
 /// one moment do not dial at one moment.

@@ -8,8 +8,8 @@ use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::wire::{Hello, Message, Refusal, RefusalCode};
 
 use super::frames::{FrameError, read_message, write_message};
-use super::node::Shared;
 use super::refusal::{CloseCode, explain};
+use super::shared::Shared;
 
 /// How long the TLS handshake and the hello may take together.
 pub(super) const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);

@@ -1,7 +1,8 @@
 //! The network: mutually authenticated QUIC links, reconciliation with random peers, and pushes.
 //!
 //! Modules in reading order: `identity` (certificates and TLS), `frames` (frames on streams), `refusal` (why a link
-//! ends), `link` and `registry` (what is known of links and peers), `handshake`, `session` (drives the core's state
+//! ends), `link` and `registry` (what is known of links and peers), `shared` (what all
+//! tasks share), `handshake`, `session` (drives the core's state
 //! machine), `push`, `serve` (one link's tasks), `dial`, and `node`, which starts them all.
 
 mod dial;
@@ -15,7 +16,9 @@ mod refusal;
 mod registry;
 mod serve;
 mod session;
+mod shared;
 
+pub(crate) use dial::check_address;
 pub use identity::{Identity, IdentityError};
 pub(crate) use node::{Node, NodeSettings};
 pub use registry::{LinkState, PeerStatus, Refused};

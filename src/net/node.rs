@@ -1,7 +1,6 @@
 //! A node of the cluster: the endpoint and the tasks that keep it linked and reconciled.
 
 use std::net::SocketAddr;
-use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,8 +8,8 @@ use std::time::Duration;
 use metrics::counter;
 use parking_lot::Mutex;
 use quinn::{Endpoint, Incoming};
-use stockmesh_proto::limits::{CHUNK_BYTES_TARGET, PUSH_FAN_OUT_DEFAULT};
-use stockmesh_proto::reconcile::{Settings as SessionSettings, StateView};
+use stockmesh_proto::limits::PUSH_FAN_OUT_DEFAULT;
+use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::{ClusterId, Location, ReplicaId};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -24,6 +23,7 @@ use super::refusal::{CloseCode, explain};
 use super::registry::{PeerStatus, Refused, Registry};
 use super::serve::{establish, judge};
 use super::session::reconcile;
+use super::shared::{Shared, SharedInner};
 use crate::clock::WallClock;
 use crate::commit::{Committer, Event, OwnWrites};
 use crate::error::ReplicationError;
@@ -47,72 +47,6 @@ pub(crate) struct NodeSettings {
     pub(crate) reconcile_every: Duration,
     pub(crate) drift_ms_max: u64,
     pub(crate) wall: WallClock,
-}
-
-/// What all tasks of a node share. It borrows the table and the committer, and owns no state of the replica.
-#[derive(Clone)]
-pub(super) struct Shared(Arc<SharedInner>);
-
-pub(super) struct SharedInner {
-    pub(super) table: Arc<Table>,
-    pub(super) committer: Committer,
-    pub(super) registry: Registry,
-    pub(super) endpoint: Endpoint,
-    pub(super) identity: Identity,
-    pub(super) cluster: ClusterId,
-    pub(super) location: Location,
-    pub(super) drift_ms_max: u64,
-    pub(super) wall: WallClock,
-    pub(super) fan_out: usize,
-    /// Counts confirmations by peers, for those who wait for one.
-    pub(super) confirmations: watch::Sender<u64>,
-    urgent: mpsc::Sender<ReplicaId>,
-    offline: watch::Sender<bool>,
-    tasks: Mutex<JoinSet<()>>,
-}
-
-impl Deref for Shared {
-    type Target = SharedInner;
-    fn deref(&self) -> &SharedInner {
-        &self.0
-    }
-}
-
-impl Shared {
-    /// Starts a task that ends with the node at the latest.
-    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let mut tasks = self.tasks.lock();
-        // Ended tasks are let go of here, so that the set stays as small as what runs.
-        while tasks.try_join_next().is_some() {}
-        tasks.spawn(task);
-    }
-
-    pub(super) fn session_settings(&self) -> SessionSettings {
-        let (shards, drift_ms_max) = (self.table.count(), self.drift_ms_max);
-        SessionSettings { shards, drift_ms_max, chunk_bytes_target: CHUNK_BYTES_TARGET }
-    }
-
-    /// Asks for a reconciliation with a peer as soon as possible.
-    pub(super) fn want_reconciliation(&self, replica: ReplicaId) {
-        let _ = self.urgent.try_send(replica);
-    }
-
-    pub(super) fn is_offline(&self) -> bool {
-        *self.offline.borrow()
-    }
-
-    pub(super) async fn until_online(&self) {
-        let _ = self.offline.subscribe().wait_for(|offline| !offline).await;
-    }
-
-    /// Resolves at the next change of links, or of being offline.
-    pub(super) async fn until_changed(&self) {
-        let (mut links, mut offline) = (self.registry.changes(), self.offline.subscribe());
-        tokio::select! {
-            _ = links.changed() => {}
-            _ = offline.changed() => {}
-        }
-    }
 }
 
 /// A running node. Its tasks end when it is dropped.

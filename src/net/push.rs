@@ -15,8 +15,8 @@ use tracing::{debug, warn};
 
 use super::frames::{FrameError, read_message};
 use super::link::{Link, PushFrame};
-use super::node::Shared;
 use super::session::SyncError;
+use super::shared::Shared;
 use crate::commit::{Claim, OwnWrites, RemoteDelta, RemoteOutcome, Stopped};
 
 /// Pushes of one peer that may be merging before the next is read.

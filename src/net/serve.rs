@@ -14,10 +14,10 @@ use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::frames::{FRAME_TIME_MAX, FrameError};
 use super::link::{Link, PUSH_QUEUE_MAX, PushFrame};
-use super::node::Shared;
 use super::push::{receive_pushes, send_pushes};
 use super::refusal::CloseCode;
 use super::session::{SyncError, respond};
+use super::shared::Shared;
 
 /// Reconciliations that one peer may have open with this node at once.
 const SESSIONS_MAX: usize = 4;

@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 
 use super::frames::{FrameError, REPLY_TIME_MAX, read_message, write_message};
 use super::link::Link;
-use super::node::Shared;
+use super::shared::Shared;
 use crate::commit::{Claim, RemoteDelta, RemoteOutcome, Stopped};
 
 /// Merges that may be under way before the next message is read.

@@ -9,6 +9,7 @@ use super::StorageError;
 use super::disk::{Backend, Disk, Seal};
 use super::guard::{Failure, guarded};
 use super::mark::{FoundMark, Mark, MarkFile};
+use super::position::Position;
 use super::transaction::{CommitFigures, Refusal, Transaction};
 use super::write;
 
@@ -32,15 +33,6 @@ pub struct Engine {
     pub(super) position: Position,
     pub(super) phase: Phase,
     pub(super) seal: Seal,
-}
-
-/// How far the store has come.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Position {
-    pub(super) commit: u64,
-    pub(super) last_batch: u64,
-    pub(super) dropped_through: u64,
-    pub(super) journal_bytes: u64,
 }
 
 /// What may be done with an engine.
@@ -210,12 +202,6 @@ impl Drop for Engine {
         if let Err(error) = self.mark.sync() {
             tracing::warn!(%error, "the mark cannot be synced");
         }
-    }
-}
-
-impl Position {
-    pub(super) fn to_mark(self) -> Mark {
-        Mark { commit: self.commit, batch: self.last_batch }
     }
 }
 

@@ -5,9 +5,10 @@ use thiserror::Error;
 
 use super::StorageError;
 use super::assembly::{Assembled, Assembly};
-use super::engine::{Engine, Phase, Position};
+use super::engine::{Engine, Phase};
 use super::guard::{Failure, guarded};
 use super::mark::{FoundMark, Mark};
+use super::position::Position;
 use super::row::{self, RowKind};
 use super::write::{DROPPED_KEY, JOURNAL, SETTINGS, SNAPSHOTS, length_bytes};
 

@@ -25,6 +25,7 @@ mod fault;
 mod guard;
 mod load;
 mod mark;
+mod position;
 mod row;
 #[cfg(test)]
 mod tests;

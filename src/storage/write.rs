@@ -2,7 +2,7 @@
 
 use redb::{Database, Durability, Table, TableDefinition, WriteTransaction};
 
-use super::engine::Position;
+use super::position::Position;
 use super::row::{self, ROW_PAYLOAD_BYTES_MAX, RowHeader, RowKind};
 use super::transaction::Transaction;
 

@@ -5,7 +5,7 @@ use std::io;
 use stockmesh_proto::InvalidInput;
 use thiserror::Error;
 
-use super::header::Field;
+use super::field::Field;
 
 /// How many characters of a wrong value an error repeats: enough to find it, too few to flood a report.
 const SHOWN_CHARACTERS: usize = 40;

@@ -20,6 +20,7 @@
 mod error;
 #[cfg(any(test, feature = "testing"))]
 mod exercise;
+mod field;
 mod fields;
 mod header;
 mod lines;
@@ -38,7 +39,8 @@ pub use error::{HeaderError, RejectReason, Rejected, RowError};
 #[cfg(any(test, feature = "testing"))]
 #[doc(hidden)]
 pub use exercise::exercise;
-pub use header::{Columns, Field, MAX_COLUMNS};
+pub use field::Field;
+pub use header::{Columns, MAX_COLUMNS};
 pub use lines::MAX_LINE_BYTES;
 pub use row::{MAX_FIELD_BYTES, MAX_PRICE_DECIMALS};
 

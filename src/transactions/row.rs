@@ -4,8 +4,9 @@ use stockmesh_proto::{Decimal, Sku};
 
 use super::Transaction;
 use super::error::RejectReason;
+use super::field::Field;
 use super::fields::Fields;
-use super::header::{Field, Layout};
+use super::header::Layout;
 
 /// Longest time, location or invoice, in bytes. They are labels; a longer one is a sign of shifted columns.
 pub const MAX_FIELD_BYTES: usize = 256;

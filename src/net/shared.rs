@@ -1,0 +1,84 @@
+//! What all tasks of a node share.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use quinn::Endpoint;
+use stockmesh_proto::limits::CHUNK_BYTES_TARGET;
+use stockmesh_proto::reconcile::Settings as SessionSettings;
+use stockmesh_proto::{ClusterId, Location, ReplicaId};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::identity::Identity;
+use super::registry::Registry;
+use crate::clock::WallClock;
+use crate::commit::Committer;
+use crate::table::Table;
+
+/// What all tasks of a node share. It borrows the table and the committer, and owns no state of the replica.
+#[derive(Clone)]
+pub(super) struct Shared(pub(super) Arc<SharedInner>);
+
+pub(super) struct SharedInner {
+    pub(super) table: Arc<Table>,
+    pub(super) committer: Committer,
+    pub(super) registry: Registry,
+    pub(super) endpoint: Endpoint,
+    pub(super) identity: Identity,
+    pub(super) cluster: ClusterId,
+    pub(super) location: Location,
+    pub(super) drift_ms_max: u64,
+    pub(super) wall: WallClock,
+    pub(super) fan_out: usize,
+    /// Counts confirmations by peers, for those who wait for one.
+    pub(super) confirmations: watch::Sender<u64>,
+    pub(super) urgent: mpsc::Sender<ReplicaId>,
+    pub(super) offline: watch::Sender<bool>,
+    pub(super) tasks: Mutex<JoinSet<()>>,
+}
+
+impl Deref for Shared {
+    type Target = SharedInner;
+    fn deref(&self) -> &SharedInner {
+        &self.0
+    }
+}
+
+impl Shared {
+    /// Starts a task that ends with the node at the latest.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock();
+        // Ended tasks are let go of here, so that the set stays as small as what runs.
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+    }
+
+    pub(super) fn session_settings(&self) -> SessionSettings {
+        let (shards, drift_ms_max) = (self.table.count(), self.drift_ms_max);
+        SessionSettings { shards, drift_ms_max, chunk_bytes_target: CHUNK_BYTES_TARGET }
+    }
+
+    /// Asks for a reconciliation with a peer as soon as possible.
+    pub(super) fn want_reconciliation(&self, replica: ReplicaId) {
+        let _ = self.urgent.try_send(replica);
+    }
+
+    pub(super) fn is_offline(&self) -> bool {
+        *self.offline.borrow()
+    }
+
+    pub(super) async fn until_online(&self) {
+        let _ = self.offline.subscribe().wait_for(|offline| !offline).await;
+    }
+
+    /// Resolves at the next change of links, or of being offline.
+    pub(super) async fn until_changed(&self) {
+        let (mut links, mut offline) = (self.registry.changes(), self.offline.subscribe());
+        tokio::select! {
+            _ = links.changed() => {}
+            _ = offline.changed() => {}
+        }
+    }
+}
