@@ -14,8 +14,8 @@ use crate::replica::Replica;
 ///
 /// Each setter checks its arguments at once, so a batch that was built can be refused only for its numbers.
 ///
-/// One batch costs one sync, as one write does: this is the fast way to write much. Readers of this node see all of it or
-/// nothing.
+/// One batch costs one sync, as one write does: this is the fast way to write much. Readers of this node see all of it
+/// or nothing.
 ///
 /// ```
 /// use stockmesh::{Currency, Price, Reason};

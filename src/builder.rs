@@ -151,8 +151,8 @@ impl Builder {
         self
     }
 
-    /// The address to accept links on; port 0 takes a free one, which [`Store::local_addr`] tells. Needs an identity. With
-    /// an identity and no address, a free port on all interfaces is taken.
+    /// The address to accept links on; port 0 takes a free one, which [`Store::local_addr`] tells. Needs an identity.
+    /// With an identity and no address, a free port on all interfaces is taken.
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.listen = Some(address);
         self
@@ -164,17 +164,17 @@ impl Builder {
         self
     }
 
-    /// A peer to keep a link with, as `host:port`; an IPv6 address stands in brackets. The name is resolved at every dial,
-    /// and dialling goes on for ever, with pauses that grow to 10 s. May be called for up to 1,024 peers; not every node
-    /// needs to know every other. Needs an identity.
+    /// A peer to keep a link with, as `host:port`; an IPv6 address stands in brackets. The name is resolved at every
+    /// dial, and dialling goes on for ever, with pauses that grow to 10 s. May be called for up to 1,024 peers; not
+    /// every node needs to know every other. Needs an identity.
     pub fn peer(mut self, address: impl Into<String>) -> Self {
         self.peers.push(address.into());
         self
     }
 
     /// How often to reconcile with a random peer, 10 ms to a day, with a quarter of jitter. By default every second.
-    /// Writes are pushed at once anyway; this bounds how long a lost push stays unnoticed. If both sides are equal it costs
-    /// one round trip, of 16 bytes or so per 16 shards.
+    /// Writes are pushed at once anyway; this bounds how long a lost push stays unnoticed. If both sides are equal it
+    /// costs one round trip, of 16 bytes or so per 16 shards.
     pub fn reconcile_every(mut self, every: Duration) -> Self {
         self.reconcile_every = every;
         self
@@ -197,8 +197,8 @@ impl Builder {
     /// Costs a read of all data: about a second for a million products. Needs a tokio runtime. Does not wait for peers.
     ///
     /// # Errors
-    /// If a setting is wrong, the directory is in use, damaged, or of another cluster, or the address is taken. Nothing on
-    /// disk was changed then, see [`OpenError`].
+    /// If a setting is wrong, the directory is in use, damaged, or of another cluster, or the address is taken. Nothing
+    /// on disk was changed then, see [`OpenError`].
     pub async fn open(self) -> Result<Store, OpenError> {
         let wanted = Wanted {
             cluster: ClusterId::new(&self.cluster)?,

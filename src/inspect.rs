@@ -66,8 +66,8 @@ impl Inspection {
     }
 }
 
-/// Reads a stopped store and checks its checksums, numbers and fingerprints. Needs no tokio runtime; costs a read of all
-/// data, and memory for all of it.
+/// Reads a stopped store and checks its checksums, numbers and fingerprints. Needs no tokio runtime; costs a read of
+/// all data, and memory for all of it.
 ///
 /// # Errors
 /// If there is no store, it is in use, or nothing of it can be read. Damage that leaves something readable is part of

@@ -1,9 +1,9 @@
 //! stockmesh: an embedded, replicated inventory store.
 //!
-//! Every node holds the catalogue, reads and sells without a round trip, goes on while it is cut off, and converges with
-//! all others once any path exists. Stock is counted in counters that only their own replica raises, prices are registers
-//! where the last writer wins (Shapiro et al. 2011, "Conflict-free Replicated Data Types"). Nodes talk over QUIC with
-//! certificates on both sides.
+//! Every node holds the catalogue, reads and sells without a round trip, goes on while it is cut off, and converges
+//! with all others once any path exists. Stock is counted in counters that only their own replica raises, prices are
+//! registers where the last writer wins (Shapiro et al. 2011, "Conflict-free Replicated Data Types"). Nodes talk over
+//! QUIC with certificates on both sides.
 //!
 //! # The API on one screen
 //!
@@ -51,20 +51,21 @@
 //!
 //! # What to know
 //!
-//! - **Units** are whole numbers: arguments of 64 bits, at most 10^12 each; sums of 128 bits, below zero if more went out than
-//!   came in. Prices are exact decimals. There are no floats.
+//! - **Units** are whole numbers: arguments of 64 bits, at most 10^12 each; sums of 128 bits, below zero if more went
+//!   out than came in. Prices are exact decimals. There are no floats.
 //! - **Errors** say what they mean for the data. [`WriteError`] tells *nothing was changed* from *indeterminate*.
-//! - **Cost:** a read is a lock and a look-up; a write is a sync of the disk, shared with all writes that wait at the same time. So
-//!   many writers at once, or one [`Batch`], are much faster than one write after the other.
+//! - **Cost:** a read is a lock and a look-up; a write is a sync of the disk, shared with all writes that wait at the
+//!   same time. So many writers at once, or one [`Batch`], are much faster than one write after the other.
 //! - **A tokio runtime** must be there; syncing and recovery run on threads of their own.
-//! - **No promise against overselling:** [`Product::adjust`] records facts. See the README for guarantees and their limits.
+//! - **No promise against overselling:** [`Product::adjust`] records facts. See the README for guarantees and their
+//!   limits.
 //! - **Metrics** go to the [`metrics`](https://docs.rs/metrics) facade under names that start with `stockmesh_`, logs to
 //!   [`tracing`](https://docs.rs/tracing).
 //!
 //! # Features
 //!
-//! `certificates` issues the certificates of a cluster, `transactions` reads CSV files, `cli` is the program, and `testing` has
-//! disks that fail on purpose.
+//! `certificates` issues the certificates of a cluster, `transactions` reads CSV files, `cli` is the program, and
+//! `testing` has disks that fail on purpose.
 //!
 //! Modules in reading order, each resting on those above it only.
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -54,9 +54,9 @@ pub(crate) fn check_receipt(units: u64) -> Result<i64, InvalidInput> {
 
 /// One product at one location, to operate on. Made by `Store::product`; costs nothing to keep.
 ///
-/// Each operation returns once it is durable on this node's disk, which costs one sync, shared with all writes that wait
-/// at the same time. Dropping the future does not undo it. If it fails, [`WriteError`] says whether nothing was changed
-/// or whether only a reopen can tell.
+/// Each operation returns once it is durable on this node's disk, which costs one sync, shared with all writes that
+/// wait at the same time. Dropping the future does not undo it. If it fails, [`WriteError`] says whether nothing was
+/// changed or whether only a reopen can tell.
 ///
 /// ```
 /// use stockmesh::Reason;
@@ -111,8 +111,8 @@ impl Product {
         Ok(())
     }
 
-    /// Counts units in (above zero) or out (below zero), unconditionally: a physical fact. Stock may fall below zero. Up to
-    /// 10^12 units either way, not 0.
+    /// Counts units in (above zero) or out (below zero), unconditionally: a physical fact. Stock may fall below zero.
+    /// Up to 10^12 units either way, not 0.
     ///
     /// # Errors
     /// See [`WriteError`].
@@ -124,9 +124,9 @@ impl Product {
     }
 
     /// Takes what was counted as the stock at this location: the difference to what this replica sees is written.
-    /// Sales elsewhere that have not arrived here yet still count when they do. Returns the difference in units, above zero
-    /// if more was counted than seen; with none, nothing is written. Two nodes that count the same shelf at the same time, cut
-    /// off from each other, both write their difference.
+    /// Sales elsewhere that have not arrived here yet still count when they do. Returns the difference in units, above
+    /// zero if more was counted than seen; with none, nothing is written. Two nodes that count the same shelf at the
+    /// same time, cut off from each other, both write their difference.
     ///
     /// # Errors
     /// See [`WriteError`].
@@ -139,9 +139,9 @@ impl Product {
         Ok(differences.first().copied().unwrap_or_default())
     }
 
-    /// Sets the price, at all locations. Of prices set at the same time in two places one wins, everywhere the same: the
-    /// later by a hybrid logical clock, which follows the wall clock, and never falls behind a price seen before (Kulkarni
-    /// et al. 2014, "Logical Physical Clocks").
+    /// Sets the price, at all locations. Of prices set at the same time in two places one wins, everywhere the same:
+    /// the later by a hybrid logical clock, which follows the wall clock, and never falls behind a price seen before
+    /// (Kulkarni et al. 2014, "Logical Physical Clocks").
     ///
     /// # Errors
     /// See [`WriteError`].

@@ -48,8 +48,8 @@ impl Query {
         self
     }
 
-    /// Only products of which fewer than `units` are available, at all locations together. Costs a scan of those that the
-    /// prefix leaves.
+    /// Only products of which fewer than `units` are available, at all locations together. Costs a scan of those that
+    /// the prefix leaves.
     #[must_use]
     pub fn available_below(mut self, units: i128) -> Self {
         self.available_below = Some(units);

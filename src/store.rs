@@ -167,8 +167,9 @@ impl Store {
         self.inner.node.as_ref().and_then(Node::local_address)
     }
 
-    /// Keeps a link with a further peer, `host:port`, from now on, as [`Builder::peer`](crate::Builder::peer) does. An address that is known
-    /// already changes nothing. The list is not stored: a reopened store knows the peers that its builder names.
+    /// Keeps a link with a further peer, `host:port`, from now on, as [`Builder::peer`](crate::Builder::peer) does. An
+    /// address that is known already changes nothing. The list is not stored: a reopened store knows the peers that its
+    /// builder names.
     ///
     /// # Errors
     /// If the address is not of that form, or the store has no identity.
@@ -184,7 +185,8 @@ impl Store {
         }
     }
 
-    /// Closes all links and takes none until [`Store::go_online`]. Reads and writes go on. Does nothing without a network.
+    /// Closes all links and takes none until [`Store::go_online`]. Reads and writes go on. Does nothing without a
+    /// network.
     pub fn go_offline(&self) {
         if let Some(node) = &self.inner.node {
             node.set_offline(true);
@@ -200,8 +202,8 @@ impl Store {
 
     /// Waits until at least `replicas` linked peers hold durably all that was written here so far.
     ///
-    /// Asks peers by reconciling, so it costs a round trip or two where a link is up. Only peers linked with this very node
-    /// count, not those that got the writes from others.
+    /// Asks peers by reconciling, so it costs a round trip or two where a link is up. Only peers linked with this very
+    /// node count, not those that got the writes from others.
     ///
     /// # Errors
     /// If time runs out first, or there is no network. The writes stay durable here.
@@ -230,8 +232,8 @@ impl Store {
     /// Closes the store: writes under way become durable, linked peers get up to a second to take in what they lack,
     /// then links and files are closed. Further writes are refused; reads go on.
     ///
-    /// Dropping the last clone closes too, but does not wait: what is under way becomes durable, peers are not told. Once
-    /// this returns, the directory can be opened again.
+    /// Dropping the last clone closes too, but does not wait: what is under way becomes durable, peers are not told.
+    /// Once this returns, the directory can be opened again.
     ///
     /// # Errors
     /// If the disk had failed before.

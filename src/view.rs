@@ -45,8 +45,8 @@ impl StockView {
 /// let view = store.get("MUG-01")?;
 /// assert_eq!((view.on_hand(), view.held(), view.available()), (10, 0, 10));
 /// assert_eq!((view.price(), view.listed()), (None, None));
-/// let by_location: Vec<_> = view.by_location().into_iter().map(|(place, stock)| (place.to_string(), stock.on_hand)).collect();
-/// assert_eq!(by_location, [("berlin".to_string(), 12), ("shop".to_string(), -2)]);
+/// let by_location: Vec<_> = view.by_location().into_iter().map(|(place, stock)| (place.to_string(),
+/// stock.on_hand)).collect(); assert_eq!(by_location, [("berlin".to_string(), 12), ("shop".to_string(), -2)]);
 /// # Ok(())
 /// # }
 /// ```

@@ -6,10 +6,11 @@
 //!
 //! # What is where
 //!
-//! - A [`Shard`] is a part of the key space: products, a version vector of the writes they contain, and a fingerprint. All
-//!   that changes it is [merged](Shard::merge); what may be claimed then is [told separately](Shard::claim).
-//! - [`operation::Writer`] turns users' operations into slots with new dots, [`reconcile::Session`] makes two replicas equal,
-//!   [`gossip`] packs, spreads and checks pushes, [`check`] judges what came from elsewhere, and [`wire`] is the encoding of it all.
+//! - A [`Shard`] is a part of the key space: products, a version vector of the writes they contain, and a fingerprint.
+//!   All that changes it is [merged](Shard::merge); what may be claimed then is [told separately](Shard::claim).
+//! - [`operation::Writer`] turns users' operations into slots with new dots, [`reconcile::Session`] makes two replicas
+//!   equal, [`gossip`] packs, spreads and checks pushes, [`check`] judges what came from elsewhere, and [`wire`] is the
+//!   encoding of it all.
 //!
 //! ```
 //! use std::ops::Bound;
@@ -42,9 +43,9 @@
 //!
 //! # The ideas
 //!
-//! Shapiro et al. 2011, "Conflict-free Replicated Data Types" (counters, registers, joins); Almeida et al. 2018, "Delta State
-//! Replicated Data Types"; Kulkarni et al. 2014, "Logical Physical Clocks"; Balegas et al. 2015, "Extending Eventually
-//! Consistent Cloud Databases for Enforcing Numeric Invariants", for the grants that have room in the format.
+//! Shapiro et al. 2011, "Conflict-free Replicated Data Types" (counters, registers, joins); Almeida et al. 2018, "Delta
+//! State Replicated Data Types"; Kulkarni et al. 2014, "Logical Physical Clocks"; Balegas et al. 2015, "Extending
+//! Eventually Consistent Cloud Databases for Enforcing Numeric Invariants", for the grants that have room in the format.
 //!
 //! Modules in reading order, each resting on those above it only.
 

@@ -91,8 +91,8 @@ impl std::fmt::Debug for Identity {
 }
 
 impl Identity {
-    /// Reads the authority's certificate, this node's certificate (chain) and its key from PEM files of at most 1 MiB. Files
-    /// that change later are not read again.
+    /// Reads the authority's certificate, this node's certificate (chain) and its key from PEM files of at most 1 MiB.
+    /// Files that change later are not read again.
     ///
     /// # Errors
     /// If a file cannot be read or does not hold what it should, with its path.
