@@ -13,6 +13,29 @@ use crate::replica::Replica;
 /// Operations that are committed together: all are durable, or nothing was changed. At most 10,000.
 ///
 /// Each setter checks its arguments at once, so a batch that was built can be refused only for its numbers.
+///
+/// One batch costs one sync, as one write does: this is the fast way to write much. Readers of this node see all of it
+/// or nothing.
+///
+/// ```
+/// use stockmesh::{Currency, Price, Reason};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = stockmesh::Store::builder().in_memory().location("berlin").open().await?;
+/// store
+///     .batch()
+///     .receive("MUG-01", 100)?
+///     .set_price("MUG-01", Price::new("9.99".parse()?, Currency::EUR)?)?
+///     .at("shop")?
+///     .receive("PLATE-07", 5)?
+///     .adjust("PLATE-07", -1, Reason::Sold)?
+///     .commit()
+///     .await?;
+/// assert_eq!(store.get("PLATE-07")?.on_hand(), 4);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "a batch does nothing until `commit` is called"]
 pub struct Batch {
@@ -35,7 +58,7 @@ impl Batch {
         Ok(self)
     }
 
-    /// Counts units in.
+    /// Counts units in: 1 to 10^12.
     ///
     /// # Errors
     /// If an argument is not valid, or the batch is full.
@@ -44,7 +67,7 @@ impl Batch {
         self.push(Operation::Adjust { sku, location, units })
     }
 
-    /// Counts units in (above zero) or out (below zero), unconditionally.
+    /// Counts units in (above zero) or out (below zero), unconditionally: up to 10^12 either way, not 0.
     ///
     /// # Errors
     /// If an argument is not valid, or the batch is full.
@@ -54,7 +77,7 @@ impl Batch {
         self.push(Operation::Adjust { sku, location, units })
     }
 
-    /// Sets a price.
+    /// Sets a price, at all locations.
     ///
     /// # Errors
     /// If the SKU is not valid, or the batch is full.
@@ -63,7 +86,7 @@ impl Batch {
         self.push(Operation::SetPrice { sku, price })
     }
 
-    /// Lists or delists a product.
+    /// Lists or delists a product, at all locations.
     ///
     /// # Errors
     /// If the SKU is not valid, or the batch is full.

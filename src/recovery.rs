@@ -18,7 +18,21 @@ use crate::table::Table;
 /// Longest record of a snapshot: room for a chunk with one product at its largest.
 const RECORD_BYTES_MAX: usize = 64 << 20;
 
-/// What to do with a store that is damaged.
+/// What to do with a store that is damaged: set with [`Builder::damage`](crate::Builder::damage).
+///
+/// ```
+/// use stockmesh::{DamagePolicy, OpenError, Store};
+///
+/// async fn open(path: &str) -> Result<Store, OpenError> {
+///     match Store::builder().data_dir(path).open().await {
+///         Err(OpenError::Damaged { damage }) => {
+///             eprintln!("damaged, the rest comes from the peers: {}", damage.join("; "));
+///             Store::builder().data_dir(path).damage(DamagePolicy::NewIncarnation).open().await
+///         }
+///         opened => opened,
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DamagePolicy {

@@ -59,7 +59,27 @@ pub enum Change {
 
 /// Changes of products, durable here, as they happen. Ends when the store is closed.
 ///
-/// A stream, and with [`Changes::next`] usable without one of the stream libraries.
+/// A stream, and with [`Changes::next`] usable without one of the stream libraries. A reader that lags far behind costs
+/// no memory: it is told with [`Change::Lagged`], and starts over from a fresh view of everything.
+///
+/// ```
+/// use stockmesh::{Change, Filter};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = stockmesh::Store::builder().in_memory().location("berlin").open().await?;
+/// let mut changes = store.subscribe(Filter::prefix("MUG"));
+/// store.product("PLATE-07")?.receive(5).await?; // not covered by the filter
+/// store.product("MUG-01")?.receive(12).await?;
+///
+/// match changes.next().await {
+///     Some(Change::Product(product)) => assert_eq!((product.sku().as_str(), product.on_hand()), ("MUG-01", 12)),
+///     Some(Change::Lagged { missed }) => println!("{missed} batches missed; views of all products follow"),
+///     _ => println!("the store was closed"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Changes {
     table: Arc<Table>,
@@ -76,7 +96,7 @@ impl Changes {
         Self { table, filter, batches, pending: VecDeque::new(), catching_up: None }
     }
 
-    /// The next change; `None` once the store is closed.
+    /// The next change; `None` once the store is closed. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Change> {
         std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }

@@ -5,11 +5,11 @@ use std::sync::atomic::Ordering;
 
 use metrics::{counter, histogram};
 use stockmesh_proto::check::shows_own_future;
+use stockmesh_proto::delta::Products;
 use stockmesh_proto::hlc::Clock;
 use stockmesh_proto::operation::{Evaluation, Operation, Writer};
-use stockmesh_proto::product::Product;
 use stockmesh_proto::reconcile::StateView;
-use stockmesh_proto::{ReplicaId, ShardIndex, Sku, VersionVector};
+use stockmesh_proto::{ReplicaId, ShardIndex, VersionVector};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tracing::{debug_span, error};
 
@@ -184,7 +184,7 @@ impl Worker {
 
     fn apply_evaluation(&mut self, own: ReplicaId, evaluation: Evaluation, gathered: &mut Gathered) -> Vec<i64> {
         let Evaluation { shards, differences } = evaluation;
-        let written: Vec<(ShardIndex, Vec<(Sku, Product)>, u64)> = shards
+        let written: Vec<(ShardIndex, Products, u64)> = shards
             .iter()
             .map(|(shard, writes)| {
                 let products = writes.products.iter().map(|(sku, product)| (sku.clone(), product.clone()));
