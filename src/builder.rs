@@ -227,7 +227,14 @@ impl Builder {
                     drift_ms_max: u64::try_from(self.drift_max.as_millis()).unwrap_or(u64::MAX),
                     wall: self.wall,
                 };
-                Some(start_node(node, &self.peers, &table, &committer, commits)?)
+                match start_node(node, &self.peers, &table, &committer, commits) {
+                    Ok(node) => Some(node),
+                    Err(error) => {
+                        // Whoever tries again with another address finds the directory free.
+                        committer.close().await;
+                        return Err(error);
+                    }
+                }
             }
         };
         Ok(Store::new(Replica::new(table, committer, node, wanted.cluster, wanted.location)))

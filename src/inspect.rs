@@ -93,13 +93,11 @@ impl Inspection {
 /// ```
 pub fn inspect(path: impl AsRef<Path>) -> Result<Inspection, InspectError> {
     let path = path.as_ref();
-    if !path.is_dir() {
+    // Before the lock is taken, which leaves a file behind.
+    if !path.is_dir() || !DataDirectory::holds_store(path) {
         return Err(InspectError::NoStore { path: path.to_owned() });
     }
     let directory = DataDirectory::open(path)?;
-    if !directory.holds_store() {
-        return Err(InspectError::NoStore { path: path.to_owned() });
-    }
     let mut engine = directory.open_engine()?;
     let any = ShardCount::new(stockmesh_proto::limits::SHARDS_DEFAULT)
         .map_err(|error| InspectError::Settings(error.to_string()))?;

@@ -64,8 +64,8 @@ pub(crate) struct RemoteOutcome {
 enum Work {
     Own { operations: Vec<Operation>, reply: oneshot::Sender<Result<Vec<i64>, WriteError>> },
     Remote { deltas: Vec<RemoteDelta>, reply: oneshot::Sender<Result<RemoteOutcome, Stopped>> },
-    OwnFuture { shard: ShardIndex, sequence: u64 },
-    Close { reply: oneshot::Sender<()> },
+    OwnFuture { replica: ReplicaId, shard: ShardIndex, sequence: u64 },
+    Close,
 }
 
 /// The committer takes no more work: the store was closed, or its disk failed.
@@ -86,6 +86,8 @@ pub(crate) struct Progress {
     former: Mutex<Vec<ReplicaId>>,
     /// Shards in which a merge repaired something (rule F4).
     repaired: Mutex<BTreeSet<ShardIndex>>,
+    /// The thread ended, and with it the engine and the lock of the directory.
+    ended: watch::Sender<bool>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +106,7 @@ impl Progress {
             journal_bytes: AtomicU64::new(0),
             former: Mutex::new(former),
             repaired: Mutex::default(),
+            ended: watch::Sender::new(false),
         }
     }
 }
@@ -146,9 +149,10 @@ impl Committer {
         Ok(answer)
     }
 
-    /// Tells that a peer claims own writes which this replica never made.
-    pub(crate) async fn own_future(&self, shard: ShardIndex, sequence: u64) -> Result<(), Stopped> {
-        self.work.send(Work::OwnFuture { shard, sequence }).await.map_err(|_| Stopped)
+    /// Tells that a peer claims writes of `replica`, which was this replica's id when the claim was judged, that this
+    /// replica never made.
+    pub(crate) async fn own_future(&self, replica: ReplicaId, shard: ShardIndex, sequence: u64) -> Result<(), Stopped> {
+        self.work.send(Work::OwnFuture { replica, shard, sequence }).await.map_err(|_| Stopped)
     }
 
     /// Waits until everything that could be read of the table before this call is durable (rule D4): to be called
@@ -166,6 +170,15 @@ impl Committer {
     /// Number of the group applied last: a point in the order of everything that changes the table.
     pub(crate) fn applied(&self) -> u64 {
         self.progress.applied.load(Ordering::SeqCst)
+    }
+
+    /// Number of the last durable group: whoever reads the table after this call reads all of it. Of the group applied
+    /// last that cannot be said, since it may be half applied.
+    pub(crate) fn durable(&self) -> u64 {
+        match &*self.progress.durable.borrow() {
+            Durable::Group(group) => *group,
+            Durable::Failed(_) | Durable::Closed => 0,
+        }
     }
 
     /// Why the disk failed, if it did.
@@ -207,12 +220,11 @@ impl Committer {
         self.events.subscribe()
     }
 
-    /// Ends the thread once everything queued before is durable.
+    /// Ends the thread once everything queued before is durable. Of several calls each returns when the directory can
+    /// be opened again, also one that comes while the thread is ending already.
     pub(crate) async fn close(&self) {
-        let (reply, answer) = oneshot::channel();
-        if self.work.send(Work::Close { reply }).await.is_ok() {
-            let _ = answer.await;
-        }
+        let _ = self.work.send(Work::Close).await;
+        let _ = self.progress.ended.subscribe().wait_for(|ended| *ended).await;
     }
 
     fn why_refused(&self) -> WriteError {

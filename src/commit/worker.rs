@@ -50,14 +50,15 @@ pub(crate) struct Worker {
     settings: Vec<(std::borrow::Cow<'static, str>, Option<Vec<u8>>)>,
 }
 
-/// A panic of the thread counts as a failure of the disk: nobody waits for what will never be durable.
-struct PanicGuard(Arc<Progress>);
+/// Tells of the thread's end. A panic counts as a failure of the disk: nobody waits for what will never be durable.
+struct EndGuard(Arc<Progress>);
 
-impl Drop for PanicGuard {
+impl Drop for EndGuard {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.durable.send_replace(Durable::Failed("the committing thread ended in a panic".into()));
         }
+        self.0.ended.send_replace(true);
     }
 }
 
@@ -103,9 +104,9 @@ impl Worker {
     }
 
     fn run(mut self, mut queue: mpsc::Receiver<Work>) {
-        let _guard = PanicGuard(Arc::clone(&self.progress));
-        let mut closing = None;
-        while closing.is_none() {
+        let _guard = EndGuard(Arc::clone(&self.progress));
+        let mut closing = false;
+        while !closing {
             // A round of folding goes on between commits, also when nothing else is to be done.
             let first =
                 if self.fold.is_under_way() && !self.failed { queue.try_recv().ok() } else { queue.blocking_recv() };
@@ -116,7 +117,8 @@ impl Worker {
             }
         }
         queue.close();
-        while let Ok(work) = queue.try_recv() {
+        // Blocking, for those who were given room in the queue and have not used it yet.
+        while let Some(work) = queue.blocking_recv() {
             self.refuse(work);
         }
         // The file is closed before anybody is told, so that the directory can be opened again at once.
@@ -127,29 +129,26 @@ impl Worker {
         if !failed {
             progress.durable.send_replace(Durable::Closed);
         }
-        if let Some(reply) = closing {
-            let _ = reply.send(());
-        }
     }
 
-    /// Applies, commits and answers one group. Returns whom to tell of the end, if the store is being closed.
-    fn run_group(&mut self, first: Work, queue: &mut mpsc::Receiver<Work>) -> Option<oneshot::Sender<()>> {
+    /// Applies, commits and answers one group. Returns whether the store is being closed.
+    fn run_group(&mut self, first: Work, queue: &mut mpsc::Receiver<Work>) -> bool {
         let span = debug_span!("commit", group = self.group + 1).entered();
         self.group += 1;
         // Set before anything of the group can be read: whoever reads it then waits for its barrier.
         self.progress.applied.store(self.group, Ordering::SeqCst);
-        let (mut gathered, mut answers, mut closing) = (Gathered::default(), Vec::new(), None);
+        let (mut gathered, mut answers, mut closing) = (Gathered::default(), Vec::new(), false);
         let mut next = Some(first);
         let mut count = 0;
         while let Some(work) = next {
             match work {
                 Work::Own { operations, reply } => self.apply_own(&operations, reply, &mut gathered, &mut answers),
                 Work::Remote { deltas, reply } => self.apply_remote(&deltas, reply, &mut gathered, &mut answers),
-                Work::OwnFuture { shard, sequence } => self.check_own_future(shard, sequence),
-                Work::Close { reply } => closing = Some(reply),
+                Work::OwnFuture { replica, shard, sequence } => self.check_own_future(replica, shard, sequence),
+                Work::Close => closing = true,
             }
             count += 1;
-            let has_room = closing.is_none() && count < GROUP_WORK_MAX && gathered.bytes() < GROUP_BYTES_TARGET;
+            let has_room = !closing && count < GROUP_WORK_MAX && gathered.bytes() < GROUP_BYTES_TARGET;
             next = if has_room { queue.try_recv().ok() } else { None };
         }
         self.commit_group(gathered, answers);
@@ -277,10 +276,11 @@ impl Worker {
         }
     }
 
-    fn check_own_future(&mut self, shard: ShardIndex, sequence: u64) {
+    fn check_own_future(&mut self, replica: ReplicaId, shard: ShardIndex, sequence: u64) {
         let own = self.table.own();
         let written = self.table.read(shard, |state| state.version().get(own)).unwrap_or_default();
-        if sequence > written && !self.failed {
+        // One session notices it in many shards, but it is one incarnation: the others speak of the id that was left.
+        if replica == own && sequence > written && !self.failed {
             self.mint_incarnation(shard);
         }
     }
@@ -394,10 +394,7 @@ impl Worker {
             Work::Remote { reply, .. } => {
                 let _ = reply.send(Err(Stopped));
             }
-            Work::OwnFuture { .. } => {}
-            Work::Close { reply } => {
-                let _ = reply.send(());
-            }
+            Work::OwnFuture { .. } | Work::Close => {}
         }
     }
 

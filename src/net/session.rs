@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use metrics::{counter, histogram};
 use quinn::{RecvStream, SendStream};
+use stockmesh_proto::ReplicaId;
 use stockmesh_proto::limits::FRAME_BYTES_MAX;
 use stockmesh_proto::reconcile::{Agreement, Effect, Outcome, Session, SessionError, StateView};
 use stockmesh_proto::wire::Message;
@@ -52,7 +53,7 @@ pub(super) async fn reconcile(link: &Arc<Link>, shared: &Shared) -> Result<(), S
     if !link.wanted.swap(false, Ordering::SeqCst) {
         return Ok(());
     }
-    let (group, own_writes) = (shared.committer.applied(), shared.table.own_writes());
+    let (group, own_writes) = (shared.committer.durable(), shared.table.own_writes());
     let begun = Instant::now();
     let agreement = link.agreement.lock().clone();
     let session = Session::open(shared.session_settings(), &*shared.table, agreement.as_ref());
@@ -113,20 +114,22 @@ async fn drive(
         let Some(message) = message else {
             return Err(FrameError::Ended("the peer ended the reconciliation early".into()).into());
         };
+        // Read before the message is judged: if a new id is minted meanwhile, what was judged is not about that one.
+        let own = shared.table.own();
         for effect in session.handle(message, &*shared.table, shared.wall.now_ms())? {
-            carry_out(effect, shared, &mut merges).await?;
+            carry_out(effect, own, shared, &mut merges).await?;
         }
     }
 }
 
-async fn carry_out(effect: Effect, shared: &Shared, merges: &mut Merges) -> Result<(), SyncError> {
+async fn carry_out(effect: Effect, own: ReplicaId, shared: &Shared, merges: &mut Merges) -> Result<(), SyncError> {
     match effect {
         Effect::Merge { delta, claim } => {
             let claim = claim.map_or(Claim::Nothing, Claim::Version);
             let delta = RemoteDelta { shard: delta.shard, products: delta.products, claim };
             merges.push(shared.committer.merge(vec![delta]).await?).await?;
         }
-        Effect::OwnFuture { shard, sequence } => shared.committer.own_future(shard, sequence).await?,
+        Effect::OwnFuture { shard, sequence } => shared.committer.own_future(own, shard, sequence).await?,
         Effect::Refused { shard, ahead_ms } => {
             counter!("stockmesh_deltas_refused_total").increment(1);
             warn!(%shard, ahead_ms, "a delta was refused: its stamp is too far ahead of this clock");

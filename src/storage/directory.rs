@@ -55,11 +55,11 @@ impl DataDirectory {
         &self.path
     }
 
-    /// Whether a store lies here, or the mark says that one did.
+    /// Whether a store lies in a directory, or a mark that says that one did. Changes nothing there, and takes no lock.
     #[must_use]
-    pub fn holds_store(&self) -> bool {
-        let bytes = |path: &Path| file_bytes(path).unwrap_or(1);
-        bytes(&self.store_path()) > 0 || bytes(&self.path.join("mark")) > 0
+    pub fn holds_store(path: &Path) -> bool {
+        let bytes = |name| file_bytes(&path.join(name)).unwrap_or(1);
+        bytes("store.redb") > 0 || bytes("mark") > 0
     }
 
     /// Opens the store, or makes a new one if there never was one. See [`Engine::open`].

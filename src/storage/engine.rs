@@ -33,6 +33,14 @@ pub struct Engine {
     pub(super) position: Position,
     pub(super) phase: Phase,
     pub(super) seal: Seal,
+    found_header: FoundHeader,
+}
+
+/// The header as it was before the engine marked the file as in use, for a file that was closed cleanly.
+#[derive(Debug)]
+struct FoundHeader {
+    store: Arc<dyn Disk>,
+    bytes: Option<Vec<u8>>,
 }
 
 /// What may be done with an engine.
@@ -104,12 +112,9 @@ impl Engine {
         if !repaired.load(Ordering::SeqCst) {
             integrity = check_integrity(&mut database)?;
         }
-        if integrity.is_some() {
-            seal.set();
-            // Opening marked the file as in use. A damaged file is left as it was found, for whoever examines it.
-            store.write(0, &header).map_err(StorageError::Disk)?;
-        }
-        Ok(Self {
+        // What recovery after a crash has written cannot be taken back by the header alone.
+        let bytes = (!repaired.load(Ordering::SeqCst)).then_some(header);
+        let mut engine = Self {
             database: Some(database),
             mark,
             found_mark,
@@ -117,7 +122,20 @@ impl Engine {
             position: Position::default(),
             phase: Phase::Unloaded,
             seal,
-        })
+            found_header: FoundHeader { store, bytes },
+        };
+        if engine.integrity.is_some() {
+            engine.leave_as_found()?;
+        }
+        Ok(engine)
+    }
+
+    /// Changes no byte of the file from now on, and takes back that opening marked it as in use: a damaged file is left
+    /// as it was found, for whoever examines it.
+    pub(super) fn leave_as_found(&mut self) -> Result<(), StorageError> {
+        self.seal.set();
+        let FoundHeader { store, bytes } = &mut self.found_header;
+        bytes.take().map_or(Ok(()), |header| store.write(0, &header)).map_err(StorageError::Disk)
     }
 
     /// Where the store stands: after the last commit, or as far as it could be loaded.

@@ -153,9 +153,8 @@ impl Engine {
 
     fn enter(&mut self, intact: bool) -> Result<(), StorageError> {
         if !intact {
-            self.seal.set();
             self.phase = Phase::Damaged;
-            return Ok(());
+            return self.leave_as_found();
         }
         self.phase = Phase::Ready;
         let present = self.position.to_mark();
