@@ -33,6 +33,16 @@ pub enum DeltaRefused {
         /// The drift bound.
         drift_ms_max: u64,
     },
+    /// A push names a range that is none.
+    #[error("the range of shard {shard} goes from {from} to {to}; nothing was applied")]
+    Range {
+        /// The shard.
+        shard: ShardIndex,
+        /// The first sequence number.
+        from: u64,
+        /// The last.
+        to: u64,
+    },
     /// A push carries a slot that is not its origin's, or is out of the range it names.
     #[error("product {sku} carries a write that its push does not name; nothing was applied")]
     OutOfRange {

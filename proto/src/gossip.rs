@@ -64,6 +64,9 @@ pub fn note_told(push: &mut Push, replicas: &[ReplicaId]) {
 /// At the first slot that breaks a rule. Nothing of the push may be applied then.
 pub fn check_push(push: &Push, shards: ShardCount, drift: DriftCheck) -> Result<(), DeltaRefused> {
     for part in &push.shards {
+        if part.from == 0 || part.from > part.to {
+            return Err(DeltaRefused::Range { shard: part.shard, from: part.from, to: part.to });
+        }
         check_products(shards, part.shard, &part.products, drift)?;
         for (sku, product) in &part.products {
             let named = product.slots().all(|slot| {
