@@ -101,6 +101,14 @@ impl Shared {
         self.in_doubt.lock().insert(shard);
     }
 
+    /// The shards were exchanged in full, so that both sides hold what either held.
+    pub(super) fn settle_doubts(&self, shards: &[ShardIndex]) {
+        let mut in_doubt = self.in_doubt.lock();
+        shards.iter().for_each(|shard| {
+            in_doubt.remove(shard);
+        });
+    }
+
     pub(super) fn is_offline(&self) -> bool {
         *self.offline.borrow()
     }

@@ -93,6 +93,7 @@ async fn drive(
     first_within: Duration,
 ) -> Result<Outcome, SyncError> {
     let mut merges = Merges::default();
+    let mut doubts = Vec::new();
     let mut begin_within = first_within;
     loop {
         while let Some(message) = session.poll_transmit(&*shared.table) {
@@ -106,7 +107,12 @@ async fn drive(
         }
         if session.is_finished() {
             merges.finish().await?;
-            return Ok(session.outcome());
+            let outcome = session.outcome();
+            // Doubt alone is no fault (rule F4): slots beyond a gap cause it too, and the exchange ends it.
+            if outcome.shards_refused == 0 && outcome.shards_refused_by_peer == 0 {
+                shared.settle_doubts(&doubts);
+            }
+            return Ok(outcome);
         }
         let message = read_message(receive, FRAME_BYTES_MAX, Some(begin_within)).await?;
         begin_within = REPLY_TIME_MAX;
@@ -114,6 +120,9 @@ async fn drive(
             return Err(FrameError::Ended("the peer ended the reconciliation early".into()).into());
         };
         for effect in session.handle(message, &*shared.table, shared.wall.now_ms())? {
+            if let Effect::InDoubt { shard } = effect {
+                doubts.push(shard);
+            }
             carry_out(effect, shared, &mut merges).await?;
         }
     }
