@@ -47,7 +47,8 @@ async fn a_push_is_forwarded_along_a_line() {
     let ledger = Ledger::default();
     for round in 1..=20 {
         ledger.receive(&stores[0], "LINE", 1).await.unwrap();
-        wait_within(Duration::from_secs(5), "a push reaches the far end", || on_hand(&stores[4], "LINE") == round).await;
+        wait_within(Duration::from_secs(5), "a push reaches the far end", || on_hand(&stores[4], "LINE") == round)
+            .await;
     }
     ledger.assert_whole(&stores).await;
 }
@@ -81,8 +82,7 @@ async fn nodes_that_come_and_go_under_load_lose_nothing() {
     let stores = mesh.nodes(4).await;
     full_mesh(&stores);
     let ledger = Ledger::default();
-    let writing: Vec<_> =
-        stores.iter().zip(500..).map(|(store, seed)| ledger.keep_writing(store, seed)).collect();
+    let writing: Vec<_> = stores.iter().zip(500..).map(|(store, seed)| ledger.keep_writing(store, seed)).collect();
     for round in 0..8 {
         let store = &stores[round % stores.len()];
         store.go_offline();

@@ -150,7 +150,8 @@ async fn outsiders_get_no_further_than_the_handshake() {
 
     let nobody = refusal_of(raw::connect(&mesh, address(node), None, raw::ALPN, None).await).await;
     assert!(nobody.contains("116") || nobody.to_lowercase().contains("certificate"), "{nobody}");
-    wait_until("no certificate", || refused_with(node, &["no certificate was presented", "every node needs one"])).await;
+    wait_until("no certificate", || refused_with(node, &["no certificate was presented", "every node needs one"]))
+        .await;
 
     let issued = mesh.issue("newer");
     let newer = refusal_of(raw::connect(&mesh, address(node), Some(&issued), b"stockmesh/2", None).await).await;
@@ -166,7 +167,8 @@ async fn outsiders_get_no_further_than_the_handshake() {
         }
     });
     node.add_peer(listening.to_string()).unwrap();
-    wait_until("a listener of another protocol", || peer_error_with(node, &["no common protocol", "stockmesh/1"])).await;
+    wait_until("a listener of another protocol", || peer_error_with(node, &["no common protocol", "stockmesh/1"]))
+        .await;
     healthy.check().await;
     assert_eq!(links_up(node), 1, "only the healthy link is up");
 }
