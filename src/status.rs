@@ -45,8 +45,8 @@ pub struct Status {
     pub last_batch: u64,
     /// Bytes of the journal that are not folded into snapshots yet.
     pub journal_bytes: u64,
-    /// Shards that were seen to differ from a peer's although both claimed the same, and whose full exchange has not
-    /// ended yet. For a moment that is no fault: writes that overtook each other look so too.
+    /// Shards that were seen to differ from a peer's although both claimed the same, until they are exchanged in full or
+    /// a peer holds the same. For a moment that is no fault: writes that overtook each other look so too.
     pub shards_in_doubt: Vec<u16>,
     /// Whether the node was told to keep no links.
     pub offline: bool,

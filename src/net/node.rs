@@ -103,10 +103,12 @@ impl Shared {
 
     /// The shards were exchanged in full, so that both sides hold what either held.
     pub(super) fn settle_doubts(&self, shards: &[ShardIndex]) {
-        let mut in_doubt = self.in_doubt.lock();
-        shards.iter().for_each(|shard| {
-            in_doubt.remove(shard);
-        });
+        self.in_doubt.lock().retain(|shard| !shards.contains(shard));
+    }
+
+    /// A peer holds the very same in all shards.
+    pub(super) fn settle_all_doubts(&self) {
+        self.in_doubt.lock().clear();
     }
 
     pub(super) fn is_offline(&self) -> bool {

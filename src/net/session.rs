@@ -109,7 +109,9 @@ async fn drive(
             merges.finish().await?;
             let outcome = session.outcome();
             // Doubt alone is no fault (rule F4): slots beyond a gap cause it too, and the exchange ends it.
-            if outcome.shards_refused == 0 && outcome.shards_refused_by_peer == 0 {
+            if outcome.equal {
+                shared.settle_all_doubts();
+            } else if outcome.shards_refused == 0 && outcome.shards_refused_by_peer == 0 {
                 shared.settle_doubts(&doubts);
             }
             return Ok(outcome);

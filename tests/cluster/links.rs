@@ -89,7 +89,7 @@ async fn one_peer_under_two_addresses_gets_one_link() {
 async fn going_offline_closes_superfluous_links_too() {
     let mesh = Mesh::new();
     let ledger = Ledger::default();
-    for round in 0..10_u64 {
+    for round in 0..5_u64 {
         let pair: [Store; 2] = mesh.nodes(2).await.try_into().unwrap();
         dial(&pair[0], &pair[1]);
         dial(&pair[1], &pair[0]);

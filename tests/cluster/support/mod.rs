@@ -23,7 +23,11 @@ pub(crate) struct Mesh {
 
 impl Mesh {
     pub(crate) fn new() -> Self {
-        Self { authority: Authority::new("tests", Validity::from_days(30).unwrap()).unwrap() }
+        Self::of_authority("tests")
+    }
+
+    pub(crate) fn of_authority(name: &str) -> Self {
+        Self { authority: Authority::new(name, Validity::from_days(30).unwrap()).unwrap() }
     }
 
     pub(crate) fn authority_pem(&self) -> &str {
