@@ -85,6 +85,8 @@ pub struct Changes {
     table: Arc<Table>,
     filter: Filter,
     batches: BroadcastStream<Changed>,
+    /// Only to begin anew at the latest batch after a lag.
+    tail: broadcast::Receiver<Changed>,
     pending: VecDeque<Sku>,
     /// After a lag: the present view of everything.
     catching_up: Option<Box<Products>>,
@@ -92,8 +94,8 @@ pub struct Changes {
 
 impl Changes {
     pub(crate) fn new(table: Arc<Table>, filter: Filter, batches: broadcast::Receiver<Changed>) -> Self {
-        let batches = BroadcastStream::new(batches);
-        Self { table, filter, batches, pending: VecDeque::new(), catching_up: None }
+        let (batches, tail) = (BroadcastStream::new(batches.resubscribe()), batches);
+        Self { table, filter, batches, tail, pending: VecDeque::new(), catching_up: None }
     }
 
     /// The next change; `None` once the store is closed. Dropping the future loses nothing.
@@ -129,6 +131,10 @@ impl Stream for Changes {
                     self.pending.extend(changed.iter().filter(|sku| filter.matches(sku)).cloned());
                 }
                 Poll::Ready(Some(Err(BroadcastStreamRecvError::Lagged(missed)))) => {
+                    // The batches that are still kept are in the views that follow. To read them too would leave the reader
+                    // a full channel behind, so that the very next commit makes it lag again, without end.
+                    self.batches = BroadcastStream::new(self.tail.resubscribe());
+                    let missed = missed + u64::try_from(LAG_BATCHES_MAX).unwrap_or_default();
                     let query = Query::new(Arc::clone(&self.table)).prefix(&self.filter.prefix);
                     self.catching_up = Some(Box::new(query.iter()));
                     return Poll::Ready(Some(Change::Lagged { missed }));

@@ -76,7 +76,7 @@ pub fn check_push(push: &Push, shards: ShardCount, drift: DriftCheck) -> Result<
                 return Err(DeltaRefused::OutOfRange { sku: sku.clone() });
             }
         }
-        if part.from == 0 || last != part.to {
+        if part.from == 0 || part.from > part.to || last != part.to {
             return Err(DeltaRefused::RangeWithoutWrite { shard: part.shard, from: part.from, to: part.to });
         }
     }

@@ -6,6 +6,7 @@
 
 mod batch;
 mod fold;
+mod room;
 mod worker;
 
 use std::collections::BTreeSet;

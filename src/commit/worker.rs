@@ -15,6 +15,7 @@ use tracing::{debug_span, error};
 
 use super::batch::Gathered;
 use super::fold::Fold;
+use super::room::has_room;
 use super::{
     Claim, Committer, Durable, Event, OwnWrites, PUSH_QUEUE_MAX, Progress, QUEUE_MAX, RemoteDelta, RemoteOutcome,
     Stopped, Work,
@@ -248,6 +249,8 @@ impl Worker {
             let before = state.version().clone();
             let joins_on = match claim {
                 Claim::Nothing => true,
+                // Not to claim is always sound: it costs repeated deltas, nothing else.
+                _ if claimed.as_ref().is_some_and(|claimed| !has_room(state.version(), claimed)) => return,
                 Claim::Version(version) => {
                     state.claim(version);
                     true

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metrics::{counter, gauge};
 use parking_lot::Mutex;
@@ -32,6 +32,7 @@ pub(super) fn establish(connection: Connection, hello: &Hello, dialled_by: Repli
     let here_ms = i128::from(shared.wall.now_ms());
     let skew_ms = i64::try_from(i128::from(hello.clock_ms) - here_ms).unwrap_or(i64::MAX);
     let link = Arc::new(Link {
+        since: Instant::now(),
         replica: hello.replica,
         location: hello.location.clone(),
         address: connection.remote_address(),
@@ -94,7 +95,7 @@ async fn accept_sessions(link: &Arc<Link>, shared: &Shared) {
             let silent = matches!(result, Err(SyncError::Frame(FrameError::Silent)));
             if let Err(error) = result {
                 let stalled = silent.then(|| "a stream was opened and left silent".to_owned());
-                judge(&error, error.violation().or(stalled), &link, &shared_of_task);
+                judge(&error, stalled.or(error.violation()), &link, &shared_of_task);
             }
             drop(permit);
         };
