@@ -45,7 +45,8 @@
 //!
 //! Shapiro et al. 2011, "Conflict-free Replicated Data Types" (counters, registers, joins); Almeida et al. 2018, "Delta
 //! State Replicated Data Types"; Kulkarni et al. 2014, "Logical Physical Clocks"; Balegas et al. 2015, "Extending
-//! Eventually Consistent Cloud Databases for Enforcing Numeric Invariants", for the grants that have room in the format.
+//! Eventually Consistent Cloud Databases for Enforcing Numeric Invariants", for the grants that have room in the
+//! format.
 //!
 //! Modules in reading order, each resting on those above it only.
 
