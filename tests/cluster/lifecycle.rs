@@ -93,7 +93,7 @@ async fn one_node_closes_while_all_write() {
     full_mesh(&stores);
     let closing = mesh.builder("closes").data_dir(directory.path()).open().await.unwrap();
     stores.iter().for_each(|store| dial(&closing, store));
-    wait_linked(&[closing.clone()], 2).await;
+    wait_linked(std::slice::from_ref(&closing), 2).await;
     let ledger = Ledger::default();
     let at_closing = ledger.keep_writing(&closing, 800);
     let others: Vec<_> = stores.iter().zip(810..).map(|(store, seed)| ledger.keep_writing(store, seed)).collect();
