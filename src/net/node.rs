@@ -171,8 +171,9 @@ impl Node {
 
     /// Closes all links, and waits a little for the peers to learn of it.
     pub(crate) async fn close(&self) {
-        self.shared.offline.send_replace(true);
+        // First, so that the peers read this reason; then no further link comes up.
         self.shared.registry.close_all(CloseCode::Closing, "the node closes");
+        self.shared.offline.send_replace(true);
         self.shared.endpoint.close(CloseCode::Closing.code(), b"the node closes");
         let _ = tokio::time::timeout(CLOSE_TIME_MAX, self.shared.endpoint.wait_idle()).await;
         let mut tasks = std::mem::take(&mut *self.shared.tasks.lock());

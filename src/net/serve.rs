@@ -73,6 +73,8 @@ async fn run(link: Arc<Link>, push_queue: mpsc::Receiver<PushFrame>, shared: Sha
     let pushing = send_pushes(Arc::clone(&link), push_queue);
     tokio::select! {
         _ = link.connection.closed() => {}
+        // Also a link whose hello was under way when the node went offline, or that is draining.
+        () = shared.until_offline() => link.close(CloseCode::Offline, "the node goes offline for now"),
         () = accept_sessions(&link, &shared) => {}
         () = accept_pushes(&link, &shared) => {}
         // Ends only with the link.

@@ -6,9 +6,10 @@ use std::time::Duration;
 use stockmesh::{ReplicationError, Store, WriteError};
 
 use crate::support::proxy::{Proxy, Weather};
+use crate::support::raw;
 use crate::support::writers::Ledger;
 use crate::support::{
-    Mesh, PATIENCE, address, dial, full_mesh, links_up, on_hand, wait_linked, wait_until, wait_within,
+    Mesh, PATIENCE, address, dial, full_mesh, links_up, on_hand, peer_error_with, wait_linked, wait_until, wait_within,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -38,12 +39,20 @@ async fn a_node_restarts_with_its_data_and_catches_up() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_is_down_when_first_dialled_is_linked_once_it_comes_up() {
     let mesh = Mesh::new();
-    // A port that is free: nobody listens there until the late node opens.
-    let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // First somebody else has the port, so that the first dial fails at once; then nobody; then the late node.
+    let stranger = raw::listen(&mesh, b"something-else");
+    let free = stranger.local_addr().unwrap();
+    let accepting = tokio::spawn(async move {
+        while let Some(incoming) = stranger.accept().await {
+            let _ = incoming.await;
+        }
+    });
     let early = mesh.builder("early").peer(free.to_string()).open().await.unwrap();
     let ledger = Ledger::default();
     ledger.receive(&early, "EARLY", 5).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    wait_until("the first dial fails", || peer_error_with(&early, &["no common protocol"])).await;
+    accepting.abort();
+    wait_until("the port is free", || UdpSocket::bind(free).is_ok()).await;
     assert_eq!(links_up(&early), 0);
     let late = mesh.builder("late").listen(free).open().await.unwrap();
     wait_until("the late node is linked", || links_up(&early) == 1 && links_up(&late) == 1).await;
@@ -84,7 +93,7 @@ async fn one_node_closes_while_all_write() {
     full_mesh(&stores);
     let closing = mesh.builder("closes").data_dir(directory.path()).open().await.unwrap();
     stores.iter().for_each(|store| dial(&closing, store));
-    wait_linked(&[closing.clone()], 2).await;
+    wait_linked(std::slice::from_ref(&closing), 2).await;
     let ledger = Ledger::default();
     let at_closing = ledger.keep_writing(&closing, 800);
     let others: Vec<_> = stores.iter().zip(810..).map(|(store, seed)| ledger.keep_writing(store, seed)).collect();

@@ -17,8 +17,13 @@ async fn wait_settled(stores: &[Store; 2]) {
     };
     let mut since = Instant::now();
     let mut known = links();
+    let mut were_up = false;
     wait_until("one link remains", || {
         let now = links();
+        let are_up = now.iter().all(|up| !up.is_empty());
+        // Were the two to choose differently, both links would be given up.
+        assert!(are_up || !were_up, "no link at all: {now:?}");
+        were_up = are_up;
         if now != known || now.iter().any(|up| up.len() != 1) {
             (since, known) = (Instant::now(), now);
         }

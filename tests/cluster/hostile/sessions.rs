@@ -203,5 +203,7 @@ async fn a_part_of_another_shard(stage: Stage) {
 async fn silence_in_the_middle(stage: Stage) {
     let raw = stage.linked().await;
     let _streams = opened(&raw).await;
-    stage.assert_closed(&raw, "silent").await;
+    // For this stream, or for the one that the node opened meanwhile and got no answer on.
+    let reason = raw.closed().await;
+    assert!(reason.contains("left silent") || reason.contains("no frame came"), "{reason}");
 }
