@@ -1,0 +1,126 @@
+//! How soon after its acknowledgement is a write visible at a third node, beside half a QUIC round trip?
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)]
+
+#[allow(dead_code, reason = "each benchmark uses a part")]
+mod support;
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use stockmesh::{Change, Filter, LinkState, Store};
+use support::quic::Authority;
+use support::stores::{fill, node, sku, units, until_equal};
+use support::{Goal, Turns, quantile};
+
+/// Few enough to be idle between two writes.
+const PRODUCTS: usize = 1_000;
+/// Writes, and echoes after them, of one turn.
+const TURN_WRITES: usize = 50;
+/// Lets everything that follows a write end, so that the next one finds idle nodes.
+const PAUSE: Duration = Duration::from_millis(2);
+
+fn main() {
+    let options =
+        support::start("How soon is an acknowledged write visible at a third node, beside half a round trip?");
+    let root = support::directory();
+    let runtime = support::runtime();
+    runtime.block_on(async {
+        let authority = Authority::new();
+        let plain = authority.connect().await;
+        let mut nodes = Vec::new();
+        for name in ["one", "two", "three"] {
+            nodes.push(node(name, root.path(), &authority).await);
+        }
+        link(&nodes).await;
+        fill(&nodes[0], PRODUCTS).await;
+        for other in &nodes[1..] {
+            until_equal(&nodes[0], other).await;
+        }
+        let (mut visible_us, mut durable_us, mut floors_us) = (Vec::new(), Vec::new(), Vec::new());
+        let mut watch = Watch::start(nodes[2].clone());
+        for turn in 0..options.size(24, 1) {
+            for number in turn * TURN_WRITES..(turn + 1) * TURN_WRITES {
+                visible_us.push(watch.time(&nodes[0], number).await);
+                tokio::time::sleep(PAUSE).await;
+            }
+            floors_us.extend(plain.echo(TURN_WRITES).await.into_iter().map(|round_trip_us| round_trip_us / 2.0));
+        }
+        for number in 0..options.size(300, 20) {
+            durable_us.push(time_durable(&nodes[0], &nodes[2], number).await);
+            tokio::time::sleep(PAUSE).await;
+        }
+        for (name, share, goal) in [("p50", 0.5, Goal::ValueAtMost(1_000.0)), ("p99", 0.99, Goal::None)] {
+            let floor_us = quantile(&floors_us, share);
+            let turns = Turns::of(quantile(&visible_us, share), floor_us);
+            turns.report(&format!("ack to visible at a third node, {name}"), "us", goal);
+            let turns = Turns::of(quantile(&durable_us, share), floor_us);
+            turns.report(&format!("ack to durable at a third node, {name}"), "us", Goal::None);
+        }
+        until_equal(&nodes[0], &nodes[2]).await;
+        for node in &nodes {
+            node.close().await.unwrap();
+        }
+    });
+}
+
+/// Links every node with every other.
+async fn link(nodes: &[Store]) {
+    for node in nodes {
+        for peer in nodes.iter().filter(|peer| peer.replica_id() != node.replica_id()) {
+            node.add_peer(peer.local_addr().unwrap().to_string()).unwrap();
+        }
+    }
+    let is_up = |node: &Store| node.status().peers.iter().filter(|peer| peer.state == LinkState::Up).count() >= 2;
+    while !nodes.iter().all(is_up) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A thread that reads one product again and again until it shows what is expected.
+///
+/// A subscription would be no measure of this: it tells of a change once it is durable, a sync later. The thread
+/// yields between reads, as the two processors are also what the nodes run on; it costs some microseconds.
+struct Watch {
+    expected: Sender<(String, i128)>,
+    seen: Receiver<Instant>,
+}
+
+impl Watch {
+    fn start(store: Store) -> Self {
+        let (expected, expectations) = channel::<(String, i128)>();
+        let (sender, seen) = channel();
+        std::thread::spawn(move || {
+            for (sku, on_hand) in expectations {
+                while store.get(&sku).unwrap().on_hand() != on_hand {
+                    std::thread::yield_now();
+                }
+                if sender.send(Instant::now()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { expected, seen }
+    }
+
+    /// Writes, and returns the time from the acknowledgement to when the thread sees it. Zero if it was seen before.
+    async fn time(&mut self, writer: &Store, number: usize) -> f64 {
+        let product = sku(number % PRODUCTS);
+        let on_hand = writer.get(&product).unwrap().on_hand() + 1;
+        self.expected.send((product.clone(), on_hand)).unwrap();
+        writer.product(&product).unwrap().receive(1).await.unwrap();
+        let acknowledged = Instant::now();
+        let seen = tokio::task::block_in_place(|| self.seen.recv_timeout(Duration::from_secs(10)).unwrap());
+        seen.saturating_duration_since(acknowledged).as_secs_f64() * 1e6
+    }
+}
+
+/// The same until a subscription tells of it, that is, until it is synced at the third node as well.
+async fn time_durable(writer: &Store, reader: &Store, number: usize) -> f64 {
+    let product = sku(number % PRODUCTS);
+    let mut changes = reader.subscribe(Filter::prefix(product.clone()));
+    writer.product(&product).unwrap().receive(1).await.unwrap();
+    let acknowledged = Instant::now();
+    let Some(Change::Product(view)) = changes.next().await else { panic!("the subscription ended") };
+    assert!(view.on_hand() > i128::from(units(number % PRODUCTS)));
+    acknowledged.elapsed().as_secs_f64() * 1e6
+}
