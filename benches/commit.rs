@@ -1,5 +1,11 @@
 //! How many commits does the store make, beside the bare engine with the same batches?
-#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss
+)]
 
 #[allow(dead_code, reason = "each benchmark uses a part")]
 mod support;
@@ -14,7 +20,8 @@ use support::{Goal, Turns, quantile};
 /// Products that are written to: different ones, as the writers of a warehouse would.
 const PRODUCTS: usize = 10_000;
 const WRITERS: usize = 64;
-const TURNS: usize = 10;
+/// Many short turns, so that both of a pair meet the same load of the machine.
+const TURNS: usize = 40;
 /// What the engine's layer adds to a row: header and checksum.
 const ROW_OVERHEAD_BYTES: u64 = 42;
 
@@ -28,9 +35,9 @@ fn main() {
     runtime.block_on(async {
         let store = durable(&root.path().join("store")).open().await.unwrap();
         fill(&store, PRODUCTS).await;
-        single(&store, &mut bare, options.size(400, 20)).await;
-        grouped(&store, &mut bare, options.size(100, 4)).await;
-        check(&store, options.size(400, 20), options.size(100, 4));
+        single(&store, &mut bare, options.size(50, 5)).await;
+        grouped(&store, &mut bare, options.size(25, 4)).await;
+        check(&store, options.size(50, 5), options.size(25, 4));
         store.close().await.unwrap();
     });
 }
@@ -52,9 +59,8 @@ impl Journal {
     fn since(store: &Store, before: Self) -> (u64, usize) {
         let now = Self::of(store);
         let batches = now.batches - before.batches;
-        // Folding takes rows away: then the mean is unknown, and the size of a small batch is taken.
-        let bytes = now.bytes.checked_sub(before.bytes).map_or(100, |bytes| bytes / batches);
-        (batches, bytes.saturating_sub(ROW_OVERHEAD_BYTES) as usize)
+        let bytes = now.bytes.checked_sub(before.bytes).expect("too little is written here for a fold");
+        (batches, (bytes / batches).saturating_sub(ROW_OVERHEAD_BYTES) as usize)
     }
 }
 
@@ -91,7 +97,8 @@ async fn single(store: &Store, bare: &mut Bare, commits: usize) {
             floors_us.push(begun.elapsed().as_secs_f64() * 1e6);
         }
     }
-    for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
+    // On a contended machine the tenth percentile alone is the disk's; the others add the wait for a processor.
+    for (name, share) in [("p10", 0.1), ("p50", 0.5), ("p99", 0.99)] {
         let turns = Turns::of(quantile(&values_us, share), quantile(&floors_us, share));
         turns.report(&format!("commit, 1 writer, {name}"), "us", Goal::None);
     }

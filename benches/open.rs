@@ -1,11 +1,18 @@
 //! How long does it take to open a large store, beside reading its file?
-#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss
+)]
 
 #[allow(dead_code, reason = "each benchmark uses a part")]
 mod support;
 
 use std::path::Path;
-use std::time::Instant;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use stockmesh::Store;
 use support::stores::{durable, fill, receive, resident_bytes, sku};
@@ -14,72 +21,104 @@ use support::{Goal, Options, Random, Turns, timed};
 /// Operations of the batches that lengthen the journal.
 const BATCH_OPERATIONS: usize = 10_000;
 
+/// Runs the benchmark as a process that opens a directory once.
+const OPEN_ONCE: &str = "--open-once";
+
 fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, mode, path] = arguments.as_slice()
+        && mode == OPEN_ONCE
+    {
+        return open_once(Path::new(path));
+    }
     let options = support::start("How long does it take to open a large store, beside reading its file?");
     let products = options.size(1_000_000, 20_000);
     let root = support::directory();
     let path = root.path().join("store");
     let runtime = support::runtime();
-    runtime.block_on(async {
-        let store = durable(&path).open().await.unwrap();
-        fill(&store, products).await;
-        // Just before it is folded the journal is at its longest.
-        let long = options.size(15 << 20, 1 << 20);
-        let mut random = Random(5);
-        write_until(&store, &mut random, products, |journal_bytes| journal_bytes > long).await;
-        let journal_bytes = store.status().journal_bytes;
-        store.close().await.unwrap();
-        drop(store);
-        let name = format!("open, journal of {} MiB", journal_bytes >> 20);
-        measure(&path, &name, products, options).await;
+    // Just before it is folded the journal is at its longest.
+    let long = options.size(15 << 20, 1 << 20);
+    let journal_bytes = runtime.block_on(build(&path, products, long));
+    measure(&path, &format!("open, journal of {} MiB", journal_bytes >> 20), products, options);
+    if !options.quick {
+        runtime.block_on(fold(&path, products));
+        measure(&path, "open, just folded", products, options);
+    }
+}
 
-        if !options.quick {
-            let store = durable(&path).open().await.unwrap();
-            write_until(&store, &mut random, products, |journal_bytes| journal_bytes < 1 << 20).await;
-            store.close().await.unwrap();
-            drop(store);
-            measure(&path, "open, just folded", products, options).await;
+/// Fills a store, and lengthens its journal.
+async fn build(path: &Path, products: usize, long_bytes: u64) -> u64 {
+    let store = durable(path).open().await.unwrap();
+    fill(&store, products).await;
+    let mut random = Random(5);
+    while store.status().journal_bytes < long_bytes {
+        write(&store, &mut random, products).await;
+    }
+    let journal_bytes = store.status().journal_bytes;
+    store.close().await.unwrap();
+    journal_bytes
+}
+
+/// Writes until a fold is due, then lets it end: an idle store goes on folding.
+async fn fold(path: &Path, products: usize) {
+    let store = durable(path).open().await.unwrap();
+    let mut random = Random(6);
+    let mut longest = 0;
+    for _ in 0..200 {
+        write(&store, &mut random, products).await;
+        longest = longest.max(store.status().journal_bytes);
+        if longest > 17 << 20 {
+            break;
         }
+    }
+    let begun = Instant::now();
+    while store.status().journal_bytes > 1 << 20 {
+        assert!(begun.elapsed().as_secs() < 20, "the journal is not folded");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    store.close().await.unwrap();
+}
+
+/// Commits one batch of random products.
+async fn write(store: &Store, random: &mut Random, products: usize) {
+    let numbers: Vec<usize> = (0..BATCH_OPERATIONS).map(|_| random.below(products)).collect();
+    receive(store, &numbers).await;
+}
+
+/// Opens a store and prints the seconds, the memory it took, and what it holds.
+fn open_once(path: &Path) {
+    let before = resident_bytes().unwrap_or_default();
+    support::runtime().block_on(async {
+        let begun = Instant::now();
+        let store = durable(path).open().await.unwrap();
+        let seconds = begun.elapsed().as_secs_f64();
+        let memory = resident_bytes().unwrap_or_default() - before;
+        let status = store.status();
+        println!("{seconds} {memory} {} {}", status.products, status.fingerprint);
+        store.close().await.unwrap();
     });
 }
 
-/// Commits batches of random products until the journal's length is as wanted.
-async fn write_until(store: &Store, random: &mut Random, products: usize, is_reached: impl Fn(u64) -> bool) {
-    for _ in 0..2_000 {
-        let numbers: Vec<usize> = (0..BATCH_OPERATIONS).map(|_| random.below(products)).collect();
-        receive(store, &numbers).await;
-        if is_reached(store.status().journal_bytes) {
-            return;
-        }
-    }
-    panic!("the journal never gets as long or as short as wanted");
-}
-
-/// Opens the store several times, each time after reading its file, which is then in the system's memory.
-async fn measure(path: &Path, name: &str, products: usize, options: Options) {
-    let mut turns = Turns::default();
-    let mut memory = None;
+/// Opens the store several times, each time after reading its file, which is then in the system's memory. Each time in
+/// a process of its own: in this one, memory that was freed before would be used again and not be counted.
+fn measure(path: &Path, name: &str, products: usize, options: Options) {
+    let (mut turns, mut memory) = (Turns::default(), Turns::default());
     let mut fingerprint = None;
     for _ in 0..options.size(3, 1) {
         let (content, floor) = timed(|| std::fs::read(path.join("store.redb")).unwrap());
         drop(content);
-        let resident_before = resident_bytes();
-        let begun = Instant::now();
-        let store = durable(path).open().await.unwrap();
-        turns.add(begun.elapsed().as_secs_f64(), floor);
-        let status = store.status();
-        assert_eq!(status.products, products as u64);
-        assert_eq!(*fingerprint.get_or_insert(status.fingerprint), status.fingerprint);
-        assert!(store.get(&sku(products - 1)).unwrap().on_hand() > 0);
-        if let (None, Some(before), Some(now)) = (memory, resident_before, resident_bytes()) {
-            memory = Some((now - before) / products as f64);
-        }
-        store.close().await.unwrap();
+        let program = std::env::current_exe().unwrap();
+        let output = Command::new(program).arg(OPEN_ONCE).arg(path).output().unwrap();
+        let output = String::from_utf8(output.stdout).unwrap();
+        let [seconds, bytes, found, print] = output.split_whitespace().collect::<Vec<_>>()[..] else {
+            panic!("the store could not be opened: {output}");
+        };
+        assert_eq!(found.parse(), Ok(products));
+        assert_eq!(*fingerprint.get_or_insert(print.to_owned()), print);
+        turns.add(seconds.parse().unwrap(), floor);
+        // The key and four counters, without any structure around them.
+        memory.add(bytes.parse::<f64>().unwrap() / products as f64, (sku(0).len() + 4 * size_of::<u64>()) as f64);
     }
     turns.report(name, "s", Goal::ValueAtMost(3.0));
-    if let Some(memory) = memory {
-        // The key and four counters, without any structure around them.
-        let plain = (sku(0).len() + 4 * size_of::<u64>()) as f64;
-        Turns::of(memory, plain).report(&format!("memory after {name}"), "B/product", Goal::None);
-    }
+    memory.report(&format!("memory after {name}"), "B/product", Goal::None);
 }

@@ -1,5 +1,11 @@
 //! How soon after its acknowledgement is a write visible at a third node, beside half a QUIC round trip?
-#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss
+)]
 
 #[allow(dead_code, reason = "each benchmark uses a part")]
 mod support;
@@ -36,31 +42,46 @@ fn main() {
         for other in &nodes[1..] {
             until_equal(&nodes[0], other).await;
         }
-        let (mut visible_us, mut durable_us, mut floors_us) = (Vec::new(), Vec::new(), Vec::new());
         let mut watch = Watch::start(nodes[2].clone());
+        let (mut times, mut floors_us) = (Vec::new(), Vec::new());
         for turn in 0..options.size(24, 1) {
             for number in turn * TURN_WRITES..(turn + 1) * TURN_WRITES {
-                visible_us.push(watch.time(&nodes[0], number).await);
+                times.push(watch.time(&nodes[0], number).await);
                 tokio::time::sleep(PAUSE).await;
             }
             floors_us.extend(plain.echo(TURN_WRITES).await.into_iter().map(|round_trip_us| round_trip_us / 2.0));
         }
+        let mut durable_us = Vec::new();
         for number in 0..options.size(300, 20) {
             durable_us.push(time_durable(&nodes[0], &nodes[2], number).await);
             tokio::time::sleep(PAUSE).await;
         }
-        for (name, share, goal) in [("p50", 0.5, Goal::ValueAtMost(1_000.0)), ("p99", 0.99, Goal::None)] {
-            let floor_us = quantile(&floors_us, share);
-            let turns = Turns::of(quantile(&visible_us, share), floor_us);
-            turns.report(&format!("ack to visible at a third node, {name}"), "us", goal);
-            let turns = Turns::of(quantile(&durable_us, share), floor_us);
-            turns.report(&format!("ack to durable at a third node, {name}"), "us", Goal::None);
-        }
+        report(&times, &durable_us, &floors_us);
         until_equal(&nodes[0], &nodes[2]).await;
         for node in &nodes {
             node.close().await.unwrap();
         }
     });
+}
+
+/// The goal is held against the time from the call, which includes the writer's sync and so is never less than the
+/// time from the acknowledgement. That one cannot be had exactly from outside: where the writing task is woken late, the
+/// acknowledgement seems late and the rest too short, now and then shorter than a datagram can travel.
+fn report(times: &[Times], durable_us: &[f64], floors_us: &[f64]) {
+    let visible_us: Vec<f64> = times.iter().map(|times| times.call_to_visible_us).collect();
+    let acknowledged_us: Vec<f64> = times.iter().map(|times| times.ack_to_visible_us).collect();
+    for (name, share, goal) in [("p50", 0.5, Goal::ValueAtMost(1_000.0)), ("p99", 0.99, Goal::None)] {
+        let floor_us = quantile(floors_us, share);
+        let line = |what: &str, figures_us: &[f64], goal| {
+            Turns::of(quantile(figures_us, share), floor_us).report(&format!("{what}, {name}"), "us", goal);
+        };
+        line("call to visible at a third node", &visible_us, goal);
+        line("ack, as the caller saw it, to visible", &acknowledged_us, Goal::None);
+        line("call to durable at a third node", durable_us, Goal::None);
+    }
+    let floor_us = quantile(floors_us, 0.1);
+    let too_short = acknowledged_us.iter().filter(|time_us| **time_us < floor_us).count();
+    println!("({too_short} of {} acknowledgements were seen too late to measure from)", times.len());
 }
 
 /// Links every node with every other.
@@ -102,25 +123,37 @@ impl Watch {
         Self { expected, seen }
     }
 
-    /// Writes, and returns the time from the acknowledgement to when the thread sees it. Zero if it was seen before.
-    async fn time(&mut self, writer: &Store, number: usize) -> f64 {
+    /// Writes, and returns when the thread saw it. The task runs on the nodes' own threads, which wake it soonest.
+    async fn time(&mut self, writer: &Store, number: usize) -> Times {
         let product = sku(number % PRODUCTS);
         let on_hand = writer.get(&product).unwrap().on_hand() + 1;
         self.expected.send((product.clone(), on_hand)).unwrap();
-        writer.product(&product).unwrap().receive(1).await.unwrap();
-        let acknowledged = Instant::now();
+        let product = writer.product(&product).unwrap();
+        let writing = async move {
+            let called = Instant::now();
+            product.receive(1).await.unwrap();
+            (called, Instant::now())
+        };
+        let (called, acknowledged) = tokio::spawn(writing).await.unwrap();
         let seen = tokio::task::block_in_place(|| self.seen.recv_timeout(Duration::from_secs(10)).unwrap());
-        seen.saturating_duration_since(acknowledged).as_secs_f64() * 1e6
+        let since = |begin: Instant| seen.saturating_duration_since(begin).as_secs_f64() * 1e6;
+        Times { call_to_visible_us: since(called), ack_to_visible_us: since(acknowledged) }
     }
+}
+
+/// How long one write took.
+struct Times {
+    call_to_visible_us: f64,
+    ack_to_visible_us: f64,
 }
 
 /// The same until a subscription tells of it, that is, until it is synced at the third node as well.
 async fn time_durable(writer: &Store, reader: &Store, number: usize) -> f64 {
     let product = sku(number % PRODUCTS);
     let mut changes = reader.subscribe(Filter::prefix(product.clone()));
+    let called = Instant::now();
     writer.product(&product).unwrap().receive(1).await.unwrap();
-    let acknowledged = Instant::now();
     let Some(Change::Product(view)) = changes.next().await else { panic!("the subscription ended") };
     assert!(view.on_hand() > i128::from(units(number % PRODUCTS)));
-    acknowledged.elapsed().as_secs_f64() * 1e6
+    called.elapsed().as_secs_f64() * 1e6
 }

@@ -1,7 +1,8 @@
 //! What the benchmarks share: options, samples of a subject and its floor, and one line per figure.
 //!
 //! The machine may be busy with other things. So a subject and its floor are measured in turns in the same run, each
-//! pair of turns gives a ratio, and the medians are printed.
+//! pair of turns gives a ratio, and the medians are printed, with the middle half of the ratios where there are several.
+//! The heading says how contended the processors were: what waits for a disk or a wake-up then measures the scheduler.
 
 pub(crate) mod quic;
 pub(crate) mod stores;
@@ -25,8 +26,17 @@ impl Options {
 /// Reads the options and prints the heading. Cargo adds arguments of its own, which mean nothing here.
 pub(crate) fn start(question: &str) -> Options {
     println!("\n# {question}");
+    if let Some(pressure) = processor_pressure() {
+        println!("(in the last 10 s, tasks waited for a processor {pressure} % of the time)");
+    }
     println!("name | value | floor | ratio | goal | met?");
     Options { quick: std::env::args().any(|argument| argument == "--quick") }
+}
+
+/// How much of the time some task wanted a processor and had none, where the system tells.
+fn processor_pressure() -> Option<String> {
+    let pressure = std::fs::read_to_string("/proc/pressure/cpu").ok()?;
+    Some(pressure.split("avg10=").nth(1)?.split(' ').next()?.to_owned())
 }
 
 /// A runtime with two threads, as on the smallest machine that the goals are meant for.
@@ -81,7 +91,11 @@ impl Turns {
             Goal::RatioAtLeast(least) => (format!(">= {least} x"), Some(ratio >= least)),
         };
         let met = met.map_or("-", |met| if met { "yes" } else { "NO" });
-        println!("{name} | {} {unit} | {} {unit} | {ratio:.2} | {goal} | {met}", number(value), number(floor));
+        let spread = match ratios.len() {
+            1 => String::new(),
+            _ => format!(" ({:.2} to {:.2})", quantile(&ratios, 0.25), quantile(&ratios, 0.75)),
+        };
+        println!("{name} | {} {unit} | {} {unit} | {ratio:.2}{spread} | {goal} | {met}", number(value), number(floor));
     }
 }
 
