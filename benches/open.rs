@@ -20,6 +20,8 @@ use support::{Goal, Options, Random, Turns, timed};
 
 /// Operations of the batches that lengthen the journal.
 const BATCH_OPERATIONS: usize = 10_000;
+/// Length of the journal beyond which the store folds it.
+const FOLD_BYTES: u64 = 16 << 20;
 
 /// Runs the benchmark as a process that opens a directory once.
 const OPEN_ONCE: &str = "--open-once";
@@ -59,17 +61,14 @@ async fn build(path: &Path, products: usize, long_bytes: u64) -> u64 {
     journal_bytes
 }
 
-/// Writes until a fold is due, then lets it end: an idle store goes on folding.
+/// Writes until a fold is due, and no further: what is written while it goes on stays in the journal. An idle store
+/// goes on folding.
 async fn fold(path: &Path, products: usize) {
     let store = durable(path).open().await.unwrap();
     let mut random = Random(6);
-    let mut longest = 0;
-    for _ in 0..200 {
+    write(&store, &mut random, products).await;
+    while store.status().journal_bytes <= FOLD_BYTES {
         write(&store, &mut random, products).await;
-        longest = longest.max(store.status().journal_bytes);
-        if longest > 17 << 20 {
-            break;
-        }
     }
     let begun = Instant::now();
     while store.status().journal_bytes > 1 << 20 {
