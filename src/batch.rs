@@ -7,7 +7,7 @@ use stockmesh_proto::operation::Operation;
 use stockmesh_proto::{InvalidInput, Location, Price, Sku};
 
 use crate::error::WriteError;
-use crate::product::{Reason, check_adjustment, check_receipt};
+use crate::product::{Reason, check_adjustment, check_count, check_receipt};
 use crate::replica::Replica;
 
 /// Operations that are committed together: all are durable, or nothing was changed. At most 10,000.
@@ -42,11 +42,13 @@ pub struct Batch {
     replica: Arc<Replica>,
     location: Location,
     operations: Vec<Operation>,
+    /// Of the adjustments, to be counted once they are durable.
+    reasons: Vec<Reason>,
 }
 
 impl Batch {
     pub(crate) fn new(replica: Arc<Replica>, location: Location) -> Self {
-        Self { replica, location, operations: Vec::new() }
+        Self { replica, location, operations: Vec::new(), reasons: Vec::new() }
     }
 
     /// The location of the operations that follow.
@@ -73,8 +75,19 @@ impl Batch {
     /// If an argument is not valid, or the batch is full.
     pub fn adjust(self, sku: &str, units: i64, reason: Reason) -> Result<Self, InvalidInput> {
         let (sku, location, units) = (Sku::new(sku)?, self.location.clone(), check_adjustment(units)?);
-        metrics::counter!("stockmesh_adjustments_total", "reason" => reason.label()).increment(1);
-        self.push(Operation::Adjust { sku, location, units })
+        let mut batch = self.push(Operation::Adjust { sku, location, units })?;
+        batch.reasons.push(reason);
+        Ok(batch)
+    }
+
+    /// Takes what was counted as the stock: the difference to what this replica sees then, with the operations before
+    /// it in this batch, is written.
+    ///
+    /// # Errors
+    /// If an argument is not valid, or the batch is full.
+    pub fn stocktake(self, sku: &str, counted: u64) -> Result<Self, InvalidInput> {
+        let (sku, location, counted) = (Sku::new(sku)?, self.location.clone(), check_count(counted)?);
+        self.push(Operation::Stocktake { sku, location, counted })
     }
 
     /// Sets a price, at all locations.
@@ -112,6 +125,7 @@ impl Batch {
     pub async fn commit(self) -> Result<(), WriteError> {
         if !self.operations.is_empty() {
             self.replica.write(self.operations).await?;
+            self.reasons.into_iter().for_each(Reason::count);
         }
         Ok(())
     }

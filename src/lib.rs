@@ -117,4 +117,5 @@ pub use view::{ProductView, StockView};
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+pub use stockmesh_proto::operation::OperationRefused;
 pub use stockmesh_proto::{ClusterId, Currency, Decimal, Fingerprint, InvalidInput, Location, Price, ReplicaId, Sku};

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use stockmesh_proto::limits::QUANTITY_MAX;
 use stockmesh_proto::operation::Operation;
 use stockmesh_proto::{InvalidInput, Location, Price, Quantity, Sku};
 
@@ -27,7 +28,12 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub(crate) fn label(self) -> &'static str {
+    /// Counts one adjustment, once it is durable.
+    pub(crate) fn count(self) {
+        metrics::counter!("stockmesh_adjustments_total", "reason" => self.label()).increment(1);
+    }
+
+    fn label(self) -> &'static str {
         match self {
             Self::Sold => "sold",
             Self::Returned => "returned",
@@ -44,6 +50,14 @@ pub(crate) fn check_adjustment(units: i64) -> Result<i64, InvalidInput> {
     let rule = "must be 1 to 10^12 units, in (above zero) or out (below zero)";
     Quantity::new(units.unsigned_abs()).map_err(|_| InvalidInput::new("quantity", units, rule))?;
     Ok(units)
+}
+
+/// Checks a number of units that were counted.
+pub(crate) fn check_count(counted: u64) -> Result<u64, InvalidInput> {
+    if counted > QUANTITY_MAX {
+        return Err(InvalidInput::new("counted", counted, "must be at most 10^12 units"));
+    }
+    Ok(counted)
 }
 
 /// Checks a number of units that came in.
@@ -67,7 +81,7 @@ pub(crate) fn check_receipt(units: u64) -> Result<i64, InvalidInput> {
 /// let mug = store.product("MUG-01")?;
 /// mug.receive(100).await?;
 /// mug.adjust(-3, Reason::Damaged).await?;
-/// let in_shop = mug.clone().at("shop")?;
+/// let in_shop = mug.at("shop")?;
 /// in_shop.receive(20).await?;
 ///
 /// assert_eq!(mug.stocktake(95).await?, -2); // two of 97 are missing
@@ -91,9 +105,8 @@ impl Product {
     ///
     /// # Errors
     /// If the location is not valid.
-    pub fn at(mut self, location: &str) -> Result<Self, InvalidInput> {
-        self.location = Location::new(location)?;
-        Ok(self)
+    pub fn at(&self, location: &str) -> Result<Self, InvalidInput> {
+        Ok(Self { location: Location::new(location)?, ..self.clone() })
     }
 
     /// The product's key.
@@ -118,8 +131,8 @@ impl Product {
     /// See [`WriteError`].
     pub async fn adjust(&self, units: i64, reason: Reason) -> Result<(), WriteError> {
         let units = check_adjustment(units)?;
-        metrics::counter!("stockmesh_adjustments_total", "reason" => reason.label()).increment(1);
         self.write(Operation::Adjust { sku: self.sku.clone(), location: self.location.clone(), units }).await?;
+        reason.count();
         Ok(())
     }
 
@@ -131,9 +144,7 @@ impl Product {
     /// # Errors
     /// See [`WriteError`].
     pub async fn stocktake(&self, counted: u64) -> Result<i64, WriteError> {
-        if counted > stockmesh_proto::limits::QUANTITY_MAX {
-            return Err(InvalidInput::new("counted", counted, "must be at most 10^12 units").into());
-        }
+        let counted = check_count(counted)?;
         let operation = Operation::Stocktake { sku: self.sku.clone(), location: self.location.clone(), counted };
         let differences = self.write(operation).await?;
         Ok(differences.first().copied().unwrap_or_default())

@@ -257,8 +257,7 @@ impl Store {
         let Replica { committer, node, .. } = &*self.inner;
         let _ = committer.barrier().await;
         if let Some(node) = node {
-            let lagging = node.peers().iter().filter(|peer| peer.lag_writes.is_some()).count();
-            let _ = node.await_replicated(lagging, DRAIN_TIME_MAX).await;
+            node.drain(DRAIN_TIME_MAX).await;
             node.close().await;
         }
         committer.close().await;

@@ -86,16 +86,16 @@ pub struct Changes {
     filter: Filter,
     batches: BroadcastStream<Changed>,
     /// Only to begin anew at the latest batch after a lag.
-    tail: broadcast::Receiver<Changed>,
+    source: broadcast::WeakSender<Changed>,
     pending: VecDeque<Sku>,
     /// After a lag: the present view of everything.
     catching_up: Option<Box<Products>>,
 }
 
 impl Changes {
-    pub(crate) fn new(table: Arc<Table>, filter: Filter, batches: broadcast::Receiver<Changed>) -> Self {
-        let (batches, tail) = (BroadcastStream::new(batches.resubscribe()), batches);
-        Self { table, filter, batches, tail, pending: VecDeque::new(), catching_up: None }
+    pub(crate) fn new(table: Arc<Table>, filter: Filter, source: broadcast::WeakSender<Changed>) -> Self {
+        let batches = from_now_on(&source);
+        Self { table, filter, batches, source, pending: VecDeque::new(), catching_up: None }
     }
 
     /// The next change; `None` once the store is closed. Dropping the future loses nothing.
@@ -117,6 +117,12 @@ impl Changes {
     }
 }
 
+/// Batches from now on; an ended stream if the store is closed.
+fn from_now_on(source: &broadcast::WeakSender<Changed>) -> BroadcastStream<Changed> {
+    let receiver = source.upgrade().map_or_else(|| broadcast::channel(1).1, |sender| sender.subscribe());
+    BroadcastStream::new(receiver)
+}
+
 impl Stream for Changes {
     type Item = Change;
 
@@ -133,7 +139,7 @@ impl Stream for Changes {
                 Poll::Ready(Some(Err(BroadcastStreamRecvError::Lagged(missed)))) => {
                     // The batches that are still kept are in the views that follow. To read them too would leave the reader
                     // a full channel behind, so that the very next commit makes it lag again, without end.
-                    self.batches = BroadcastStream::new(self.tail.resubscribe());
+                    self.batches = from_now_on(&self.source);
                     let missed = missed + u64::try_from(LAG_BATCHES_MAX).unwrap_or_default();
                     let query = Query::new(Arc::clone(&self.table)).prefix(&self.filter.prefix);
                     self.catching_up = Some(Box::new(query.iter()));

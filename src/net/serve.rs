@@ -57,10 +57,6 @@ pub(super) fn establish(connection: Connection, hello: &Hello, dialled_by: Repli
     }
     let span = info_span!("link", peer = %link.replica);
     shared.spawn(run(Arc::clone(&link), push_queue, shared.clone()).instrument(span));
-    if shared.is_offline() {
-        // It went offline while the hello was under way.
-        link.close(CloseCode::Offline, "the node goes offline for now");
-    }
     // The dialler reconciles at once; with both sides at it, the work would be done twice.
     if dialled_by != link.replica {
         shared.want_reconciliation(link.replica);
