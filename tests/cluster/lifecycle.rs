@@ -169,6 +169,6 @@ async fn a_node_that_crashed_is_linked_again_before_the_old_link_times_out() {
     }
     // A link that is given up after two seconds and made anew lets a write wait until the next one.
     delays.sort_unstable();
-    assert!(delays[15] < Duration::from_millis(300), "pushes do not flow: {delays:?}");
+    assert!(delays[24] < Duration::from_secs(1), "pushes do not flow: {delays:?}");
     ledger.assert_whole(&[survivor, back]).await;
 }
