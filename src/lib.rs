@@ -71,6 +71,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod clock;
+#[doc(hidden)]
 pub mod storage;
 mod error;
 
@@ -108,6 +109,7 @@ pub use product::{Product, Reason};
 pub use query::{Products, Query};
 pub use recovery::DamagePolicy;
 pub use status::{Durability, Status};
+pub use storage::StorageError;
 pub use store::Store;
 pub use subscribe::{Change, Changes, Filter};
 pub use view::{ProductView, StockView};

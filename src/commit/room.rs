@@ -1,8 +1,9 @@
-//! How far claims of peers may fill a version vector.
+//! How far peers may fill a shard: what is stored must stay readable.
 
 use metrics::counter;
-use stockmesh_proto::VersionVector;
-use stockmesh_proto::limits::REPLICAS_MAX;
+use stockmesh_proto::limits::{GRANT_SLOTS_MAX, REPLICAS_MAX, STOCK_SLOTS_MAX};
+use stockmesh_proto::product::Product;
+use stockmesh_proto::{Shard, Sku, VersionVector};
 use tracing::error;
 
 /// Replicas that claims of peers may bring a version vector to: half of what is read, so that own writes always find
@@ -21,4 +22,19 @@ pub(super) fn has_room(version: &VersionVector, claimed: &VersionVector) -> bool
         error!(replicas = version.len(), "a claim was not taken: the version vector would name too many replicas");
     }
     has_room
+}
+
+/// Whether no product would have more slots than can be read. Replicas that keep to their own limit never come near;
+/// only a peer that makes slots up does.
+pub(super) fn has_room_for(state: &Shard, products: &[(Sku, Product)]) -> bool {
+    products.iter().all(|(sku, incoming)| {
+        let Some(known) = state.get(sku.as_str()) else { return true };
+        let (stock, grants) = (known.stock().len(), known.grants().len());
+        if stock + incoming.stock().len() <= STOCK_SLOTS_MAX && grants + incoming.grants().len() <= GRANT_SLOTS_MAX {
+            return true;
+        }
+        let mut joined = Product::clone(known);
+        joined.absorb(incoming);
+        joined.stock().len() <= STOCK_SLOTS_MAX && joined.grants().len() <= GRANT_SLOTS_MAX
+    })
 }

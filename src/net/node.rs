@@ -11,6 +11,7 @@ use quinn::{Endpoint, Incoming};
 use stockmesh_proto::limits::PUSH_FAN_OUT_DEFAULT;
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::{ClusterId, Location, ReplicaId};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
@@ -288,7 +289,11 @@ async fn reconcile_for_ever(every: Duration, mut urgent: mpsc::Receiver<ReplicaI
 /// A new incarnation has another replica id than its links know.
 async fn relink_after_incarnation(shared: Shared) {
     let mut events = shared.committer.events();
-    while let Ok(Event::NewIncarnation) = events.recv().await {
+    loop {
+        match events.recv().await {
+            Ok(Event::NewIncarnation) | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
+        }
         debug!(own = %shared.table.own(), "links are made anew under the new replica id");
         shared.registry.close_all(CloseCode::NewIncarnation, "the node has a new replica id and links anew");
     }

@@ -15,7 +15,7 @@ use crate::counter::Counters;
 use crate::delta::Products;
 use crate::hlc::Stamp;
 use crate::id::{Dot, Location, ReplicaId, Sku};
-use crate::limits::{CHUNK_PRODUCTS_MAX, GRANT_SLOTS_MAX, REPLICAS_MAX, STOCK_SLOTS_MAX};
+use crate::limits::{CHUNK_PRODUCTS_MAX, GRANT_SLOTS_MAX, STOCK_SLOTS_MAX};
 use crate::price::Price;
 use crate::product::{GrantSlot, Product, StockSlot};
 use crate::register::Register;
@@ -166,7 +166,7 @@ impl Serialize for ProductsOut<'_> {
 #[derive(Deserialize)]
 struct ProductsIn(
     #[serde(deserialize_with = "bounded::list::<_, _, CHUNK_PRODUCTS_MAX>")] Vec<Location>,
-    #[serde(deserialize_with = "bounded::list::<_, _, REPLICAS_MAX>")] Vec<ReplicaId>,
+    #[serde(deserialize_with = "bounded::list::<_, _, CHUNK_PRODUCTS_MAX>")] Vec<ReplicaId>,
     #[serde(deserialize_with = "bounded::list::<_, _, CHUNK_PRODUCTS_MAX>")] Vec<ProductIn>,
 );
 
