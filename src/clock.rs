@@ -10,6 +10,7 @@ pub(crate) struct WallClock {
 
 impl WallClock {
     /// A clock that is off by `offset_ms`.
+    #[cfg(feature = "testing")]
     pub(crate) fn shifted(offset_ms: i64) -> Self {
         Self { offset_ms }
     }

@@ -7,7 +7,22 @@ use stockmesh_proto::{InvalidInput, Sku};
 
 use crate::storage::StorageError;
 
-/// A write did not succeed.
+/// A write did not succeed. All but [`WriteError::Indeterminate`] mean that nothing was changed, here or elsewhere.
+///
+/// ```
+/// use stockmesh::{Reason, WriteError};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = stockmesh::Store::builder().in_memory().location("berlin").open().await?;
+/// match store.product("MUG-01")?.adjust(-1, Reason::Sold).await {
+///     Ok(()) => println!("durable"),
+///     Err(WriteError::Indeterminate { cause }) => println!("reopen the store to know: {cause}"),
+///     Err(error) => println!("nothing was changed: {error}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {

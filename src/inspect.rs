@@ -66,11 +66,31 @@ impl Inspection {
     }
 }
 
-/// Reads a stopped store and checks its checksums, numbers and fingerprints.
+/// Reads a stopped store and checks its checksums, numbers and fingerprints. Needs no tokio runtime; costs a read of
+/// all data, and memory for all of it.
 ///
 /// # Errors
 /// If there is no store, it is in use, or nothing of it can be read. Damage that leaves something readable is part of
 /// the result.
+///
+/// ```
+/// use stockmesh::{Store, inspect};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let directory = tempfile::tempdir()?;
+/// let store = Store::builder().data_dir(directory.path()).open().await?;
+/// store.product("MUG-01")?.receive(12).await?;
+/// let fingerprint = store.status().fingerprint;
+/// store.close().await?;
+///
+/// let inspection = inspect(directory.path())?;
+/// assert!(inspection.damage.is_empty());
+/// assert_eq!((inspection.products, inspection.fingerprint), (1, fingerprint));
+/// assert_eq!(inspection.products().next().map(|product| product.on_hand()), Some(12));
+/// # Ok(())
+/// # }
+/// ```
 pub fn inspect(path: impl AsRef<Path>) -> Result<Inspection, InspectError> {
     let path = path.as_ref();
     // Before the lock is taken, which leaves a file behind.

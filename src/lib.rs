@@ -1,9 +1,77 @@
 //! stockmesh: an embedded, replicated inventory store.
 //!
+//! Every node holds the catalogue, reads and sells without a round trip, goes on while it is cut off, and converges
+//! with all others once any path exists. Stock is counted in counters that only their own replica raises, prices are
+//! registers where the last writer wins (Shapiro et al. 2011, "Conflict-free Replicated Data Types"). Nodes talk over
+//! QUIC with certificates on both sides.
+//!
+//! # The API on one screen
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use stockmesh::{Change, Currency, Filter, Identity, Price, Reason, Store};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = Store::builder()
+//!     .data_dir("berlin.db") // or `in_memory()`
+//!     .location("berlin")
+//!     .listen("0.0.0.0:7400".parse()?)
+//!     .identity(Identity::from_pem("ca.pem", "berlin.pem", "berlin.key")?)
+//!     .peer("paris.example:7400")
+//!     .open()
+//!     .await?;
+//!
+//! // Writes: durable on this node's disk when they return.
+//! let mug = store.product("MUG-01")?;
+//! mug.receive(100).await?;
+//! mug.adjust(-3, Reason::Damaged).await?;
+//! mug.set_price(Price::new("9.99".parse()?, Currency::EUR)?).await?;
+//! mug.at("shop")?.stocktake(95).await?;
+//! store.batch().receive("A", 5)?.adjust("B", -1, Reason::Sold)?.commit().await?;
+//!
+//! // Reads: from memory, no await.
+//! let view = store.get("MUG-01")?;
+//! println!("{} of {} available at {:?}", view.available(), view.on_hand(), view.price());
+//! for product in store.query().prefix("MUG").available_below(10).iter() {
+//!     println!("order more of {}", product.sku());
+//! }
+//! let mut changes = store.subscribe(Filter::prefix("MUG"));
+//! while let Some(Change::Product(view)) = changes.next().await {
+//!     println!("{} changed", view.sku());
+//! }
+//!
+//! // The cluster.
+//! println!("{:?}", store.status().peers);
+//! store.await_replicated(2, Duration::from_secs(5)).await?;
+//! store.close().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What to know
+//!
+//! - **Units** are whole numbers: arguments of 64 bits, at most 10^12 each; sums of 128 bits, below zero if more went
+//!   out than came in. Prices are exact decimals. There are no floats.
+//! - **Errors** say what they mean for the data. [`WriteError`] tells *nothing was changed* from *indeterminate*.
+//! - **Cost:** a read is a lock and a look-up; a write is a sync of the disk, shared with all writes that wait at the
+//!   same time. So many writers at once, or one [`Batch`], are much faster than one write after the other.
+//! - **A tokio runtime** must be there; syncing and recovery run on threads of their own.
+//! - **No promise against overselling:** [`Product::adjust`] records facts. See the README for guarantees and their
+//!   limits.
+//! - **Metrics** go to the [`metrics`](https://docs.rs/metrics) facade under names that begin with `stockmesh_`, logs
+//!   to [`tracing`](https://docs.rs/tracing).
+//!
+//! # Features
+//!
+//! `certificates` issues the certificates of a cluster, `transactions` reads CSV files, `cli` is the program, and
+//! `testing` has disks that fail on purpose.
+//!
 //! Modules in reading order, each resting on those above it only.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod clock;
+#[doc(hidden)]
 pub mod storage;
 mod error;
 
@@ -41,8 +109,15 @@ pub use product::{Product, Reason};
 pub use query::{Products, Query};
 pub use recovery::DamagePolicy;
 pub use status::{Durability, Status};
+pub use storage::StorageError;
 pub use store::Store;
 pub use subscribe::{Change, Changes, Filter};
 pub use view::{ProductView, StockView};
 
+/// Compiles and runs the README's examples.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+pub use stockmesh_proto::operation::OperationRefused;
 pub use stockmesh_proto::{ClusterId, Currency, Decimal, Fingerprint, InvalidInput, Location, Price, ReplicaId, Sku};

@@ -14,7 +14,21 @@ use crate::view::ProductView;
 /// Products read from one shard at a time: what bounds the memory of a query.
 const PAGE_PRODUCTS: usize = 32;
 
-/// Selects products. Made by `Store::query`.
+/// Selects products. Made by [`Store::query`](crate::Store::query); without a condition it selects all.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = stockmesh::Store::builder().in_memory().location("berlin").open().await?;
+/// store.batch().receive("MUG-01", 3)?.receive("MUG-02", 30)?.receive("PLATE-07", 4)?.commit().await?;
+///
+/// let scarce: Vec<String> =
+///     store.query().prefix("MUG").available_below(10).iter().map(|product| product.sku().to_string()).collect();
+/// assert_eq!(scarce, ["MUG-01"]);
+/// assert_eq!(store.query().iter().count(), 3);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Query {
     table: Arc<Table>,
@@ -27,14 +41,15 @@ impl Query {
         Self { table, prefix: String::new(), available_below: None }
     }
 
-    /// Only products whose SKU starts with `prefix`.
+    /// Only products whose SKU starts with `prefix`, byte by byte. Found without a scan.
     #[must_use]
     pub fn prefix(mut self, prefix: &str) -> Self {
         prefix.clone_into(&mut self.prefix);
         self
     }
 
-    /// Only products of which fewer than `units` are available.
+    /// Only products of which fewer than `units` are available, at all locations together. Costs a scan of those that
+    /// the prefix leaves.
     #[must_use]
     pub fn available_below(mut self, units: i128) -> Self {
         self.available_below = Some(units);

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use stockmesh_proto::hlc::{Clock, Stamp};
-use stockmesh_proto::limits::FRAME_BYTES_MAX;
 use stockmesh_proto::wire::{BatchRecord, SnapshotRecord};
 use stockmesh_proto::{ClusterId, Fingerprint, Location, ReplicaId, Shard, ShardCount, ShardIndex, VersionVector};
 use tracing::{info, warn};
@@ -16,7 +15,24 @@ use crate::settings::Settings;
 use crate::storage::{Damage, DataDirectory, Engine, LoadReport, Mark, StorageError, StoredRow, Transaction};
 use crate::table::Table;
 
-/// What to do with a store that is damaged.
+/// Longest record of a snapshot: room for a chunk with one product at its largest.
+const RECORD_BYTES_MAX: usize = 64 << 20;
+
+/// What to do with a store that is damaged: set with [`Builder::damage`](crate::Builder::damage).
+///
+/// ```
+/// use stockmesh::{DamagePolicy, OpenError, Store};
+///
+/// async fn open(path: &str) -> Result<Store, OpenError> {
+///     match Store::builder().data_dir(path).open().await {
+///         Err(OpenError::Damaged { damage }) => {
+///             eprintln!("damaged, the rest comes from the peers: {}", damage.join("; "));
+///             Store::builder().data_dir(path).damage(DamagePolicy::NewIncarnation).open().await
+///         }
+///         opened => opened,
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DamagePolicy {
@@ -120,7 +136,7 @@ impl Loaded {
         let mut named = None;
         while let Some((prefix, after)) = rest.split_first_chunk::<4>() {
             let length = usize::try_from(u32::from_be_bytes(*prefix)).unwrap_or(usize::MAX);
-            if length > FRAME_BYTES_MAX {
+            if length > RECORD_BYTES_MAX {
                 return Err(format!("a record claims {length} bytes"));
             }
             let (record, after) = after.split_at_checked(length).ok_or("a record is cut off")?;

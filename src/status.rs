@@ -10,7 +10,7 @@ use crate::net::{PeerStatus, Refused};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Durability {
-    /// Every acknowledged write is synced to disk.
+    /// Every acknowledged write is synced to disk; with `in_memory`, to what stands for one.
     Synced,
     /// The disk failed: reads go on, writes are refused until the store is opened anew.
     Poisoned {

@@ -25,6 +25,21 @@ const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
 /// Reads are local and synchronous, and take about as long as a look-up in a map. Writes return once they are durable
 /// on this node's disk; peers get them at once where a link is up, and later where not. Clones share one store; it ends
 /// with the last of them, or with [`Store::close`].
+///
+/// ```
+/// use stockmesh::Reason;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = stockmesh::Store::builder().in_memory().location("berlin").open().await?;
+/// let mug = store.product("MUG-01")?;
+/// mug.receive(100).await?;
+/// mug.adjust(-1, Reason::Sold).await?;
+/// assert_eq!(store.get("MUG-01")?.available(), 99);
+/// store.close().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Store {
     inner: Arc<Replica>,
@@ -35,15 +50,27 @@ impl Store {
         Self { inner: Arc::new(replica) }
     }
 
-    /// A product at the home location, to operate on. It need not exist yet.
+    /// A product at the home location, to operate on. It need not exist yet, and costs nothing until an operation is
+    /// called.
     ///
     /// # Errors
-    /// If the SKU is not valid.
+    /// If the SKU is not valid: empty, longer than 128 bytes, or with control characters.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let store = stockmesh::Store::builder().in_memory().location("berlin").open().await?;
+    /// let mug = store.product("MUG-01")?;
+    /// mug.receive(12).await?;
+    /// assert!(store.product("").is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn product(&self, sku: &str) -> Result<Product, InvalidInput> {
         Ok(Product::new(Arc::clone(&self.inner), Sku::new(sku)?, self.inner.location.clone()))
     }
 
-    /// Operations to commit together, at the home location.
+    /// Operations to commit together, at the home location, see [`Batch`].
     pub fn batch(&self) -> Batch {
         Batch::new(Arc::clone(&self.inner), self.inner.location.clone())
     }
@@ -54,6 +81,19 @@ impl Store {
     ///
     /// # Errors
     /// If the SKU is not valid, or no write of the product has reached this node.
+    ///
+    /// ```
+    /// use stockmesh::GetError;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let store = stockmesh::Store::builder().in_memory().location("berlin").open().await?;
+    /// store.product("MUG-01")?.receive(12).await?;
+    /// assert_eq!(store.get("MUG-01")?.on_hand(), 12);
+    /// assert!(matches!(store.get("PLATE-07"), Err(GetError::Unknown { .. })));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn get(&self, sku: &str) -> Result<ProductView, GetError> {
         let sku = Sku::new(sku)?;
         match self.inner.table.get(&sku) {
@@ -62,17 +102,31 @@ impl Store {
         }
     }
 
-    /// Selects products, in SKU order.
+    /// Selects products, in SKU order, see [`Query`].
     pub fn query(&self) -> Query {
         Query::new(Arc::clone(&self.inner.table))
     }
 
-    /// Changes from now on, of this node's and of others' writes, once they are durable here.
+    /// Changes from now on, of this node's and of others' writes, once they are durable here, see [`Changes`].
     pub fn subscribe(&self, filter: Filter) -> Changes {
         Changes::new(Arc::clone(&self.inner.table), filter, self.inner.committer.changes())
     }
 
-    /// How the store stands.
+    /// How the store stands: state, disk, peers. Costs a lock per shard.
+    ///
+    /// ```
+    /// use stockmesh::Durability;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let store = stockmesh::Store::builder().in_memory().location("berlin").open().await?;
+    /// store.product("MUG-01")?.receive(12).await?;
+    /// let status = store.status();
+    /// assert_eq!((status.products, status.slots), (1, 1));
+    /// assert_eq!(status.durability, Durability::Synced);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn status(&self) -> Status {
         let Replica { table, committer, node, cluster, location, .. } = &*self.inner;
         let (products, slots) = table.sizes();
@@ -113,7 +167,9 @@ impl Store {
         self.inner.node.as_ref().and_then(Node::local_address)
     }
 
-    /// Keeps a link with a further peer, `host:port`, from now on.
+    /// Keeps a link with a further peer, `host:port`, from now on, as [`Builder::peer`](crate::Builder::peer) does. An
+    /// address that is known already changes nothing. The list is not stored: a reopened store knows the peers that its
+    /// builder names.
     ///
     /// # Errors
     /// If the address is not of that form, or the store has no identity.
@@ -129,14 +185,15 @@ impl Store {
         }
     }
 
-    /// Closes all links and takes none until [`Store::go_online`]. Reads and writes go on.
+    /// Closes all links and takes none until [`Store::go_online`]. Reads and writes go on. Does nothing without a
+    /// network.
     pub fn go_offline(&self) {
         if let Some(node) = &self.inner.node {
             node.set_offline(true);
         }
     }
 
-    /// Links again.
+    /// Links again after [`Store::go_offline`]; what both sides wrote meanwhile is exchanged at once.
     pub fn go_online(&self) {
         if let Some(node) = &self.inner.node {
             node.set_offline(false);
@@ -145,8 +202,25 @@ impl Store {
 
     /// Waits until at least `replicas` linked peers hold durably all that was written here so far.
     ///
+    /// Asks peers by reconciling, so it costs a round trip or two where a link is up. Only peers linked with this very
+    /// node count, not those that got the writes from others.
+    ///
     /// # Errors
     /// If time runs out first, or there is no network. The writes stay durable here.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use stockmesh::ReplicationError;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let store = stockmesh::Store::builder().in_memory().location("berlin").open().await?;
+    /// store.product("MUG-01")?.receive(12).await?;
+    /// let alone = store.await_replicated(1, Duration::from_secs(5)).await;
+    /// assert_eq!(alone, Err(ReplicationError::NoNetwork));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn await_replicated(&self, replicas: usize, timeout: Duration) -> Result<(), ReplicationError> {
         match &self.inner.node {
             _ if replicas == 0 => Ok(()),
@@ -158,15 +232,32 @@ impl Store {
     /// Closes the store: writes under way become durable, linked peers get up to a second to take in what they lack,
     /// then links and files are closed. Further writes are refused; reads go on.
     ///
+    /// Dropping the last clone closes too, but does not wait: what is under way becomes durable, peers are not told.
+    /// Once this returns, the directory can be opened again.
+    ///
     /// # Errors
     /// If the disk had failed before.
+    ///
+    /// ```
+    /// use stockmesh::WriteError;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let store = stockmesh::Store::builder().in_memory().location("berlin").open().await?;
+    /// let mug = store.product("MUG-01")?;
+    /// mug.receive(12).await?;
+    /// store.close().await?;
+    /// assert!(matches!(mug.receive(1).await, Err(WriteError::Closed)));
+    /// assert_eq!(store.get("MUG-01")?.on_hand(), 12);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn close(&self) -> Result<(), CloseError> {
         self.inner.refuse_writes();
         let Replica { committer, node, .. } = &*self.inner;
         let _ = committer.barrier().await;
         if let Some(node) = node {
-            let lagging = node.peers().iter().filter(|peer| peer.lag_writes.is_some()).count();
-            let _ = node.await_replicated(lagging, DRAIN_TIME_MAX).await;
+            node.drain(DRAIN_TIME_MAX).await;
             node.close().await;
         }
         committer.close().await;

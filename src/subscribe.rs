@@ -59,24 +59,46 @@ pub enum Change {
 
 /// Changes of products, durable here, as they happen. Ends when the store is closed.
 ///
-/// A stream, and with [`Changes::next`] usable without one of the stream libraries.
+/// A stream, and with [`Changes::next`] usable without one of the stream libraries. A reader that lags far behind costs
+/// no memory: it is told with [`Change::Lagged`], and starts over from a fresh view of everything.
+///
+/// ```
+/// use stockmesh::{Change, Filter};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = stockmesh::Store::builder().in_memory().location("berlin").open().await?;
+/// let mut changes = store.subscribe(Filter::prefix("MUG"));
+/// store.product("PLATE-07")?.receive(5).await?; // not covered by the filter
+/// store.product("MUG-01")?.receive(12).await?;
+///
+/// match changes.next().await {
+///     Some(Change::Product(product)) => assert_eq!((product.sku().as_str(), product.on_hand()), ("MUG-01", 12)),
+///     Some(Change::Lagged { missed }) => println!("{missed} batches missed; views of all products follow"),
+///     _ => println!("the store was closed"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Changes {
     table: Arc<Table>,
     filter: Filter,
     batches: BroadcastStream<Changed>,
+    /// Only to begin anew at the latest batch after a lag.
+    source: broadcast::WeakSender<Changed>,
     pending: VecDeque<Sku>,
     /// After a lag: the present view of everything.
     catching_up: Option<Box<Products>>,
 }
 
 impl Changes {
-    pub(crate) fn new(table: Arc<Table>, filter: Filter, batches: broadcast::Receiver<Changed>) -> Self {
-        let batches = BroadcastStream::new(batches);
-        Self { table, filter, batches, pending: VecDeque::new(), catching_up: None }
+    pub(crate) fn new(table: Arc<Table>, filter: Filter, source: broadcast::WeakSender<Changed>) -> Self {
+        let batches = from_now_on(&source);
+        Self { table, filter, batches, source, pending: VecDeque::new(), catching_up: None }
     }
 
-    /// The next change; `None` once the store is closed.
+    /// The next change; `None` once the store is closed. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Change> {
         std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }
@@ -95,6 +117,12 @@ impl Changes {
     }
 }
 
+/// Batches from now on; an ended stream if the store is closed.
+fn from_now_on(source: &broadcast::WeakSender<Changed>) -> BroadcastStream<Changed> {
+    let receiver = source.upgrade().map_or_else(|| broadcast::channel(1).1, |sender| sender.subscribe());
+    BroadcastStream::new(receiver)
+}
+
 impl Stream for Changes {
     type Item = Change;
 
@@ -109,6 +137,10 @@ impl Stream for Changes {
                     self.pending.extend(changed.iter().filter(|sku| filter.matches(sku)).cloned());
                 }
                 Poll::Ready(Some(Err(BroadcastStreamRecvError::Lagged(missed)))) => {
+                    // The batches that are still kept are in the views that follow. To read them too would leave the reader
+                    // a full channel behind, so that the very next commit makes it lag again, without end.
+                    self.batches = from_now_on(&self.source);
+                    let missed = missed + u64::try_from(LAG_BATCHES_MAX).unwrap_or_default();
                     let query = Query::new(Arc::clone(&self.table)).prefix(&self.filter.prefix);
                     self.catching_up = Some(Box::new(query.iter()));
                     return Poll::Ready(Some(Change::Lagged { missed }));

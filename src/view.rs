@@ -13,7 +13,7 @@ use stockmesh_proto::{Location, Price, ReplicaId, Sku};
 pub struct StockView {
     /// Units on hand: what came in less what went out. Below zero if more went out than came in.
     pub on_hand: i128,
-    /// Units held for somebody.
+    /// Units held for somebody. Always 0 so far: nothing holds units yet.
     pub held: i128,
 }
 
@@ -29,7 +29,27 @@ impl StockView {
     }
 }
 
-/// A product as this node knew it when the view was taken. It costs a reference count, and never changes.
+/// A product as this node knew it when the view was taken. It costs a reference count, and never changes. Sums are
+/// computed at each call, over one entry for each replica and location that ever counted the product.
+///
+/// ```
+/// use stockmesh::Reason;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = stockmesh::Store::builder().in_memory().location("berlin").open().await?;
+/// let mug = store.product("MUG-01")?;
+/// mug.receive(12).await?;
+/// mug.at("shop")?.adjust(-2, Reason::Sold).await?;
+///
+/// let view = store.get("MUG-01")?;
+/// assert_eq!((view.on_hand(), view.held(), view.available()), (10, 0, 10));
+/// assert_eq!((view.price(), view.listed()), (None, None));
+/// let by_location: Vec<_> = view.by_location().into_iter().map(|(place, stock)| (place.to_string(),
+/// stock.on_hand)).collect(); assert_eq!(by_location, [("berlin".to_string(), 12), ("shop".to_string(), -2)]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProductView {
     sku: Sku,
@@ -51,7 +71,7 @@ impl ProductView {
         self.product.on_hand()
     }
 
-    /// Units held at all locations.
+    /// Units held at all locations. Always 0 so far: nothing holds units yet.
     pub fn held(&self) -> i128 {
         self.product.held()
     }

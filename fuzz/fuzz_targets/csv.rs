@@ -1,5 +1,8 @@
-//! Any bytes, read as a file of transactions, keep the reader's rules: no panic, bounded fields, rising lines, and
-//! the same rows however the input arrives.
-#![no_main]
+//! Runs `stockmesh_fuzz::csv` under libFuzzer; on stable it does nothing, and `cargo test` replays the corpus.
+#![cfg_attr(fuzzing, no_main)]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| stockmesh::transactions::exercise(data));
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| stockmesh_fuzz::csv::run(data));
+
+#[cfg(not(fuzzing))]
+fn main() {}

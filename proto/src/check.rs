@@ -33,12 +33,13 @@ pub enum DeltaRefused {
         /// The drift bound.
         drift_ms_max: u64,
     },
-    /// A push names a range that holds no write.
-    #[error("the push of shard {shard} names writes {from} to {to} and carries none; nothing was applied")]
-    EmptyRange {
+    /// A push names a range of writes whose last it does not carry. Every write leaves a slot, so no honest push does
+    /// that; and what is claimed without its slots would never be sent again.
+    #[error("a push names the writes {from} to {to} of shard {shard} and does not carry the last; nothing was applied")]
+    RangeWithoutWrite {
         /// The shard.
         shard: ShardIndex,
-        /// The first write named.
+        /// The first sequence number that it names.
         from: u64,
         /// The last.
         to: u64,

@@ -57,18 +57,17 @@ pub fn note_told(push: &mut Push, replicas: &[ReplicaId]) {
     }
 }
 
-/// Checks a push from a peer (rule P2): every slot is its origin's, within the range it names, in its shard, and no
-/// stamp runs ahead too far.
+/// Checks a push from a peer (rule P2): every slot is its origin's, within the range it names, in its shard, no stamp
+/// runs ahead too far, and the last write of the range is there.
 ///
 /// # Errors
 /// At the first slot that breaks a rule. Nothing of the push may be applied then.
 pub fn check_push(push: &Push, shards: ShardCount, drift: DriftCheck) -> Result<(), DeltaRefused> {
     for part in &push.shards {
-        if part.from == 0 || part.from > part.to || part.products.is_empty() {
-            return Err(DeltaRefused::EmptyRange { shard: part.shard, from: part.from, to: part.to });
-        }
         check_products(shards, part.shard, &part.products, drift)?;
+        let mut last = 0;
         for (sku, product) in &part.products {
+            last = product.slots().map(|slot| slot.dot().sequence).fold(last, u64::max);
             let named = product.slots().all(|slot| {
                 let dot = slot.dot();
                 dot.replica == push.origin && (part.from..=part.to).contains(&dot.sequence)
@@ -76,6 +75,9 @@ pub fn check_push(push: &Push, shards: ShardCount, drift: DriftCheck) -> Result<
             if !named {
                 return Err(DeltaRefused::OutOfRange { sku: sku.clone() });
             }
+        }
+        if part.from == 0 || part.from > part.to || last != part.to {
+            return Err(DeltaRefused::RangeWithoutWrite { shard: part.shard, from: part.from, to: part.to });
         }
     }
     Ok(())

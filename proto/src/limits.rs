@@ -28,13 +28,13 @@ pub const FINGERPRINT_GROUP_SHARDS: u32 = 16;
 
 /// Most replicas one version vector may name: every incarnation that ever wrote to the shard.
 pub const REPLICAS_MAX: usize = 4096;
-/// Most stock slots (location, replica) of one product. With the next, a product at its largest fits one frame.
-pub const STOCK_SLOTS_MAX: usize = 4096;
-/// Most grant slots (location, from, to) of one product.
-pub const GRANT_SLOTS_MAX: usize = 2048;
-/// Stock slots of one product beyond which a replica opens no new one: half of what is read, since replicas that are
-/// cut off from each other open theirs at the same time.
-pub const STOCK_SLOTS_OPENED_MAX: usize = STOCK_SLOTS_MAX / 2;
+/// Most stock slots (location, replica) that are read of one product.
+pub const STOCK_SLOTS_MAX: usize = 65_536;
+/// Most grant slots (location, from, to) that are read of one product.
+pub const GRANT_SLOTS_MAX: usize = 65_536;
+/// Stock slots of one product beyond which a replica opens no new one. Far below what is read, since replicas that are
+/// cut off from each other open theirs at the same time: what was written must stay readable.
+pub const STOCK_SLOTS_OPENED_MAX: usize = 4096;
 
 /// Most bytes of one frame after its length prefix.
 pub const FRAME_BYTES_MAX: usize = 1 << 20;

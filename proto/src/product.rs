@@ -131,6 +131,9 @@ pub struct Product {
     listed: Option<Register<bool>>,
 }
 
+/// Stock slots up to which a product's list takes no more room than it needs. Beyond it grows by doubling.
+const STOCK_SLOTS_EXACT: usize = 4;
+
 fn stock_order(slot: &StockSlot, location: &Location, replica: ReplicaId) -> Ordering {
     slot.location.cmp(location).then(slot.replica.cmp(&replica))
 }
@@ -219,6 +222,10 @@ impl Product {
             }
             Err(index) => {
                 observe(SlotChange { hash_before: None, after: SlotRef::Stock(incoming), dot });
+                // Most products have a slot or two, and a growing list would begin with room for four.
+                if self.stock.len() < STOCK_SLOTS_EXACT {
+                    self.stock.reserve_exact(1);
+                }
                 self.stock.insert(index, incoming.clone());
             }
         }

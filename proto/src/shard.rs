@@ -161,7 +161,8 @@ impl Shard {
             let lacking = product.filtered(&mut |slot| !covered.covers(slot.dot()));
             bytes += bytes_max(sku, &lacking);
             let full = bytes > bytes_target || chunk.products.len() >= CHUNK_PRODUCTS_MAX;
-            // A product alone always fits a frame, so a chunk is never closed empty.
+            // A chunk is never closed empty: a product alone fits a frame unless several replicas, cut off from each
+            // other, opened thousands of locations of it each.
             if full && !chunk.products.is_empty() {
                 chunk.next = Some(sku.clone());
                 break;

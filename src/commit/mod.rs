@@ -6,6 +6,8 @@
 
 mod batch;
 mod fold;
+mod incarnation;
+mod room;
 mod worker;
 
 use std::collections::BTreeSet;
@@ -211,9 +213,9 @@ impl Committer {
         self.progress.repaired.lock().iter().copied().collect()
     }
 
-    /// Changes from now on; an ended stream if the store is closed.
-    pub(crate) fn changes(&self) -> broadcast::Receiver<Changed> {
-        self.changed.upgrade().map_or_else(|| broadcast::channel(1).1, |sender| sender.subscribe())
+    /// Where changes are told, for as long as the store is open.
+    pub(crate) fn changes(&self) -> broadcast::WeakSender<Changed> {
+        self.changed.clone()
     }
 
     pub(crate) fn events(&self) -> broadcast::Receiver<Event> {

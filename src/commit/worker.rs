@@ -1,27 +1,30 @@
 //! The committing thread.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use metrics::{counter, histogram};
 use stockmesh_proto::check::shows_own_future;
+use stockmesh_proto::delta::Products;
 use stockmesh_proto::hlc::Clock;
 use stockmesh_proto::operation::{Evaluation, Operation, Writer};
-use stockmesh_proto::product::Product;
 use stockmesh_proto::reconcile::StateView;
-use stockmesh_proto::{ReplicaId, ShardIndex, Sku, VersionVector};
+use stockmesh_proto::{ReplicaId, ShardIndex, VersionVector};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tracing::{debug_span, error};
 
 use super::batch::Gathered;
 use super::fold::Fold;
+use super::incarnation;
+use super::room::{has_room, has_room_for};
 use super::{
     Claim, Committer, Durable, Event, OwnWrites, PUSH_QUEUE_MAX, Progress, QUEUE_MAX, RemoteDelta, RemoteOutcome,
     Stopped, Work,
 };
 use crate::clock::WallClock;
 use crate::error::WriteError;
-use crate::settings;
+use crate::settings::Stored;
 use crate::storage::{Batch, DataDirectory, Engine, StorageError, Transaction};
 use crate::subscribe::{Changed, LAG_BATCHES_MAX};
 use crate::table::Table;
@@ -29,7 +32,8 @@ use crate::table::Table;
 /// Pieces of work that one group takes.
 const GROUP_WORK_MAX: usize = 4096;
 /// Size at which a group is closed, in bytes by an estimate that is never too low.
-const GROUP_BYTES_TARGET: usize = 4 << 20;
+/// With it, and one more frame, a record's lists stay within what is read.
+const GROUP_BYTES_TARGET: usize = 2 << 20;
 
 /// The committing thread's own state.
 pub(crate) struct Worker {
@@ -45,9 +49,11 @@ pub(crate) struct Worker {
     pushes: mpsc::Sender<OwnWrites>,
     fold: Fold,
     group: u64,
+    /// Shards of which slots were turned away: nothing more is claimed there.
+    overfull: BTreeSet<ShardIndex>,
     failed: bool,
     /// The settings to store with the next batch, after a new incarnation.
-    settings: Vec<(std::borrow::Cow<'static, str>, Option<Vec<u8>>)>,
+    settings: Stored,
 }
 
 /// Tells of the thread's end. A panic counts as a failure of the disk: nobody waits for what will never be durable.
@@ -95,8 +101,9 @@ impl Worker {
             pushes,
             fold,
             group: 0,
+            overfull: BTreeSet::new(),
             failed: false,
-            settings: Vec::new(),
+            settings: Stored::new(),
         };
         worker.note_figures();
         std::thread::Builder::new().name("stockmesh-commit".into()).spawn(move || worker.run(queue))?;
@@ -183,7 +190,7 @@ impl Worker {
 
     fn apply_evaluation(&mut self, own: ReplicaId, evaluation: Evaluation, gathered: &mut Gathered) -> Vec<i64> {
         let Evaluation { shards, differences } = evaluation;
-        let written: Vec<(ShardIndex, Vec<(Sku, Product)>, u64)> = shards
+        let written: Vec<(ShardIndex, Products, u64)> = shards
             .iter()
             .map(|(shard, writes)| {
                 let products = writes.products.iter().map(|(sku, product)| (sku.clone(), product.clone()));
@@ -228,6 +235,18 @@ impl Worker {
         answers.push(Answer::Remote(reply, outcome));
     }
 
+    /// Whether there is room for slots. If not, they are turned away, and nothing is claimed of the shard any more: a
+    /// later chunk's claim would speak of them too.
+    fn take_slots(&mut self, shard: ShardIndex, products: &Products) -> bool {
+        let has_room = self.table.read(shard, |state| has_room_for(state, products)).unwrap_or_default();
+        if !has_room {
+            counter!("stockmesh_deltas_refused_total").increment(1);
+            error!(%shard, "slots were turned away: a product would have more of them than can be read");
+            self.overfull.insert(shard);
+        }
+        has_room
+    }
+
     fn apply_delta(&mut self, delta: &RemoteDelta, gathered: &mut Gathered, outcome: &mut RemoteOutcome) {
         let RemoteDelta { shard, products, claim } = delta;
         let claimed: Option<VersionVector> = match claim {
@@ -240,14 +259,20 @@ impl Worker {
         if future == Some(true) {
             self.mint_incarnation(*shard);
         }
+        if !self.take_slots(*shard, products) {
+            return;
+        }
         let mut merged = stockmesh_proto::shard::Merged::default();
         let mut advanced = None;
+        let overfull = self.overfull.contains(shard);
         self.table.write_all(std::iter::once(*shard), |states| {
             let Some((_, state)) = states.first_mut() else { return };
             merged = state.merge(products);
             let before = state.version().clone();
             let joins_on = match claim {
                 Claim::Nothing => true,
+                // Not to claim is always sound: it costs repeated deltas, nothing else.
+                _ if overfull || claimed.as_ref().is_some_and(|claimed| !has_room(state.version(), claimed)) => return,
                 Claim::Version(version) => {
                     state.claim(version);
                     true
@@ -285,21 +310,8 @@ impl Worker {
         }
     }
 
-    /// This directory's past was seen elsewhere as a future: it was restored from an old copy, or cloned. From here on
-    /// it writes under a new id, and the old one's slots are somebody else's (rule I2).
     fn mint_incarnation(&mut self, shard: ShardIndex) {
-        let former = self.table.own();
-        let own = ReplicaId::from_random(rand::random());
-        error!(%former, %own, %shard, "own writes were seen that this directory never made: it was restored from an old copy or cloned; it goes on under a new replica id");
-        counter!("stockmesh_incarnations_total").increment(1);
-        self.table.set_own(own);
-        let all_former = {
-            let mut list = self.progress.former.lock();
-            list.push(former);
-            list.clone()
-        };
-        self.settings = settings::identity(own, &all_former);
-        let _ = self.events.send(Event::NewIncarnation);
+        self.settings = incarnation::mint(&self.table, &self.progress, &self.events, shard);
     }
 
     fn commit_group(&mut self, mut gathered: Gathered, answers: Vec<Answer>) {

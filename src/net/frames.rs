@@ -8,7 +8,7 @@ use stockmesh_proto::wire::{Message, WireError, frame_length};
 
 /// How long a frame may take from its first byte to its last: what a peer that drips bytes is given.
 pub(super) const FRAME_TIME_MAX: Duration = Duration::from_secs(10);
-/// How long a peer may think before its next frame of a reconciliation begins.
+/// How long a peer may think before its next frame of a reconciliation begins, and leave one of ours untaken.
 pub(super) const REPLY_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// A frame could not be exchanged. Nothing of it was applied.
@@ -20,6 +20,9 @@ pub(super) enum FrameError {
     /// The peer was silent for too long between frames.
     #[error("no frame came within {} s", REPLY_TIME_MAX.as_secs())]
     Silent,
+    /// The peer takes nothing in, so that flow control holds a frame back for too long.
+    #[error("the peer took no frame in within {} s", REPLY_TIME_MAX.as_secs())]
+    Stalled,
     /// The peer broke a rule: a bad frame, or one that drips in.
     #[error("{0}")]
     Violation(String),
@@ -75,10 +78,11 @@ pub(super) async fn read_message(
     Message::decode(&frame).map(Some).map_err(violation)
 }
 
-/// Writes one message.
+/// Writes one message. A peer that takes nothing in is not waited for without end.
 pub(super) async fn write_message(stream: &mut SendStream, message: &Message) -> Result<(), FrameError> {
     let frame = message.encode().map_err(FrameError::Encode)?;
-    Ok(stream.write_all(&frame).await?)
+    let written = tokio::time::timeout(REPLY_TIME_MAX, stream.write_all(&frame)).await;
+    Ok(written.map_err(|_| FrameError::Stalled)??)
 }
 
 fn ended(error: ReadExactError) -> FrameError {

@@ -61,7 +61,23 @@ impl IdentityError {
 /// A node's certificate with its key, and the authority whose nodes it trusts.
 ///
 /// Links use TLS 1.3 with certificates on both sides, without resumption: a resumed session would not check the
-/// certificate again.
+/// certificate again. A node is known by its authority alone, not by its host name: every certificate carries the fixed
+/// name `stockmesh`, and each node asks for it. So an authority should sign for one cluster only.
+///
+#[cfg_attr(feature = "certificates", doc = "```")]
+#[cfg_attr(not(feature = "certificates"), doc = "```ignore")]
+/// use stockmesh::Identity;
+/// use stockmesh::certificates::{Authority, Validity};
+///
+/// let authority = Authority::new("shops", Validity::from_days(3_650)?)?;
+/// let berlin = authority.issue("berlin", &[], Validity::from_days(365)?)?;
+/// let identity = Identity::from_pem_bytes(
+///     authority.certificate_pem().as_bytes(),
+///     berlin.certificate_pem.as_bytes(),
+///     berlin.key_pem.as_bytes(),
+/// )?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Identity {
     server: ServerConfig,
@@ -75,7 +91,8 @@ impl std::fmt::Debug for Identity {
 }
 
 impl Identity {
-    /// Reads the authority's certificate, this node's certificate (chain) and its key from PEM files.
+    /// Reads the authority's certificate, this node's certificate (chain) and its key from PEM files of at most 1 MiB.
+    /// Files that change later are not read again.
     ///
     /// # Errors
     /// If a file cannot be read or does not hold what it should, with its path.

@@ -24,6 +24,7 @@ pub(super) type PushFrame = Arc<Vec<u8>>;
 /// An open QUIC connection to a peer whose hello was accepted.
 #[derive(Debug)]
 pub(super) struct Link {
+    pub(super) since: Instant,
     pub(super) replica: ReplicaId,
     pub(super) location: Location,
     pub(super) address: SocketAddr,

@@ -11,6 +11,7 @@ use quinn::{Endpoint, Incoming};
 use stockmesh_proto::limits::PUSH_FAN_OUT_DEFAULT;
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::{ClusterId, Location, ReplicaId};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
@@ -137,42 +138,60 @@ impl Node {
 
     /// Waits until so many linked peers hold all that is applied now. Asks them by reconciling.
     pub(crate) async fn await_replicated(&self, wanted: usize, timeout: Duration) -> Result<(), ReplicationError> {
+        let target = self.shared.committer.applied();
+        let waiting = self.await_confirmed(target, |confirmed, _| confirmed >= wanted);
+        let late = |_| ReplicationError::TimedOut { confirmed: self.confirmed(target).0, wanted };
+        tokio::time::timeout(timeout, waiting).await.map_err(late)?
+    }
+
+    /// Waits until all peers that are still linked hold all that is applied now, or time runs out.
+    pub(crate) async fn drain(&self, timeout: Duration) {
+        let target = self.shared.committer.applied();
+        let waiting = self.await_confirmed(target, |confirmed, linked| confirmed >= linked);
+        let _ = tokio::time::timeout(timeout, waiting).await;
+    }
+
+    /// How many linked peers confirmed to hold all that was applied up to `target`, and how many are linked.
+    fn confirmed(&self, target: u64) -> (usize, usize) {
+        let links = self.shared.registry.links();
+        let confirmed = links.iter().filter(|link| link.confirmed_group.load(Ordering::SeqCst) >= target).count();
+        (confirmed, links.len())
+    }
+
+    async fn await_confirmed(
+        &self,
+        target: u64,
+        enough: impl Fn(usize, usize) -> bool,
+    ) -> Result<(), ReplicationError> {
         let shared = &self.shared;
-        let target = shared.committer.applied();
-        let confirmed = || {
-            let holds = |link: &&Arc<super::link::Link>| link.confirmed_group.load(Ordering::SeqCst) >= target;
-            shared.registry.links().iter().filter(holds).count()
-        };
-        let waiting = async {
-            let mut confirmations = shared.confirmations.subscribe();
-            loop {
-                if confirmed() >= wanted {
-                    return Ok(());
-                }
-                if shared.committer.failure().is_some() || shared.committer.is_closed() {
-                    return Err(ReplicationError::Stopped);
-                }
-                for link in shared.registry.links() {
-                    if link.confirmed_group.load(Ordering::SeqCst) < target {
-                        link.wanted.store(true, Ordering::SeqCst);
-                        shared.want_reconciliation(link.replica);
-                    }
-                }
-                tokio::select! {
-                    _ = confirmations.changed() => {}
-                    () = shared.until_changed() => {}
-                    () = tokio::time::sleep(Duration::from_millis(100)) => {}
+        let mut confirmations = shared.confirmations.subscribe();
+        loop {
+            let (confirmed, linked) = self.confirmed(target);
+            if enough(confirmed, linked) {
+                return Ok(());
+            }
+            if shared.committer.failure().is_some() || shared.committer.is_closed() {
+                return Err(ReplicationError::Stopped);
+            }
+            for link in shared.registry.links() {
+                if link.confirmed_group.load(Ordering::SeqCst) < target {
+                    link.wanted.store(true, Ordering::SeqCst);
+                    shared.want_reconciliation(link.replica);
                 }
             }
-        };
-        let late = |_| ReplicationError::TimedOut { confirmed: confirmed(), wanted };
-        tokio::time::timeout(timeout, waiting).await.map_err(late)?
+            tokio::select! {
+                _ = confirmations.changed() => {}
+                () = shared.until_changed() => {}
+                () = tokio::time::sleep(Duration::from_millis(100)) => {}
+            }
+        }
     }
 
     /// Closes all links, and waits a little for the peers to learn of it.
     pub(crate) async fn close(&self) {
-        self.shared.offline.send_replace(true);
+        // First, so that the peers read this reason; then no further link comes up.
         self.shared.registry.close_all(CloseCode::Closing, "the node closes");
+        self.shared.offline.send_replace(true);
         self.shared.endpoint.close(CloseCode::Closing.code(), b"the node closes");
         let _ = tokio::time::timeout(CLOSE_TIME_MAX, self.shared.endpoint.wait_idle()).await;
         let mut tasks = std::mem::take(&mut *self.shared.tasks.lock());
@@ -270,7 +289,11 @@ async fn reconcile_for_ever(every: Duration, mut urgent: mpsc::Receiver<ReplicaI
 /// A new incarnation has another replica id than its links know.
 async fn relink_after_incarnation(shared: Shared) {
     let mut events = shared.committer.events();
-    while let Ok(Event::NewIncarnation) = events.recv().await {
+    loop {
+        match events.recv().await {
+            Ok(Event::NewIncarnation) | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
+        }
         debug!(own = %shared.table.own(), "links are made anew under the new replica id");
         shared.registry.close_all(CloseCode::NewIncarnation, "the node has a new replica id and links anew");
     }

@@ -15,6 +15,8 @@ use super::refusal::CloseCode;
 
 /// Refusals that are remembered for the operator.
 const REFUSALS_MAX: usize = 64;
+/// Two nodes count as dialling each other at the same time if their links come up within this.
+const SAME_TIME: Duration = Duration::from_secs(2);
 
 /// How a link to a configured peer stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,13 +124,16 @@ impl Registry {
         }
     }
 
-    /// Takes in a link. Of two links to the same peer the one dialled by the lower id is kept; of two dialled by the
-    /// same side, the newer. Returns the link that is superfluous, if there is one.
+    /// Takes in a link. Of two links to the same peer that were dialled at the same time, the one dialled by the lower
+    /// id is kept; else the newer, since a peer that dials though there is a link has lost that one, as after a crash.
+    /// Returns the link that is superfluous, if there is one.
     pub(super) fn admit(&self, link: &Arc<Link>) -> Option<Arc<Link>> {
         let superfluous = {
             let mut entries = self.entries.lock();
             match entries.links.get(&link.replica).filter(|known| known.is_open()) {
-                Some(known) if known.dialled_by < link.dialled_by => Some(Arc::clone(link)),
+                Some(known) if known.dialled_by < link.dialled_by && known.since.elapsed() < SAME_TIME => {
+                    Some(Arc::clone(link))
+                }
                 _ => entries.links.insert(link.replica, Arc::clone(link)).filter(|old| old.is_open()),
             }
         };

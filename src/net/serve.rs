@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metrics::{counter, gauge};
 use parking_lot::Mutex;
@@ -32,6 +32,7 @@ pub(super) fn establish(connection: Connection, hello: &Hello, dialled_by: Repli
     let here_ms = i128::from(shared.wall.now_ms());
     let skew_ms = i64::try_from(i128::from(hello.clock_ms) - here_ms).unwrap_or(i64::MAX);
     let link = Arc::new(Link {
+        since: Instant::now(),
         replica: hello.replica,
         location: hello.location.clone(),
         address: connection.remote_address(),
@@ -56,10 +57,6 @@ pub(super) fn establish(connection: Connection, hello: &Hello, dialled_by: Repli
     }
     let span = info_span!("link", peer = %link.replica);
     shared.spawn(run(Arc::clone(&link), push_queue, shared.clone()).instrument(span));
-    if shared.is_offline() {
-        // It went offline while the hello was under way.
-        link.close(CloseCode::Offline, "the node goes offline for now");
-    }
     // The dialler reconciles at once; with both sides at it, the work would be done twice.
     if dialled_by != link.replica {
         shared.want_reconciliation(link.replica);
@@ -72,6 +69,8 @@ async fn run(link: Arc<Link>, push_queue: mpsc::Receiver<PushFrame>, shared: Sha
     let pushing = send_pushes(Arc::clone(&link), push_queue);
     tokio::select! {
         _ = link.connection.closed() => {}
+        // Also a link whose hello was under way when the node went offline, or that is draining.
+        () = shared.until_offline() => link.close(CloseCode::Offline, "the node goes offline for now"),
         () = accept_sessions(&link, &shared) => {}
         () = accept_pushes(&link, &shared) => {}
         // Ends only with the link.
@@ -94,7 +93,7 @@ async fn accept_sessions(link: &Arc<Link>, shared: &Shared) {
             let silent = matches!(result, Err(SyncError::Frame(FrameError::Silent)));
             if let Err(error) = result {
                 let stalled = silent.then(|| "a stream was opened and left silent".to_owned());
-                judge(&error, error.violation().or(stalled), &link, &shared_of_task);
+                judge(&error, stalled.or(error.violation()), &link, &shared_of_task);
             }
             drop(permit);
         };

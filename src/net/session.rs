@@ -36,11 +36,14 @@ pub(super) enum SyncError {
 }
 
 impl SyncError {
-    /// Whether the peer broke a rule, so that its link is closed.
+    /// Whether the peer broke a rule or is stuck, so that its link is closed. A stuck peer that is dialled anew may
+    /// do better, and a link without reconciliations is of no use.
     pub(super) fn violation(&self) -> Option<String> {
         match self {
             Self::Rule(error) => Some(error.to_string()),
-            Self::Frame(FrameError::Violation(reason)) => Some(reason.clone()),
+            Self::Frame(error @ (FrameError::Violation(_) | FrameError::Silent | FrameError::Stalled)) => {
+                Some(error.to_string())
+            }
             _ => None,
         }
     }

@@ -73,6 +73,10 @@ impl Shared {
         let _ = self.offline.subscribe().wait_for(|offline| !offline).await;
     }
 
+    pub(super) async fn until_offline(&self) {
+        let _ = self.offline.subscribe().wait_for(|offline| *offline).await;
+    }
+
     /// Resolves at the next change of links, or of being offline.
     pub(super) async fn until_changed(&self) {
         let (mut links, mut offline) = (self.registry.changes(), self.offline.subscribe());

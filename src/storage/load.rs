@@ -161,7 +161,8 @@ impl Engine {
         if self.found_mark == FoundMark::Known(present) {
             return Ok(());
         }
-        if !matches!(self.found_mark, FoundMark::Known(_)) {
+        // A store that holds nothing but its own layout was just made, and has no mark yet.
+        if !matches!(self.found_mark, FoundMark::Known(_)) && present.commit > 1 {
             tracing::warn!(found = ?self.found_mark, "the mark is written anew; a rollback before now would go unnoticed");
         }
         self.mark.renew(present).map_err(StorageError::Disk)?;

@@ -191,7 +191,7 @@ fn a_truncated_compressed_file_is_an_error_not_an_end() {
 
 #[test]
 fn the_seeds_of_the_fuzzer_keep_the_rules() {
-    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/csv");
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/csv");
     let mut count = 0;
     for seed in std::fs::read_dir(seeds).unwrap() {
         exercise(&std::fs::read(seed.unwrap().path()).unwrap());

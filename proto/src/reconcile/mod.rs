@@ -136,6 +136,9 @@ pub enum SessionError {
     /// A shard came twice, or out of order.
     #[error("shard {0} came twice or out of order; it was not applied")]
     Disorder(ShardIndex),
+    /// A frame of summaries without any: a peer could send them for ever.
+    #[error("a frame of summaries holds none; it was not applied")]
+    Empty,
     /// The groups of fingerprints do not fit the cluster's number of shards.
     #[error("{got} groups of fingerprints came, the cluster has {wanted}; nothing was applied")]
     Groups {

@@ -7,7 +7,7 @@ use super::{Agreement, Effect, Outcome, SessionError, Settings, StateView};
 use crate::check::{DeltaRefused, DriftCheck, check_products};
 use crate::delta::{ShardDelta, slot_count};
 use crate::fingerprint::{Fingerprint, FingerprintTree};
-use crate::id::ShardIndex;
+use crate::id::{ShardIndex, Sku};
 use crate::limits::{SESSION_VERSION_ENTRIES_MAX, SUMMARIES_PER_FRAME_MAX, SUMMARY_BYTES_TARGET};
 use crate::version::VersionVector;
 use crate::wire::{Message, Open, Part, Summary};
@@ -36,6 +36,8 @@ struct Incoming {
     shard: ShardIndex,
     version: VersionVector,
     refused: bool,
+    /// The last SKU that came: later chunks go on behind it.
+    reached: Option<Sku>,
 }
 
 impl Session {
@@ -173,6 +175,10 @@ impl Session {
     }
 
     fn handle_opening(&mut self, summaries: Vec<Summary>, view: &dyn StateView) -> Result<Vec<Effect>, SessionError> {
+        // Each frame names a shard at least, and each shard comes once, so a turn ends (rules R1, R2).
+        if summaries.is_empty() {
+            return Err(SessionError::Empty);
+        }
         let mut effects = Vec::new();
         for summary in summaries {
             let shard = summary.shard;
@@ -254,6 +260,9 @@ impl Session {
     }
 
     fn handle_questions(&mut self, summaries: Vec<Summary>, view: &dyn StateView) -> Result<Vec<Effect>, SessionError> {
+        if summaries.is_empty() {
+            return Err(SessionError::Empty);
+        }
         let mut effects = Vec::new();
         for theirs in summaries {
             self.check_shard(theirs.shard)?;
@@ -274,10 +283,10 @@ impl Session {
         }
     }
 
-    fn handle_part(&mut self, part: Part, view: &dyn StateView, now_ms: u64) -> Result<Vec<Effect>, SessionError> {
+    fn handle_part(&mut self, mut part: Part, view: &dyn StateView, now_ms: u64) -> Result<Vec<Effect>, SessionError> {
         let shard = part.shard;
         let mut effects = Vec::new();
-        let mut incoming = match (part.version, self.incoming.take()) {
+        let mut incoming = match (part.version.take(), self.incoming.take()) {
             (Some(version), None) => {
                 self.check_shard(shard)?;
                 self.reserve(&version)?;
@@ -290,11 +299,16 @@ impl Session {
                     self.queue_part(shard, version.clone(), part.full, part.full);
                 }
                 self.outcome.shards_received += 1;
-                Incoming { shard, version, refused: false }
+                Incoming { shard, version, refused: false, reached: None }
             }
             (None, Some(incoming)) if incoming.shard == shard => incoming,
             _ => return Err(SessionError::Disorder(shard)),
         };
+        // Each chunk but the last gets further, or a peer could go on for ever (rule R3).
+        if !part.follows(incoming.reached.as_ref()) {
+            return Err(SessionError::Disorder(shard));
+        }
+        incoming.reached = part.products.last().map(|(sku, _)| sku.clone());
         let drift = DriftCheck { now_ms, drift_ms_max: self.settings.drift_ms_max };
         match check_products(self.settings.shards, shard, &part.products, drift) {
             Ok(()) => {}

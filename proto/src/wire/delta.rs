@@ -4,6 +4,8 @@
 //! else. Orders are strict, so that what is read needs no sorting. What is written has one encoding; a reader
 //! takes any width of integers and any order of names.
 
+use std::collections::BTreeMap;
+
 use serde::de::Error as _;
 use serde::ser::{Error as _, SerializeTuple};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -13,16 +15,53 @@ use crate::counter::Counters;
 use crate::delta::Products;
 use crate::hlc::Stamp;
 use crate::id::{Dot, Location, ReplicaId, Sku};
-use crate::limits::{CHUNK_PRODUCTS_MAX, GRANT_SLOTS_MAX, REPLICAS_MAX, STOCK_SLOTS_MAX};
+use crate::limits::{CHUNK_PRODUCTS_MAX, GRANT_SLOTS_MAX, STOCK_SLOTS_MAX};
 use crate::price::Price;
 use crate::product::{GrantSlot, Product, StockSlot};
 use crate::register::Register;
 
-/// The names that a list of products refers to by number, in the order of first use.
+/// Names up to which a list is searched in order: the replicas and locations of most clusters.
+const SEARCHED_MAX: usize = 16;
+
+/// Names and their numbers, in the order of first use. Few names are searched in order, which is fastest; more go by a
+/// tree, so that a delta of many names that a peer sent costs no time in their square when it is sent on.
+struct Numbered<T> {
+    names: Vec<T>,
+    /// The numbers of the names beyond the first [`SEARCHED_MAX`].
+    numbers: BTreeMap<T, usize>,
+}
+
+impl<T> Default for Numbered<T> {
+    fn default() -> Self {
+        Self { names: Vec::new(), numbers: BTreeMap::new() }
+    }
+}
+
+impl<T: Ord + Clone> Numbered<T> {
+    fn note(&mut self, name: &T) {
+        if self.position(name).is_none() {
+            if self.names.len() >= SEARCHED_MAX {
+                self.numbers.insert(name.clone(), self.names.len());
+            }
+            self.names.push(name.clone());
+        }
+    }
+
+    fn position(&self, name: &T) -> Option<usize> {
+        let searched = self.names.iter().take(SEARCHED_MAX).position(|candidate| candidate == name);
+        searched.or_else(|| self.numbers.get(name).copied())
+    }
+
+    fn number(&self, name: &T) -> u32 {
+        self.position(name).and_then(|position| u32::try_from(position).ok()).unwrap_or(u32::MAX)
+    }
+}
+
+/// The names that a list of products refers to by number.
 #[derive(Default)]
 struct Names {
-    locations: Vec<Location>,
-    replicas: Vec<ReplicaId>,
+    locations: Numbered<Location>,
+    replicas: Numbered<ReplicaId>,
 }
 
 impl Names {
@@ -30,45 +69,28 @@ impl Names {
         let mut names = Self::default();
         for (_, product) in products {
             for slot in product.stock() {
-                names.note_location(&slot.location);
-                names.note_replica(slot.replica);
+                names.locations.note(&slot.location);
+                names.replicas.note(&slot.replica);
             }
             for slot in product.grants() {
-                names.note_location(&slot.location);
-                names.note_replica(slot.from);
-                names.note_replica(slot.to);
+                names.locations.note(&slot.location);
+                names.replicas.note(&slot.from);
+                names.replicas.note(&slot.to);
             }
             for slot in product.slots() {
-                names.note_replica(slot.dot().replica);
+                names.replicas.note(&slot.dot().replica);
             }
         }
         names
     }
 
-    // Both lists are short (the replicas and locations of a cluster), and neighbours mostly repeat.
-    fn note_location(&mut self, location: &Location) {
-        if !self.locations.contains(location) {
-            self.locations.push(location.clone());
-        }
-    }
-
-    fn note_replica(&mut self, replica: ReplicaId) {
-        if !self.replicas.contains(&replica) {
-            self.replicas.push(replica);
-        }
-    }
-
     fn location(&self, location: &Location) -> u32 {
-        number(self.locations.iter().position(|candidate| candidate == location))
+        self.locations.number(location)
     }
 
     fn replica(&self, replica: ReplicaId) -> u32 {
-        number(self.replicas.iter().position(|candidate| *candidate == replica))
+        self.replicas.number(&replica)
     }
-}
-
-fn number(position: Option<usize>) -> u32 {
-    position.and_then(|position| u32::try_from(position).ok()).unwrap_or(u32::MAX)
 }
 
 type StockTuple = (u32, u32, u64, u64, u64, u64, u64);
@@ -127,8 +149,8 @@ pub(super) fn serialize<S: Serializer>(products: &[(Sku, Product)], serializer: 
     }
     let names = Names::of(products);
     let mut tuple = serializer.serialize_tuple(3)?;
-    tuple.serialize_element(&names.locations)?;
-    tuple.serialize_element(&names.replicas)?;
+    tuple.serialize_element(&names.locations.names)?;
+    tuple.serialize_element(&names.replicas.names)?;
     tuple.serialize_element(&ProductsOut(&names, products))?;
     tuple.end()
 }
@@ -144,7 +166,7 @@ impl Serialize for ProductsOut<'_> {
 #[derive(Deserialize)]
 struct ProductsIn(
     #[serde(deserialize_with = "bounded::list::<_, _, CHUNK_PRODUCTS_MAX>")] Vec<Location>,
-    #[serde(deserialize_with = "bounded::list::<_, _, REPLICAS_MAX>")] Vec<ReplicaId>,
+    #[serde(deserialize_with = "bounded::list::<_, _, CHUNK_PRODUCTS_MAX>")] Vec<ReplicaId>,
     #[serde(deserialize_with = "bounded::list::<_, _, CHUNK_PRODUCTS_MAX>")] Vec<ProductIn>,
 );
 
@@ -160,7 +182,7 @@ struct ProductIn(
 /// For `#[serde(with)]`: reads a list of products and checks every rule of section 6.2.
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Products, D::Error> {
     let ProductsIn(locations, replicas, read) = ProductsIn::deserialize(deserializer)?;
-    let names = Names { locations, replicas };
+    let names = NamesIn { locations, replicas };
     let mut products = Products::with_capacity(read.len());
     for product in read {
         let (sku, product) = names.resolve(product).map_err(D::Error::custom)?;
@@ -172,7 +194,13 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     Ok(products)
 }
 
-impl Names {
+/// The names of a list of products that is being read.
+struct NamesIn {
+    locations: Vec<Location>,
+    replicas: Vec<ReplicaId>,
+}
+
+impl NamesIn {
     fn resolve(&self, read: ProductIn) -> Result<(Sku, Product), &'static str> {
         let ProductIn(sku, stock, grants, price, listed) = read;
         let stock = stock.into_iter().map(|tuple| self.stock(tuple)).collect::<Result<Vec<_>, _>>()?;

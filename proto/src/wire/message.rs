@@ -6,7 +6,7 @@ use super::frame::{FrameKind, WireError, decode_body, encode_frame, split_kind};
 use super::{bounded, delta};
 use crate::delta::Products;
 use crate::fingerprint::Fingerprint;
-use crate::id::{ClusterId, Location, ReplicaId, ShardIndex};
+use crate::id::{ClusterId, Location, ReplicaId, ShardIndex, Sku};
 use crate::limits::{
     FINGERPRINT_GROUP_SHARDS, PUSH_SHARDS_MAX, PUSH_TOLD_MAX, REPLICAS_MAX, SHARDS_MAX, SUMMARIES_PER_FRAME_MAX,
 };
@@ -102,6 +102,13 @@ pub struct Part {
     pub full: bool,
     /// Whether this is the shard's last chunk.
     pub last: bool,
+}
+
+impl Part {
+    /// Whether it goes on behind the SKU that the chunk before it reached (rule R3). Only a last chunk may be empty.
+    pub fn follows(&self, reached: Option<&Sku>) -> bool {
+        self.products.first().map_or(self.last, |(sku, _)| reached.is_none_or(|reached| reached < sku))
+    }
 }
 
 /// The writes of one replica to one shard, as they were committed (rule P1).

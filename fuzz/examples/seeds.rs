@@ -1,0 +1,125 @@
+//! Writes the seed corpora anew: real encodings for `decode`, bytes of an even spread for the typed targets.
+//!
+//! `cargo run -p stockmesh-fuzz --example seeds`
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::Path;
+
+use stockmesh_proto::counter::Counters;
+use stockmesh_proto::hlc::Stamp;
+use stockmesh_proto::id::Dot;
+use stockmesh_proto::product::{GrantSlot, Product, StockSlot};
+use stockmesh_proto::register::Register;
+use stockmesh_proto::wire::{
+    BatchRecord, Hello, Message, Open, Part, Push, PushShard, Refusal, RefusalCode, ShardRecord, SnapshotRecord,
+    Summary,
+};
+use stockmesh_proto::{ClusterId, Currency, Fingerprint, Location, Price, ReplicaId, ShardIndex, Sku, VersionVector};
+
+fn save(target: &str, name: &str, bytes: &[u8]) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join(name), bytes).unwrap();
+}
+
+/// A product with a slot of each kind, so many of its stock.
+fn product(slots: u64) -> Product {
+    let replica = ReplicaId::from_random;
+    let (location, dot) = (Location::new("berlin").unwrap(), Dot { replica: replica(7), sequence: 300 });
+    let counters = Counters { added: 70_000, removed: 12, held: 3, released: 1 };
+    let stock = (1..=slots).map(|bits| StockSlot {
+        location: location.clone(),
+        replica: replica(bits),
+        sequence: bits,
+        counters,
+    });
+    let grant =
+        GrantSlot { location: location.clone(), from: replica(1), to: replica(u64::MAX), sequence: 5, units: 20 };
+    let price = Price::from_parts(1_999, 2, Currency::EUR).unwrap();
+    let stamp = Stamp::from_bits(1_700_000_000_000 << 16);
+    let (price, listed) = (Register { value: price, stamp, dot }, Register { value: true, stamp, dot });
+    Product::from_slots(stock.collect(), vec![grant], Some(price), Some(listed)).unwrap()
+}
+
+fn save_encodings() {
+    let replica = ReplicaId::from_random(0x0123_4567_89ab_cdef);
+    let version: VersionVector = [(ReplicaId::from_random(1), 3), (replica, 70_000)].into_iter().collect();
+    let fingerprint = Fingerprint::from_bits(u128::MAX / 3);
+    let shard = ShardIndex(3);
+    let products = |count: u64| -> Vec<(Sku, Product)> {
+        (1..=count).map(|number| (Sku::new(&format!("MUG-{number:02}")).unwrap(), product(number))).collect()
+    };
+    let hello = Hello {
+        cluster: ClusterId::new("shops").unwrap(),
+        replica,
+        location: Location::new("berlin").unwrap(),
+        shards: 256,
+        clock_ms: 1_700_000_000_000,
+        features_required: 0,
+        features_known: 3,
+        software: "stockmesh 0.1.0".into(),
+    };
+    let reason = "the other node belongs to another cluster".to_owned();
+    let summary = Summary { shard, fingerprint, version: version.clone() };
+    let part =
+        |version, count, full, last| Message::Part(Part { shard, version, products: products(count), full, last });
+    let push = |count| {
+        let part = PushShard { shard, from: 4, to: 9, products: products(count) };
+        Message::Push(Push { origin: replica, told: vec![replica], shards: vec![part] })
+    };
+    let messages = [
+        ("hello", Message::Hello(hello)),
+        ("refuse", Message::Refuse(Refusal { code: RefusalCode::OtherCluster, reason })),
+        ("open", Message::Open(Open { root: fingerprint, groups: vec![fingerprint; 16] })),
+        ("summary", Message::Summary(vec![summary.clone(), summary])),
+        ("end", Message::End),
+        ("equal", Message::Equal),
+        ("part-empty", part(Some(version.clone()), 0, false, true)),
+        ("part-first", part(Some(version.clone()), 2, true, false)),
+        ("part-last", part(None, 9, false, true)),
+        ("done", Message::Done(1)),
+        ("push", push(1)),
+        ("push-many", push(5)),
+    ];
+    for (name, message) in messages {
+        save("decode", name, &message.encode().unwrap()[4..]);
+    }
+    for count in [0, 1, 4] {
+        let (products, version) = (products(count), version.clone());
+        let record = ShardRecord { shard, products: products.clone(), version: version.clone(), fingerprint };
+        let batch = BatchRecord { number: 12, clock: Stamp::from_bits(1 << 40), shards: vec![record; 2] };
+        save("decode", &format!("batch-{count}"), &batch.encode().unwrap());
+        let snapshot = SnapshotRecord { shard, batch: 12, products, version, fingerprint };
+        save("decode", &format!("snapshot-{count}"), &snapshot.encode().unwrap());
+    }
+    // Hostile frames: nesting, and lengths that are announced and never come.
+    save("decode", "nested", &[vec![20], vec![0x91; 600]].concat());
+    save("decode", "announced", &[20, 0x95, 0, 0xc0, 0x93, 0xdd, 0xff, 0xff, 0xff, 0xff]);
+}
+
+fn main() {
+    save_encodings();
+    // An even spread of bytes from a fixed generator: the typed targets make something of any bytes.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    for target in ["merge", "session"] {
+        for number in 0..16_usize {
+            let bytes = (0..64 + number * 40).map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                state.to_be_bytes()[0]
+            });
+            save(target, &format!("spread-{number:02}"), &bytes.collect::<Vec<u8>>());
+        }
+    }
+    // Scripts of a session without a fault: writes, then both sides send in turn.
+    for writes in [0_u8, 1, 4, 9] {
+        let mut bytes = vec![0, 0, writes % 2];
+        for number in 0..writes {
+            bytes.extend([0, number, number.wrapping_mul(29), number % 2, 0]);
+        }
+        for number in 0..40 {
+            bytes.extend([4, u8::from(number / 10 % 2 == 1), 0]);
+        }
+        save("session", &format!("turns-{writes}"), &bytes);
+    }
+}

@@ -1,0 +1,37 @@
+//! Any bytes, read as every kind of frame and record: never a panic, and what can be read is written again and reads
+//! as the same.
+
+use stockmesh_proto::wire::{BatchRecord, FrameKind, Message, SnapshotRecord, frame_length, split_kind};
+
+/// Reads bytes as everything that they could be.
+pub fn run(data: &[u8]) {
+    read_frame(data);
+    if let Some((_, body)) = data.split_first() {
+        // The same body as every other kind, so that one input serves all of them.
+        for kind in [1, 2, 16, 17, 18, 19, 20, 21, 32_u8] {
+            read_frame(&[&[kind], body].concat());
+        }
+    }
+    if let Ok(batch) = BatchRecord::decode(data) {
+        assert_eq!(BatchRecord::decode(&batch.encode().unwrap()).unwrap(), batch);
+    }
+    if let Ok(snapshot) = SnapshotRecord::decode(data) {
+        assert_eq!(SnapshotRecord::decode(&snapshot.encode().unwrap()).unwrap(), snapshot);
+    }
+}
+
+fn read_frame(frame: &[u8]) {
+    let Ok(message) = Message::decode(frame) else { return };
+    let (kind, _) = split_kind(frame).unwrap();
+    assert_eq!(kind, message.kind());
+    let again = match message.encode() {
+        Ok(again) => again,
+        // A hello may arrive as an array, which is shorter than the map that is written.
+        Err(_) if kind == FrameKind::Hello || kind == FrameKind::Refuse => return,
+        // Numbers may arrive in a longer form than is written, names may arrive more than once, but never the reverse.
+        Err(error) => panic!("what was read cannot be written: {error}"),
+    };
+    let prefix = <[u8; 4]>::try_from(&again[..4]).unwrap();
+    assert_eq!(frame_length(prefix, usize::MAX).unwrap(), again.len() - 4);
+    assert_eq!(Message::decode(&again[4..]).unwrap(), message);
+}

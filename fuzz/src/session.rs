@@ -1,0 +1,186 @@
+//! Typed scripts against a pair of replicas that reconcile: messages are delivered, lost, doubled, changed or made up,
+//! and writes happen in between. Errors are allowed, panics and false claims are not.
+
+mod pair;
+
+use arbitrary::{Arbitrary, Result, Unstructured};
+use stockmesh_proto::reconcile::{Agreement, Effect, Session, Settings};
+use stockmesh_proto::wire::{Message, Open, Part, Summary};
+use stockmesh_proto::{Fingerprint, ShardIndex};
+
+use crate::input::{products, version};
+use pair::{Replica, SHARDS, shard_count};
+
+/// One step of a script.
+#[derive(Debug)]
+enum Step {
+    /// A side writes; the other gets the push or does not.
+    Write { side: usize, sku: u8, units: u8, pushed: bool },
+    /// A side sends one message, which arrives as often as told: not at all, once, twice.
+    Send { side: usize, copies: u8 },
+    /// A side sends one message, and one byte of it is changed on its way.
+    Damage { side: usize, at: u16, byte: u8 },
+    /// A message that was made up arrives at a side.
+    Forge { side: usize, message: Message },
+}
+
+/// Whether the first session is opened with an agreement, and what happens.
+#[derive(Debug)]
+struct Script {
+    agreement: Option<bool>,
+    bytes_target: usize,
+    steps: Vec<Step>,
+}
+
+fn side(input: &mut Unstructured<'_>) -> Result<usize> {
+    Ok(usize::from(bool::arbitrary(input)?))
+}
+
+fn shard(input: &mut Unstructured<'_>) -> Result<ShardIndex> {
+    // One more than there are.
+    Ok(ShardIndex(u16::from(u8::arbitrary(input)?) % (SHARDS + 1)))
+}
+
+fn fingerprint(input: &mut Unstructured<'_>) -> Result<Fingerprint> {
+    Ok(Fingerprint::from_bits(u128::from(u8::arbitrary(input)?)))
+}
+
+fn message(input: &mut Unstructured<'_>) -> Result<Message> {
+    Ok(match u8::arbitrary(input)? % 8 {
+        0 => Message::Open(Open { root: fingerprint(input)?, groups: vec![fingerprint(input)?] }),
+        1 => {
+            let count = u8::arbitrary(input)? % 4;
+            let one =
+                |_| Ok(Summary { shard: shard(input)?, fingerprint: fingerprint(input)?, version: version(input)? });
+            Message::Summary((0..count).map(one).collect::<Result<Vec<_>>>()?)
+        }
+        2 => Message::End,
+        3 => Message::Equal,
+        4 => Message::Done(u32::arbitrary(input)?),
+        _ => {
+            let (shard, full, last) = (shard(input)?, bool::arbitrary(input)?, bool::arbitrary(input)?);
+            let version = if bool::arbitrary(input)? { Some(version(input)?) } else { None };
+            let mut products = products(input)?;
+            if bool::arbitrary(input)? {
+                products.retain(|(sku, _)| shard_count().shard_of(sku) == shard);
+            }
+            Message::Part(Part { shard, version, products, full, last })
+        }
+    })
+}
+
+impl<'a> Arbitrary<'a> for Step {
+    fn arbitrary(input: &mut Unstructured<'a>) -> Result<Self> {
+        Ok(match u8::arbitrary(input)? % 12 {
+            0..4 => {
+                let (sku, units) = (u8::arbitrary(input)?, u8::arbitrary(input)?);
+                Self::Write { side: side(input)?, sku, units, pushed: bool::arbitrary(input)? }
+            }
+            4..9 => Self::Send { side: side(input)?, copies: u8::arbitrary(input)? % 8 },
+            9 => Self::Damage { side: side(input)?, at: u16::arbitrary(input)?, byte: u8::arbitrary(input)? },
+            _ => Self::Forge { side: side(input)?, message: message(input)? },
+        })
+    }
+}
+
+impl<'a> Arbitrary<'a> for Script {
+    fn arbitrary(input: &mut Unstructured<'a>) -> Result<Self> {
+        let agreement = Option::<bool>::arbitrary(input)?;
+        let bytes_target = if bool::arbitrary(input)? { 0 } else { 1 << 16 };
+        let mut steps = Vec::new();
+        while !input.is_empty() && steps.len() < 64 {
+            steps.push(Step::arbitrary(input)?);
+        }
+        Ok(Self { agreement, bytes_target, steps })
+    }
+}
+
+/// Runs one script, and then one session without faults.
+pub fn run(data: &[u8]) {
+    let Ok(script) = Script::arbitrary(&mut Unstructured::new(data)) else { return };
+    let mut replicas = [Replica::new(1), Replica::new(2)];
+    let settings = Settings { shards: shard_count(), drift_ms_max: 60_000, chunk_bytes_target: script.bytes_target };
+    let mut sessions = open(settings, &replicas, script.agreement);
+    // Nothing was forged, damaged or lost so far, so claims can be held against the writes that were made.
+    let mut is_honest = true;
+    for step in &script.steps {
+        match step {
+            Step::Write { side, sku, units, pushed } => {
+                let parts = replicas[*side].write(*sku, *units);
+                if *pushed {
+                    let origin = replicas[*side].own;
+                    replicas[1 - *side].receive(origin, &parts);
+                }
+            }
+            Step::Send { side, copies } => {
+                if let Some(message) = sessions[*side].poll_transmit(&replicas[*side]) {
+                    let copies = [1, 1, 1, 1, 1, 1, 0, 2][usize::from(*copies)];
+                    is_honest &= copies > 0;
+                    for _ in 0..copies {
+                        deliver(&mut sessions[1 - *side], &mut replicas[1 - *side], message.clone());
+                    }
+                }
+            }
+            Step::Damage { side, at, byte } => {
+                if let Some(message) = sessions[*side].poll_transmit(&replicas[*side]) {
+                    is_honest = false;
+                    let mut frame = message.encode().unwrap()[4..].to_vec();
+                    let at = usize::from(*at) % frame.len();
+                    frame[at] = *byte;
+                    if let Ok(message) = Message::decode(&frame) {
+                        deliver(&mut sessions[1 - *side], &mut replicas[1 - *side], message);
+                    }
+                }
+            }
+            Step::Forge { side, message } => {
+                is_honest = false;
+                deliver(&mut sessions[*side], &mut replicas[*side], message.clone());
+            }
+        }
+        if is_honest {
+            pair::check_claims(&replicas);
+        }
+    }
+    replicas.iter().for_each(Replica::check_sums);
+    if is_honest {
+        let mut sessions = open(settings, &replicas, None);
+        while !sessions.iter().all(Session::is_finished) {
+            let mut moved = false;
+            for side in [0, 1] {
+                while let Some(message) = sessions[side].poll_transmit(&replicas[side]) {
+                    moved = true;
+                    assert!(
+                        deliver(&mut sessions[1 - side], &mut replicas[1 - side], message),
+                        "no error among friends"
+                    );
+                }
+            }
+            assert!(moved, "the session is stuck");
+        }
+        pair::check_equal(&replicas);
+    }
+}
+
+fn open(settings: Settings, replicas: &[Replica; 2], agreement: Option<bool>) -> [Session; 2] {
+    use stockmesh_proto::reconcile::StateView;
+    let agreement = agreement.map(|with_peer| Agreement::of(&replicas[usize::from(with_peer)].tree(), shard_count()));
+    [Session::open(settings, &replicas[0], agreement.as_ref()), Session::accept(settings)]
+}
+
+/// Hands a message to a session and carries out the effects. False if the session found a rule broken.
+fn deliver(session: &mut Session, replica: &mut Replica, message: Message) -> bool {
+    let (shard, last) = match &message {
+        Message::Part(part) => (Some(part.shard), part.last),
+        _ => (None, false),
+    };
+    let Ok(effects) = session.handle(message, replica, 1_000) else { return false };
+    for effect in effects {
+        if let Effect::Merge { delta, claim } = &effect
+            && shard.is_some()
+        {
+            assert_eq!((Some(delta.shard), claim.is_some()), (shard, last), "a claim comes with the last chunk alone");
+        }
+        replica.carry_out(effect);
+    }
+    true
+}

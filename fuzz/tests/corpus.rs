@@ -1,0 +1,26 @@
+//! Replays every target's corpus on stable.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::fs;
+use std::path::Path;
+
+use stockmesh_fuzz::TARGETS;
+
+#[test]
+fn every_corpus_is_there_and_passes() {
+    for (name, run) in TARGETS {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
+        let files = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        let mut paths: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        paths.sort();
+        assert!(
+            !paths.is_empty(),
+            "{} is empty: `cargo run -p stockmesh-fuzz --example seeds` fills it",
+            folder.display()
+        );
+        for path in paths {
+            println!("{}", path.display());
+            run(&fs::read(&path).unwrap());
+        }
+    }
+}

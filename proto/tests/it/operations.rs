@@ -1,0 +1,133 @@
+//! Evaluation of operations: against a plain map, and all or none.
+
+use std::collections::BTreeMap;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use stockmesh_proto::counter::Counters;
+use stockmesh_proto::hlc::{Clock, Stamp};
+use stockmesh_proto::limits::STOCK_SLOTS_OPENED_MAX;
+use stockmesh_proto::operation::{Operation, OperationRefused, Writer};
+use stockmesh_proto::product::{Product, StockSlot};
+use stockmesh_proto::{Location, ShardIndex, Sku};
+
+use crate::support::generate::operations;
+use crate::support::replica::Replica;
+use crate::support::{config, euros, location, replica_id, shard_count, sku};
+
+proptest! {
+    #![proptest_config(config(200))]
+
+    /// What batches leave behind is what a plain map says: on hand by product and location, the last price and mark.
+    #[test]
+    fn batches_do_what_a_plain_map_does(batches in vec(operations(), 1..8), earlier in operations()) {
+        let mut replica = Replica::new(replica_id(2), shard_count(4));
+        let mut other = Replica::new(replica_id(1), shard_count(4));
+        let mut on_hand = BTreeMap::<(Sku, Location), i128>::new();
+        let (mut prices, mut marks) = (BTreeMap::new(), BTreeMap::new());
+        other.write(&earlier, 1_000);
+        crate::support::conversation::reconcile(&mut replica, &mut other, 1_000);
+        // The clock steps back from batch to batch: later writes win all the same (rule C2).
+        let batches = [earlier].into_iter().chain(batches);
+        for (number, batch) in batches.enumerate() {
+            if number > 0 {
+                replica.write(&batch, 1_000 - u64::try_from(number).unwrap());
+            }
+            for operation in batch {
+                match operation {
+                    Operation::Adjust { sku, location, units } => {
+                        *on_hand.entry((sku, location)).or_default() += i128::from(units);
+                    }
+                    Operation::Stocktake { sku, location, counted } => {
+                        on_hand.insert((sku, location), i128::from(counted));
+                    }
+                    Operation::SetPrice { sku, price } => {
+                        prices.insert(sku, price);
+                    }
+                    Operation::SetListed { sku, listed } => {
+                        marks.insert(sku, listed);
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        let (products, ..) = replica.contents();
+        for ((sku, location), units) in &on_hand {
+            let found = products.get(sku).map(|product| product.on_hand_at(location)).unwrap_or_default();
+            prop_assert_eq!(found, *units, "{} at {}", sku, location);
+        }
+        for (sku, product) in &products {
+            prop_assert_eq!(product.price().map(|price| price.value), prices.get(sku).copied());
+            prop_assert_eq!(product.listed().map(|listed| listed.value), marks.get(sku).copied());
+        }
+    }
+}
+
+fn adjust(name: &str, place: &str, units: i64) -> Operation {
+    Operation::Adjust { sku: sku(name), location: location(place), units }
+}
+
+/// Evaluates, and checks that a refusal moved nothing.
+fn refusal(replica: &Replica, operations: &[Operation], mut clock: Clock) -> OperationRefused {
+    let writer = Writer { own: replica.id, shards: replica.count };
+    let before = clock.latest();
+    let refused = writer.evaluate(operations, replica, &mut clock, 1_000).unwrap_err();
+    assert_eq!(clock.latest(), before, "the clock advances only if all succeed (rule O1)");
+    refused
+}
+
+fn with_stock(slots: Vec<StockSlot>) -> Replica {
+    let mut replica = Replica::new(replica_id(1), shard_count(1));
+    let product = Product::from_slots(slots, Vec::new(), None, None).unwrap();
+    replica.merge(ShardIndex(0), &[(sku("A"), product)]);
+    replica
+}
+
+#[test]
+fn a_counter_that_would_overflow_refuses_the_whole_group() {
+    let counters = Counters { added: u64::MAX - 5, removed: u64::MAX - 5, ..Counters::default() };
+    let replica =
+        with_stock(vec![StockSlot { location: location("x"), replica: replica_id(1), sequence: 1, counters }]);
+    for units in [6, -6, i64::MAX, i64::MIN] {
+        let price = Operation::SetPrice { sku: sku("A"), price: euros(1) };
+        let group = [price, adjust("A", "x", 3), adjust("A", "x", -3), adjust("A", "x", units)];
+        assert_eq!(refusal(&replica, &group, Clock::default()), OperationRefused::Overflow { sku: sku("A") });
+    }
+    let writer = Writer { own: replica.id, shards: replica.count };
+    let within = [adjust("A", "x", 5), adjust("A", "x", -5)];
+    assert!(writer.evaluate(&within, &replica, &mut Clock::default(), 0).is_ok());
+    let beyond = [adjust("A", "x", 5), adjust("A", "x", 1)];
+    assert_eq!(refusal(&replica, &beyond, Clock::default()), OperationRefused::Overflow { sku: sku("A") });
+}
+
+#[test]
+fn a_count_too_far_from_what_is_seen_is_refused() {
+    let replica = with_stock(Vec::new());
+    let group = [Operation::Stocktake { sku: sku("A"), location: location("x"), counted: u64::MAX }];
+    assert_eq!(refusal(&replica, &group, Clock::default()), OperationRefused::Difference { sku: sku("A") });
+}
+
+#[test]
+fn a_spent_clock_refuses_registers() {
+    let replica = with_stock(Vec::new());
+    let clock = Clock::resume(Stamp::from_bits(u64::MAX - 1));
+    let price = Operation::SetPrice { sku: sku("A"), price: euros(1) };
+    let listed = Operation::SetListed { sku: sku("A"), listed: true };
+    assert!(matches!(refusal(&replica, &[price, listed], clock), OperationRefused::Clock(_)));
+}
+
+/// A product takes no new location beyond the limit, and goes on with those it has.
+#[test]
+fn locations_of_a_product_are_limited() {
+    let slot = |number: usize| StockSlot {
+        location: location(&format!("{number:04}")),
+        replica: replica_id(if number == 0 { 1 } else { 2 }),
+        sequence: 1,
+        counters: Counters::default(),
+    };
+    let replica = with_stock((0..STOCK_SLOTS_OPENED_MAX).map(slot).collect());
+    let refused = refusal(&replica, &[adjust("A", "new", 1)], Clock::default());
+    assert_eq!(refused, OperationRefused::TooManySlots { sku: sku("A"), slots: STOCK_SLOTS_OPENED_MAX });
+    let writer = Writer { own: replica.id, shards: replica.count };
+    assert!(writer.evaluate(&[adjust("A", "0000", 1)], &replica, &mut Clock::default(), 0).is_ok());
+}

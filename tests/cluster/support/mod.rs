@@ -1,0 +1,160 @@
+//! What the tests share: nodes of one authority, writers whose acknowledged operations are counted, and waiting.
+
+pub(crate) mod metrics;
+pub(crate) mod proxy;
+pub(crate) mod raw;
+pub(crate) mod writers;
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant, SystemTime};
+
+use stockmesh::certificates::{Authority, Issued, Validity};
+use stockmesh::{Builder, Identity, LinkState, Store};
+
+/// How long a cluster of tests may take for anything that it should do at once, on a loaded machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+/// Few shards, so that many writes meet in each.
+pub(crate) const SHARDS: u32 = 16;
+
+/// An authority and what nodes of it have in common.
+pub(crate) struct Mesh {
+    authority: Authority,
+}
+
+impl Mesh {
+    pub(crate) fn new() -> Self {
+        Self::of_authority("tests")
+    }
+
+    pub(crate) fn of_authority(name: &str) -> Self {
+        Self { authority: Authority::new(name, Validity::from_days(30).unwrap()).unwrap() }
+    }
+
+    pub(crate) fn authority_pem(&self) -> &str {
+        self.authority.certificate_pem()
+    }
+
+    pub(crate) fn issue(&self, name: &str) -> Issued {
+        self.authority.issue(name, &[], Validity::from_days(30).unwrap()).unwrap()
+    }
+
+    /// A certificate that was valid until an hour ago.
+    pub(crate) fn issue_expired(&self, name: &str) -> Issued {
+        let hour = Duration::from_secs(3_600);
+        let now = SystemTime::now();
+        self.authority.issue(name, &[], Validity::between(now - 48 * hour, now - hour).unwrap()).unwrap()
+    }
+
+    pub(crate) fn identity(&self, issued: &Issued) -> Identity {
+        let Issued { certificate_pem, key_pem } = issued;
+        Identity::from_pem_bytes(self.authority_pem().as_bytes(), certificate_pem.as_bytes(), key_pem.as_bytes())
+            .unwrap()
+    }
+
+    /// Settings of a node that listens on a free port, in memory unless told otherwise.
+    pub(crate) fn builder(&self, name: &str) -> Builder {
+        Store::builder()
+            .in_memory()
+            .location(name)
+            .shards(SHARDS)
+            .listen("127.0.0.1:0".parse().unwrap())
+            .identity(self.identity(&self.issue(name)))
+            .reconcile_every(Duration::from_millis(200))
+    }
+
+    pub(crate) async fn node(&self, name: &str) -> Store {
+        self.builder(name).open().await.unwrap()
+    }
+
+    pub(crate) async fn nodes(&self, count: usize) -> Vec<Store> {
+        let mut stores = Vec::new();
+        for number in 0..count {
+            stores.push(self.node(&format!("node-{number}")).await);
+        }
+        stores
+    }
+}
+
+pub(crate) fn address(store: &Store) -> SocketAddr {
+    store.local_addr().unwrap()
+}
+
+/// Lets `dialler` dial `listener` from now on.
+pub(crate) fn dial(dialler: &Store, listener: &Store) {
+    dialler.add_peer(address(listener).to_string()).unwrap();
+}
+
+/// Each node dials all that come before it.
+pub(crate) fn full_mesh(stores: &[Store]) {
+    for (number, store) in stores.iter().enumerate() {
+        stores[..number].iter().for_each(|earlier| dial(store, earlier));
+    }
+}
+
+/// Each node dials the one before it, and no other.
+pub(crate) fn line(stores: &[Store]) {
+    stores.windows(2).for_each(|pair| dial(&pair[1], &pair[0]));
+}
+
+/// Peers of `store` whose links are up.
+pub(crate) fn links_up(store: &Store) -> usize {
+    store.status().peers.iter().filter(|peer| peer.state == LinkState::Up).count()
+}
+
+/// Polls until `reached`, and panics with `what` if it takes longer than `limit`. Returns how long it took.
+pub(crate) async fn wait_within(limit: Duration, what: &str, mut reached: impl FnMut() -> bool) -> Duration {
+    let begun = Instant::now();
+    while !reached() {
+        assert!(begun.elapsed() < limit, "not within {limit:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    begun.elapsed()
+}
+
+pub(crate) async fn wait_until(what: &str, reached: impl FnMut() -> bool) -> Duration {
+    wait_within(PATIENCE, what, reached).await
+}
+
+/// Waits until every node has so many links.
+pub(crate) async fn wait_linked(stores: &[Store], links: usize) {
+    wait_until("all links are up", || stores.iter().all(|store| links_up(store) >= links)).await;
+}
+
+pub(crate) fn agree(stores: &[Store]) -> bool {
+    stores.windows(2).all(|pair| pair[0].status().fingerprint == pair[1].status().fingerprint)
+}
+
+/// Waits until all hold the same.
+pub(crate) async fn wait_converged(stores: &[Store]) {
+    let begun = Instant::now();
+    while !agree(stores) {
+        if begun.elapsed() > PATIENCE {
+            let told: Vec<String> = stores.iter().map(|store| format!("{:#?}", store.status())).collect();
+            panic!("the nodes do not converge:\n{}", told.join("\n"));
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Units on hand of a product that may not have arrived yet.
+pub(crate) fn on_hand(store: &Store, sku: &str) -> i128 {
+    store.get(sku).map(|view| view.on_hand()).unwrap_or_default()
+}
+
+/// Whether a refusal that `store` remembers has all these words.
+pub(crate) fn refused_with(store: &Store, words: &[&str]) -> bool {
+    store.status().refusals.iter().any(|refused| words.iter().all(|word| refused.reason.contains(word)))
+}
+
+/// Whether a configured peer of `store` shows an error that has all these words.
+pub(crate) fn peer_error_with(store: &Store, words: &[&str]) -> bool {
+    let errors = store.status().peers.into_iter().filter_map(|peer| peer.last_error);
+    errors.into_iter().any(|error| words.iter().all(|word| error.contains(word)))
+}
+
+/// Memory that this process holds, in bytes.
+pub(crate) fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = statm.split_whitespace().nth(1).unwrap().parse().unwrap();
+    pages * 4096
+}
