@@ -1,5 +1,11 @@
 //! How much dearer is a point read of the store than one of a `HashMap`?
-#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss
+)]
 
 #[allow(dead_code, reason = "each benchmark uses a part")]
 mod support;
