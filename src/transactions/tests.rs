@@ -81,7 +81,7 @@ fn every_rule_names_field_and_value() {
     for (row, expected) in cases {
         assert_eq!(rejection(row), expected, "{row}");
     }
-    assert!(rejection("t,,1,1,,").starts_with("sku \"\": "));
+    assert!(rejection("t,,1,1,,").starts_with("SKU \"\": "));
     for price in ["1_000", "1.", ".5", "-", "٣", "0x1", " 1", &"9".repeat(40)] {
         assert!(rejection(&format!("t,A,1,{price},,")).starts_with("unit_price "), "{price}");
     }

@@ -59,13 +59,13 @@ impl<T: Ord + Clone> Numbered<T> {
 
 /// The names that a list of products refers to by number.
 #[derive(Default)]
-struct Names {
+pub(super) struct Names {
     locations: Numbered<Location>,
     replicas: Numbered<ReplicaId>,
 }
 
 impl Names {
-    fn of(products: &[(Sku, Product)]) -> Self {
+    pub(super) fn of<'a>(products: impl IntoIterator<Item = &'a (Sku, Product)>) -> Self {
         let mut names = Self::default();
         for (_, product) in products {
             for slot in product.stock() {
@@ -82,6 +82,14 @@ impl Names {
             }
         }
         names
+    }
+
+    pub(super) fn locations(&self) -> &[Location] {
+        &self.locations.names
+    }
+
+    pub(super) fn replicas(&self) -> &[ReplicaId] {
+        &self.replicas.names
     }
 
     fn location(&self, location: &Location) -> u32 {
@@ -149,13 +157,14 @@ pub(super) fn serialize<S: Serializer>(products: &[(Sku, Product)], serializer: 
     }
     let names = Names::of(products);
     let mut tuple = serializer.serialize_tuple(3)?;
-    tuple.serialize_element(&names.locations.names)?;
-    tuple.serialize_element(&names.replicas.names)?;
+    tuple.serialize_element(names.locations())?;
+    tuple.serialize_element(names.replicas())?;
     tuple.serialize_element(&ProductsOut(&names, products))?;
     tuple.end()
 }
 
-struct ProductsOut<'a>(&'a Names, &'a [(Sku, Product)]);
+/// A list of products that refer to names which are written elsewhere.
+pub(super) struct ProductsOut<'a>(pub(super) &'a Names, pub(super) &'a [(Sku, Product)]);
 
 impl Serialize for ProductsOut<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -170,8 +179,9 @@ struct ProductsIn(
     #[serde(deserialize_with = "bounded::list::<_, _, CHUNK_PRODUCTS_MAX>")] Vec<ProductIn>,
 );
 
+/// A product that refers to names which are read elsewhere.
 #[derive(Deserialize)]
-struct ProductIn(
+pub(super) struct ProductIn(
     Sku,
     #[serde(deserialize_with = "bounded::list::<_, _, STOCK_SLOTS_MAX>")] Vec<StockTuple>,
     #[serde(deserialize_with = "bounded::list::<_, _, GRANT_SLOTS_MAX>")] Vec<GrantTuple>,
@@ -182,25 +192,28 @@ struct ProductIn(
 /// For `#[serde(with)]`: reads a list of products and checks every rule of section 6.2.
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Products, D::Error> {
     let ProductsIn(locations, replicas, read) = ProductsIn::deserialize(deserializer)?;
-    let names = NamesIn { locations, replicas };
-    let mut products = Products::with_capacity(read.len());
-    for product in read {
-        let (sku, product) = names.resolve(product).map_err(D::Error::custom)?;
-        if products.last().is_some_and(|(last, _): &(Sku, Product)| *last >= sku) {
-            return Err(D::Error::custom("products are not in strict SKU order"));
-        }
-        products.push((sku, product));
-    }
-    Ok(products)
+    NamesIn { locations, replicas }.resolve_all(read).map_err(D::Error::custom)
 }
 
 /// The names of a list of products that is being read.
-struct NamesIn {
-    locations: Vec<Location>,
-    replicas: Vec<ReplicaId>,
+pub(super) struct NamesIn {
+    pub(super) locations: Vec<Location>,
+    pub(super) replicas: Vec<ReplicaId>,
 }
 
 impl NamesIn {
+    pub(super) fn resolve_all(&self, read: Vec<ProductIn>) -> Result<Products, &'static str> {
+        let mut products = Products::with_capacity(read.len());
+        for product in read {
+            let (sku, product) = self.resolve(product)?;
+            if products.last().is_some_and(|(last, _): &(Sku, Product)| *last >= sku) {
+                return Err("products are not in strict SKU order");
+            }
+            products.push((sku, product));
+        }
+        Ok(products)
+    }
+
     fn resolve(&self, read: ProductIn) -> Result<(Sku, Product), &'static str> {
         let ProductIn(sku, stock, grants, price, listed) = read;
         let stock = stock.into_iter().map(|tuple| self.stock(tuple)).collect::<Result<Vec<_>, _>>()?;

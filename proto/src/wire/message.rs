@@ -3,13 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::frame::{FrameKind, WireError, decode_body, encode_frame, split_kind};
+use super::push::Push;
 use super::{bounded, delta};
 use crate::delta::Products;
 use crate::fingerprint::Fingerprint;
 use crate::id::{ClusterId, Location, ReplicaId, ShardIndex, Sku};
-use crate::limits::{
-    FINGERPRINT_GROUP_SHARDS, PUSH_SHARDS_MAX, PUSH_TOLD_MAX, REPLICAS_MAX, SHARDS_MAX, SUMMARIES_PER_FRAME_MAX,
-};
+use crate::limits::{FINGERPRINT_GROUP_SHARDS, REPLICAS_MAX, SHARDS_MAX, SUMMARIES_PER_FRAME_MAX};
 use crate::version::VersionVector;
 
 /// Who a node is: the first frame of a link, both ways (rule H1). A map with named fields.
@@ -109,33 +108,6 @@ impl Part {
     pub fn follows(&self, reached: Option<&Sku>) -> bool {
         self.products.first().map_or(self.last, |(sku, _)| reached.is_none_or(|reached| reached < sku))
     }
-}
-
-/// The writes of one replica to one shard, as they were committed (rule P1).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PushShard {
-    /// The shard.
-    pub shard: ShardIndex,
-    /// The first sequence number that it carries.
-    pub from: u64,
-    /// The last.
-    pub to: u64,
-    /// The slots that these writes left behind.
-    #[serde(with = "delta")]
-    pub products: Products,
-}
-
-/// A committed batch of one replica.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Push {
-    /// Who wrote it.
-    pub origin: ReplicaId,
-    /// Replicas that were told, so that a forwarder need not tell them again.
-    #[serde(deserialize_with = "bounded::list::<_, _, PUSH_TOLD_MAX>")]
-    pub told: Vec<ReplicaId>,
-    /// The shards that it touched.
-    #[serde(deserialize_with = "bounded::list::<_, _, PUSH_SHARDS_MAX>")]
-    pub shards: Vec<PushShard>,
 }
 
 /// What a frame holds.

@@ -79,8 +79,8 @@ fn decoding_takes_a_bounded_multiple_of_the_frame() {
     let vector = |_| [vec![0x93, 0, 0x92, 0, 0], list(4_096, |number| entry(number).concat())].concat();
     check("summaries with full vectors", &[vec![17], list(51, vector)].concat(), true);
     check("summaries with empty vectors", &[vec![17], list(1_024, |_| vec![0x93, 0, 0x92, 0, 0, 0x90])].concat(), true);
-    let push_shard = |_| vec![0x94, 0, 1, 1, 0x93, 0x90, 0x90, 0x90];
-    check("shards of a push", &[vec![32, 0x93, 1, 0x90], list(4_096, push_shard)].concat(), true);
+    let push_shard = |_| vec![0x94, 0, 1, 1, 0x90];
+    check("shards of a push", &[vec![32, 0x95, 1, 0x90, 0x90, 0x90], list(4_096, push_shard)].concat(), true);
 
     // Headers of five bytes that announce a lot, at each place where a list may stand.
     for announced in [256, 4_096, 65_536, usize::try_from(u32::MAX).unwrap()] {
@@ -95,8 +95,11 @@ fn decoding_takes_a_bounded_multiple_of_the_frame() {
             vec![20, 0x95, 0, 0xc0, 0x93, 0x90, 0x90, 0x91, 0x95, 0xa1, b'A'],
             vec![20, 0x95, 0, 0xc0, 0x93, 0x90, 0x90, 0x91, 0x95, 0xa1, b'A', 0x90],
             vec![20, 0x95, 0],
-            vec![32, 0x93, 1],
-            vec![32, 0x93, 1, 0x90],
+            vec![32, 0x95, 1],
+            vec![32, 0x95, 1, 0x90],
+            vec![32, 0x95, 1, 0x90, 0x90],
+            vec![32, 0x95, 1, 0x90, 0x90, 0x90],
+            vec![32, 0x95, 1, 0x90, 0x90, 0x90, 0x91, 0x94, 0, 1, 1],
             vec![0x93, 1, 1],
         ];
         for head in short {
