@@ -87,7 +87,7 @@ fn merge_plainly(plain: &mut Plain, deltas: &[Vec<Products>]) {
 
 fn check(states: &[Shard], plain: &Plain) {
     let on_hand =
-        |state: &Shard| -> i128 { state.range(std::ops::Bound::Unbounded).map(|(_, product)| product.on_hand()).sum() };
+        |state: &Shard| -> i128 { state.range(std::ops::Bound::Unbounded).map(|product| product.on_hand()).sum() };
     let merged: i128 = states.iter().map(on_hand).sum();
     let plainly: i128 = plain.values().map(|counters| i128::from(counters[0]) - i128::from(counters[1])).sum();
     assert_eq!(merged, plainly);

@@ -5,7 +5,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use stockmesh_proto::product::Product;
+use stockmesh_proto::product::KeyedProduct;
 use stockmesh_proto::{ShardIndex, Sku};
 
 use crate::table::Table;
@@ -90,7 +90,7 @@ pub struct Products {
 #[derive(Debug)]
 struct Page {
     shard: ShardIndex,
-    products: VecDeque<(Sku, Arc<Product>)>,
+    products: VecDeque<Arc<KeyedProduct>>,
     next: Bound<String>,
     is_last: bool,
 }
@@ -105,22 +105,21 @@ impl Page {
         if self.products.is_empty() && !self.is_last {
             self.read(query);
         }
-        self.products.front().map(|(sku, _)| sku)
+        self.products.front().map(|product| &product.sku)
     }
 
     fn read(&mut self, query: &Query) {
         let from = self.next.as_ref().map(String::as_str);
         let products = query.table.read(self.shard, |shard| {
-            let within = shard.range(from).take_while(|(sku, _)| sku.as_str().starts_with(&query.prefix));
-            let matching = within.filter(|(_, product)| {
-                query.available_below.is_none_or(|units| product.on_hand() - product.held() < units)
-            });
-            matching.take(PAGE_PRODUCTS).map(|(sku, product)| (sku.clone(), Arc::clone(product))).collect()
+            let within = shard.range(from).take_while(|product| product.sku.as_str().starts_with(&query.prefix));
+            let matching = within
+                .filter(|product| query.available_below.is_none_or(|units| product.on_hand() - product.held() < units));
+            matching.take(PAGE_PRODUCTS).map(Arc::clone).collect()
         });
         self.products = products.unwrap_or_default();
         self.is_last = self.products.len() < PAGE_PRODUCTS;
-        if let Some((sku, _)) = self.products.back() {
-            self.next = Bound::Excluded(sku.as_str().to_owned());
+        if let Some(product) = self.products.back() {
+            self.next = Bound::Excluded(product.sku.as_str().to_owned());
         }
     }
 }
@@ -139,10 +138,10 @@ impl Iterator for Products {
         }
         let Reverse((_, index)) = self.heads.pop()?;
         let page = self.pages.get_mut(index)?;
-        let (sku, product) = page.products.pop_front()?;
+        let product = page.products.pop_front()?;
         if let Some(next) = page.head(&self.query) {
             self.heads.push(Reverse((next.clone(), index)));
         }
-        Some(ProductView::new(sku, product))
+        Some(ProductView::new(product))
     }
 }

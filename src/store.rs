@@ -97,7 +97,7 @@ impl Store {
     pub fn get(&self, sku: &str) -> Result<ProductView, GetError> {
         let sku = Sku::new(sku)?;
         match self.inner.table.get(&sku) {
-            Some(product) => Ok(ProductView::new(sku, product)),
+            Some(product) => Ok(ProductView::new(product)),
             None => Err(GetError::Unknown { sku }),
         }
     }

@@ -110,7 +110,7 @@ impl Changes {
         self.catching_up = None;
         while let Some(sku) = self.pending.pop_front() {
             if let Some(product) = self.table.get(&sku) {
-                return Some(Change::Product(ProductView::new(sku, product)));
+                return Some(Change::Product(ProductView::new(product)));
             }
         }
         None

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::{RwLock, RwLockWriteGuard};
 use stockmesh_proto::fingerprint::FingerprintTree;
 use stockmesh_proto::operation::Reader;
-use stockmesh_proto::product::Product;
+use stockmesh_proto::product::KeyedProduct;
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::shard::Chunk;
 use stockmesh_proto::wire::Summary;
@@ -65,7 +65,7 @@ impl Table {
     }
 
     /// The product of this SKU, as a consistent view.
-    pub(crate) fn get(&self, sku: &Sku) -> Option<Arc<Product>> {
+    pub(crate) fn get(&self, sku: &Sku) -> Option<Arc<KeyedProduct>> {
         self.shard(self.count.shard_of(sku))?.read().get(sku.as_str()).cloned()
     }
 
@@ -110,7 +110,7 @@ impl Table {
 }
 
 impl Reader for Table {
-    fn product(&self, sku: &Sku) -> Option<Arc<Product>> {
+    fn product(&self, sku: &Sku) -> Option<Arc<KeyedProduct>> {
         self.get(sku)
     }
 

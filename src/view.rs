@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use stockmesh_proto::counter::Counters;
-use stockmesh_proto::product::Product;
+use stockmesh_proto::product::KeyedProduct;
 use stockmesh_proto::{Location, Price, ReplicaId, Sku};
 
 /// Units on hand and held, of a location or of a replica.
@@ -52,18 +52,17 @@ impl StockView {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProductView {
-    sku: Sku,
-    product: Arc<Product>,
+    product: Arc<KeyedProduct>,
 }
 
 impl ProductView {
-    pub(crate) fn new(sku: Sku, product: Arc<Product>) -> Self {
-        Self { sku, product }
+    pub(crate) fn new(product: Arc<KeyedProduct>) -> Self {
+        Self { product }
     }
 
     /// The product's key.
     pub fn sku(&self) -> &Sku {
-        &self.sku
+        &self.product.sku
     }
 
     /// Units on hand at all locations. Below zero if more went out than came in.

@@ -93,5 +93,5 @@ fn through_the_wire(products: Products) -> Products {
 }
 
 fn everything(shard: &Shard) -> Products {
-    shard.range(Bound::Unbounded).map(|(sku, product)| (sku.clone(), Product::clone(product))).collect()
+    shard.range(Bound::Unbounded).map(|product| (product.sku.clone(), Product::clone(product))).collect()
 }

@@ -8,7 +8,7 @@ use crate::hlc::{Clock, ClockExhausted};
 use crate::id::{Dot, Location, ReplicaId, ShardCount, ShardIndex, Sku};
 use crate::limits::STOCK_SLOTS_OPENED_MAX;
 use crate::price::Price;
-use crate::product::{Product, StockSlot};
+use crate::product::{KeyedProduct, Product, StockSlot};
 use crate::register::Register;
 
 /// One operation on one product.
@@ -95,7 +95,7 @@ impl Operation {
 /// What an evaluation reads of the state.
 pub trait Reader {
     /// The product as it stands.
-    fn product(&self, sku: &Sku) -> Option<Arc<Product>>;
+    fn product(&self, sku: &Sku) -> Option<Arc<KeyedProduct>>;
     /// How many writes `replica` has made to a shard.
     fn sequence(&self, shard: ShardIndex, replica: ReplicaId) -> u64;
 }
@@ -212,14 +212,15 @@ impl Writer {
         written: &mut BTreeMap<Sku, Product>,
         reader: &dyn Reader,
     ) -> Result<i64, OperationRefused> {
-        let product = reader.product(sku);
+        let keyed = reader.product(sku);
+        let product = keyed.as_ref().map(|keyed| &keyed.product);
         let slot_written = written.get(sku).map(|product| product.counters(location, self.own));
         let is_open = |product: &Product| {
             product.stock().iter().any(|slot| slot.replica == self.own && slot.location == *location)
         };
-        let opened = product.as_deref().is_some_and(is_open) || written.get(sku).is_some_and(is_open);
+        let opened = product.is_some_and(is_open) || written.get(sku).is_some_and(is_open);
         if !opened {
-            let mut seen = product.as_deref().cloned().unwrap_or_default();
+            let mut seen = product.cloned().unwrap_or_default();
             written.get(sku).into_iter().for_each(|written| seen.absorb(written));
             let slots = seen.stock().len();
             if slots >= STOCK_SLOTS_OPENED_MAX {

@@ -1,11 +1,14 @@
 //! A product: a lattice made of lattices. Also, with only some of its slots, the part of a delta about one product.
 
 use std::cmp::Ordering;
+use std::ops::Deref;
+
+use smallvec::SmallVec;
 
 use crate::counter::Counters;
 use crate::fingerprint::{Fingerprint, SlotHasher};
 use crate::hlc::Stamp;
-use crate::id::{Dot, Location, ReplicaId};
+use crate::id::{Dot, Location, ReplicaId, Sku};
 use crate::price::Price;
 use crate::register::Register;
 
@@ -125,7 +128,8 @@ pub struct SlotChange<'a> {
 /// Stock, grants, price and the mark `listed` of one product, or some of their slots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Product {
-    stock: Vec<StockSlot>,
+    /// Most products have one slot or a few; the first lies in the product itself, so that a reader finds it at once.
+    stock: SmallVec<[StockSlot; 1]>,
     grants: Vec<GrantSlot>,
     price: Option<Register<Price>>,
     listed: Option<Register<bool>>,
@@ -133,6 +137,22 @@ pub struct Product {
 
 /// Stock slots up to which a product's list takes no more room than it needs. Beyond it grows by doubling.
 const STOCK_SLOTS_EXACT: usize = 4;
+
+/// A product with its key, side by side, so that a look-up compares the key and reads the product at one place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyedProduct {
+    /// The key.
+    pub sku: Sku,
+    /// The product.
+    pub product: Product,
+}
+
+impl Deref for KeyedProduct {
+    type Target = Product;
+    fn deref(&self) -> &Product {
+        &self.product
+    }
+}
 
 fn stock_order(slot: &StockSlot, location: &Location, replica: ReplicaId) -> Ordering {
     slot.location.cmp(location).then(slot.replica.cmp(&replica))
@@ -298,12 +318,12 @@ impl Product {
     ) -> Option<Self> {
         let stock_sorted = stock.is_sorted_by(|left, right| stock_order(left, &right.location, right.replica).is_lt());
         let grants_sorted = grants.is_sorted_by(|left, right| grant_order(left, right).is_lt());
-        (stock_sorted && grants_sorted).then_some(Self { stock, grants, price, listed })
+        (stock_sorted && grants_sorted).then(|| Self { stock: stock.into_iter().collect(), grants, price, listed })
     }
 
     /// A product with one stock slot.
     pub fn of_stock(slot: StockSlot) -> Self {
-        Self { stock: vec![slot], ..Self::default() }
+        Self { stock: SmallVec::from_buf([slot]), ..Self::default() }
     }
 
     /// A product with a price alone.

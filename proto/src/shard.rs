@@ -8,7 +8,7 @@ use crate::fingerprint::Fingerprint;
 use crate::hlc::Stamp;
 use crate::id::{ReplicaId, Sku};
 use crate::limits::CHUNK_PRODUCTS_MAX;
-use crate::product::Product;
+use crate::product::{KeyedProduct, Product};
 use crate::product_map::ProductMap;
 use crate::version::VersionVector;
 
@@ -79,12 +79,12 @@ impl Shard {
     }
 
     /// The product of this SKU.
-    pub fn get(&self, sku: &str) -> Option<&Arc<Product>> {
+    pub fn get(&self, sku: &str) -> Option<&Arc<KeyedProduct>> {
         self.products.get(sku)
     }
 
     /// The products from `from` on, in SKU order.
-    pub fn range(&self, from: Bound<&str>) -> impl Iterator<Item = (&Sku, &Arc<Product>)> {
+    pub fn range(&self, from: Bound<&str>) -> impl Iterator<Item = &Arc<KeyedProduct>> {
         self.products.range(from)
     }
 
@@ -106,8 +106,7 @@ impl Shard {
         let (mut changed, mut created) = (0_u64, 0_u64);
         let mut fingerprint = self.fingerprint;
         let version = &self.version;
-        // A copy is made only while a reader holds a view of this product.
-        Arc::make_mut(product).join(incoming, sku.as_str(), &mut |change| {
+        product.join(incoming, sku.as_str(), &mut |change| {
             changed += 1;
             match change.hash_before {
                 Some(before) => fingerprint = fingerprint.minus(before),
@@ -154,10 +153,11 @@ impl Shard {
     pub fn extract(&self, covered: &VersionVector, from: Bound<&str>, bytes_target: usize) -> Chunk {
         let mut chunk = Chunk { version: self.version.clone(), products: Vec::new(), next: None };
         let mut bytes = 0;
-        for (sku, product) in self.products.range(from) {
+        for product in self.products.range(from) {
             if product.slots().all(|slot| covered.covers(slot.dot())) {
                 continue;
             }
+            let sku = &product.sku;
             let lacking = product.filtered(&mut |slot| !covered.covers(slot.dot()));
             bytes += bytes_max(sku, &lacking);
             let full = bytes > bytes_target || chunk.products.len() >= CHUNK_PRODUCTS_MAX;
@@ -175,16 +175,16 @@ impl Shard {
     /// Number of slots whose dots the version vector does not cover: those that came by pushes with a gap before them.
     /// Costs a scan.
     pub fn slots_unclaimed(&self) -> u64 {
-        let slots = self.products.range(Bound::Unbounded).flat_map(|(_, product)| product.slots());
+        let slots = self.products.range(Bound::Unbounded).flat_map(|product| product.slots());
         slots.filter(|slot| !self.version.covers(slot.dot())).fold(0, |count, _| count + 1)
     }
 
     /// The fingerprint computed anew from every slot. Costs a scan.
     pub fn fingerprint_recomputed(&self) -> Fingerprint {
         let mut sum = Fingerprint::EMPTY;
-        for (sku, product) in self.products.range(Bound::Unbounded) {
+        for product in self.products.range(Bound::Unbounded) {
             for slot in product.slots() {
-                sum = sum.plus(slot.hash(sku.as_str()));
+                sum = sum.plus(slot.hash(product.sku.as_str()));
             }
         }
         sum

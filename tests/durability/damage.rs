@@ -185,7 +185,8 @@ async fn a_store_cut_short_emptied_overwritten_or_deleted_is_named_and_heals() {
     let half = |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() / 2);
     let zeros = |bytes: &mut Vec<u8>| bytes.fill(0);
     let header = |bytes: &mut Vec<u8>| bytes[..512].fill(0xA5);
-    let cases: [(&str, &dyn Fn(&mut Vec<u8>)); 5] = [
+    type Damage<'a> = &'a dyn Fn(&mut Vec<u8>);
+    let cases: [(&str, Damage<'_>); 5] = [
         ("half", &half),
         ("zeros", &zeros),
         ("header", &header),

@@ -7,7 +7,7 @@ use stockmesh_proto::fingerprint::FingerprintTree;
 use stockmesh_proto::gossip::{check_push, pack};
 use stockmesh_proto::hlc::Clock;
 use stockmesh_proto::operation::{Operation, Reader, Writer};
-use stockmesh_proto::product::Product;
+use stockmesh_proto::product::{KeyedProduct, Product};
 use stockmesh_proto::reconcile::{Effect, StateView};
 use stockmesh_proto::shard::Chunk;
 use stockmesh_proto::wire::{PushShard, Summary};
@@ -146,7 +146,7 @@ impl StateView for Replica {
 }
 
 impl Reader for Replica {
-    fn product(&self, sku: &Sku) -> Option<std::sync::Arc<Product>> {
+    fn product(&self, sku: &Sku) -> Option<std::sync::Arc<KeyedProduct>> {
         self.shards[shard_count().shard_of(sku).as_usize()].get(sku.as_str()).cloned()
     }
 

@@ -18,7 +18,8 @@ use crate::support::{config, replica_id, shard_count};
 
 /// The definition: every slot whose dot the vector does not cover, by SKU.
 fn lacking(shard: &Shard, covered: &VersionVector) -> Vec<(Sku, Product)> {
-    let products = shard.range(Bound::Unbounded).map(|(sku, product)| {
+    let products = shard.range(Bound::Unbounded).map(|keyed| {
+        let (sku, product) = (&keyed.sku, &keyed.product);
         let slots = |slot: stockmesh_proto::product::SlotRef<'_>| slot.dot().sequence > covered.get(slot.dot().replica);
         (sku.clone(), product.filtered(&mut |slot| slots(slot)))
     });

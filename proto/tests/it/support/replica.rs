@@ -9,7 +9,7 @@ use stockmesh_proto::fingerprint::FingerprintTree;
 use stockmesh_proto::gossip::{check_push, pack};
 use stockmesh_proto::hlc::Clock;
 use stockmesh_proto::operation::{Evaluation, Operation, Reader, Writer};
-use stockmesh_proto::product::Product;
+use stockmesh_proto::product::{KeyedProduct, Product};
 use stockmesh_proto::reconcile::{Effect, StateView};
 use stockmesh_proto::shard::{Chunk, Merged};
 use stockmesh_proto::wire::{Push, PushShard, Summary};
@@ -136,7 +136,8 @@ impl Replica {
     pub(crate) fn contents(&self) -> (BTreeMap<Sku, Product>, Vec<VersionVector>, FingerprintTree) {
         let mut products = BTreeMap::new();
         for shard in &self.state.shards {
-            for (sku, product) in shard.range(Bound::Unbounded) {
+            for keyed in shard.range(Bound::Unbounded) {
+                let (sku, product) = (&keyed.sku, &keyed.product);
                 products.insert(sku.clone(), Product::clone(product));
             }
         }
@@ -150,7 +151,7 @@ impl Replica {
         for index in self.count.indexes() {
             let shard = self.shard(index);
             assert_eq!(shard.fingerprint(), shard.fingerprint_recomputed());
-            let slots: usize = shard.range(Bound::Unbounded).map(|(_, product)| product.slot_count()).sum();
+            let slots: usize = shard.range(Bound::Unbounded).map(|product| product.slot_count()).sum();
             assert_eq!(shard.slots(), u64::try_from(slots).unwrap());
             tree.set(index, shard.fingerprint_recomputed());
         }
@@ -179,7 +180,7 @@ impl StateView for Replica {
 }
 
 impl Reader for Replica {
-    fn product(&self, sku: &Sku) -> Option<Arc<Product>> {
+    fn product(&self, sku: &Sku) -> Option<Arc<KeyedProduct>> {
         self.shard(self.count.shard_of(sku)).get(sku.as_str()).cloned()
     }
 
