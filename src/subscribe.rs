@@ -109,7 +109,7 @@ impl Changes {
         }
         self.catching_up = None;
         while let Some(sku) = self.pending.pop_front() {
-            if let Some(product) = self.table.get(&sku) {
+            if let Some(product) = self.table.get(sku.as_str()) {
                 return Some(Change::Product(ProductView::new(product)));
             }
         }

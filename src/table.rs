@@ -65,8 +65,8 @@ impl Table {
     }
 
     /// The product of this SKU, as a consistent view.
-    pub(crate) fn get(&self, sku: &Sku) -> Option<Arc<KeyedProduct>> {
-        self.shard(self.count.shard_of(sku))?.read().get(sku.as_str()).cloned()
+    pub(crate) fn get(&self, sku: &str) -> Option<Arc<KeyedProduct>> {
+        self.shard(self.count.shard_of_name(sku))?.read().get(sku).cloned()
     }
 
     /// Reads one shard under its lock.
@@ -111,7 +111,7 @@ impl Table {
 
 impl Reader for Table {
     fn product(&self, sku: &Sku) -> Option<Arc<KeyedProduct>> {
-        self.get(sku)
+        self.get(sku.as_str())
     }
 
     fn sequence(&self, shard: ShardIndex, replica: ReplicaId) -> u64 {

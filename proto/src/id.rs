@@ -287,11 +287,16 @@ impl ShardCount {
 
     /// The shard a product lies in (rule S1): the upper bits of XXH3-64 of the SKU's bytes.
     pub fn shard_of(self, sku: &Sku) -> ShardIndex {
+        self.shard_of_name(sku.as_str())
+    }
+
+    /// The shard that a product of this name lies in, whether or not the name is a valid SKU.
+    pub fn shard_of_name(self, name: &str) -> ShardIndex {
         let bits = self.0.trailing_zeros();
         if bits == 0 {
             return ShardIndex(0);
         }
-        let hash = xxhash_rust::xxh3::xxh3_64(sku.as_str().as_bytes()) >> (64 - bits);
+        let hash = xxhash_rust::xxh3::xxh3_64(name.as_bytes()) >> (64 - bits);
         // The shift leaves fewer bits than the count has, so the conversion cannot fail.
         ShardIndex(u16::try_from(hash).unwrap_or_default())
     }
