@@ -211,8 +211,9 @@ impl Builder {
         let lost = |error: tokio::task::JoinError| OpenError::Thread(std::io::Error::other(error));
         let (recovered, directory) = opening.await.map_err(lost)??;
         let Recovered { table, engine, clock, settings } = recovered;
+        let drift_ms_max = u64::try_from(self.drift_max.as_millis()).unwrap_or(u64::MAX);
         let (committer, commits) =
-            Worker::start(Arc::clone(&table), (engine, directory), clock, self.wall, settings.former)
+            Worker::start(Arc::clone(&table), (engine, directory), clock, (self.wall, drift_ms_max), settings.former)
                 .map_err(OpenError::Thread)?;
         let node = match self.identity {
             None => None,
@@ -224,7 +225,7 @@ impl Builder {
                     cluster: wanted.cluster.clone(),
                     location: wanted.location.clone(),
                     reconcile_every: self.reconcile_every,
-                    drift_ms_max: u64::try_from(self.drift_max.as_millis()).unwrap_or(u64::MAX),
+                    drift_ms_max,
                     wall: self.wall,
                 };
                 match start_node(node, &self.peers, &table, &committer, commits) {

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use stockmesh_proto::delta::Products;
 use stockmesh_proto::hlc::{Clock, Stamp};
 use stockmesh_proto::wire::{BatchRecord, SnapshotRecord};
 use stockmesh_proto::{ClusterId, Fingerprint, Location, ReplicaId, Shard, ShardCount, ShardIndex, VersionVector};
@@ -144,6 +145,7 @@ impl Loaded {
             if record.shard.0 != shard {
                 return Err(format!("a record of shard {} lies there", record.shard));
             }
+            self.check_place(record.shard, &record.products)?;
             let state = self.shards.get_mut(record.shard.as_usize()).ok_or("the shard does not exist")?;
             self.stamp_max = self.stamp_max.max(state.merge(&record.products).stamp_max);
             named = Some((record.shard, record.batch, record.fingerprint, record.version));
@@ -157,6 +159,14 @@ impl Loaded {
         Ok(())
     }
 
+    /// With settings that are lost or wrong, products would land in shards where no peer looks for them.
+    fn check_place(&self, shard: ShardIndex, products: &Products) -> Result<(), String> {
+        match products.iter().find(|(sku, _)| self.count.shard_of(sku) != shard) {
+            Some((sku, _)) => Err(format!("product {sku} lies in shard {shard}, where it does not belong")),
+            None => Ok(()),
+        }
+    }
+
     fn take_batch(&mut self, number: u64, payload: &[u8]) -> Result<(), String> {
         let record = BatchRecord::decode(payload).map_err(|error| error.to_string())?;
         if record.number != number {
@@ -164,6 +174,7 @@ impl Loaded {
         }
         self.stamp_max = self.stamp_max.max(record.clock);
         for part in record.shards {
+            self.check_place(part.shard, &part.products)?;
             let state = self.shards.get_mut(part.shard.as_usize()).ok_or("it names a shard that does not exist")?;
             self.stamp_max = self.stamp_max.max(state.merge(&part.products).stamp_max);
             self.claim(part.shard, number, part.fingerprint, &part.version);

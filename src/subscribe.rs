@@ -57,7 +57,8 @@ pub enum Change {
     },
 }
 
-/// Changes of products, durable here, as they happen. Ends when the store is closed.
+/// Changes of products, told once they are durable here. The view delivered is the present one, and may already show
+/// the next write too. Ends when the store is closed.
 ///
 /// A stream, and with [`Changes::next`] usable without one of the stream libraries. A reader that lags far behind costs
 /// no memory: it is told with [`Change::Lagged`], and starts over from a fresh view of everything.

@@ -33,6 +33,9 @@ pub enum DeltaRefused {
         /// The drift bound.
         drift_ms_max: u64,
     },
+    /// The shards of a push are not in rising order, or one comes twice.
+    #[error("the shards of a push are not in rising order; nothing was applied")]
+    ShardsDisordered,
     /// A push names a range of writes whose last it does not carry. Every write leaves a slot, so no honest push does
     /// that; and what is claimed without its slots would never be sent again.
     #[error("a push names the writes {from} to {to} of shard {shard} and does not carry the last; nothing was applied")]

@@ -1,7 +1,7 @@
 //! Deltas: parts of a shard's state, themselves states. Merging is the only way in.
 
 use crate::id::{ShardIndex, Sku};
-use crate::product::Product;
+use crate::product::{GrantSlot, Product, StockSlot};
 
 /// Products with some of their slots, in SKU order, all of one shard.
 pub type Products = Vec<(Sku, Product)>;
@@ -20,15 +20,31 @@ pub fn slot_count(products: &[(Sku, Product)]) -> usize {
     products.iter().map(|(_, product)| product.slot_count()).sum()
 }
 
+/// Two numbers of at most 5 bytes and five of at most 9, and a header.
+const STOCK_BYTES: usize = 56;
+/// Three numbers of at most 5 bytes and two of at most 9, and a header.
+const GRANT_BYTES: usize = 34;
+const REGISTER_BYTES: usize = 40;
+const NAME_BYTES: usize = 2 + 9;
+
 /// Most bytes that a product can take on the wire: used to close chunks, so that each fits a frame.
 pub fn bytes_max(sku: &Sku, product: &Product) -> usize {
-    // Two numbers of at most 5 bytes and five of at most 9, and a header.
-    const STOCK_BYTES: usize = 56;
-    // Three numbers of at most 5 bytes and two of at most 9, and a header.
-    const GRANT_BYTES: usize = 34;
-    const REGISTER_BYTES: usize = 40;
-    const NAME_BYTES: usize = 2 + 9;
-    let stock = product.stock().iter().map(|slot| STOCK_BYTES + NAME_BYTES + slot.location.as_str().len());
-    let grants = product.grants().iter().map(|slot| GRANT_BYTES + 2 * NAME_BYTES + slot.location.as_str().len());
+    let stock = product.stock().iter().map(stock_bytes_max);
+    let grants = product.grants().iter().map(grant_bytes_max);
     sku.as_str().len() + NAME_BYTES + 2 * REGISTER_BYTES + stock.sum::<usize>() + grants.sum::<usize>()
+}
+
+/// The same of the join of two products, without building it.
+pub fn bytes_max_joined(sku: &Sku, known: &Product, incoming: &Product) -> usize {
+    let stock = incoming.stock().iter().filter(|slot| !known.has_stock(slot)).map(stock_bytes_max);
+    let grants = incoming.grants().iter().filter(|slot| !known.has_grant(slot)).map(grant_bytes_max);
+    bytes_max(sku, known) + stock.sum::<usize>() + grants.sum::<usize>()
+}
+
+fn stock_bytes_max(slot: &StockSlot) -> usize {
+    STOCK_BYTES + NAME_BYTES + slot.location.as_str().len()
+}
+
+fn grant_bytes_max(slot: &GrantSlot) -> usize {
+    GRANT_BYTES + 2 * NAME_BYTES + slot.location.as_str().len()
 }

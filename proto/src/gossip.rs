@@ -63,6 +63,9 @@ pub fn note_told(push: &mut Push, replicas: &[ReplicaId]) {
 /// # Errors
 /// At the first slot that breaks a rule. Nothing of the push may be applied then.
 pub fn check_push(push: &Push, shards: ShardCount, drift: DriftCheck) -> Result<(), DeltaRefused> {
+    if !push.shards.is_sorted_by(|left, right| left.shard < right.shard) {
+        return Err(DeltaRefused::ShardsDisordered);
+    }
     for part in &push.shards {
         check_products(shards, part.shard, &part.products, drift)?;
         let mut last = 0;

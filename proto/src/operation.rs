@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::delta::Products;
-use crate::hlc::{Clock, ClockExhausted};
+use crate::hlc::{Clock, ClockExhausted, Stamp};
 use crate::id::{Dot, Location, ReplicaId, ShardCount, ShardIndex, Sku};
 use crate::limits::STOCK_SLOTS_OPENED_MAX;
 use crate::price::Price;
@@ -75,6 +75,19 @@ pub enum OperationRefused {
         /// How many it has.
         slots: usize,
     },
+    /// The wall clock was set back, or was far ahead when an earlier price was set: a stamp that goes on after the
+    /// highest seen would run ahead of this clock by more than the drift bound, and no peer would take it.
+    #[error(
+        "product {sku}: its stamp would run {ahead_ms} ms ahead of this clock, {drift_ms_max} ms are allowed, since the clock was set back or was wrong before; nothing was changed; prices can be set again once the clock has caught up"
+    )]
+    ClockAhead {
+        /// The product.
+        sku: Sku,
+        /// How far the stamp would run ahead.
+        ahead_ms: u64,
+        /// The drift bound.
+        drift_ms_max: u64,
+    },
     /// The clock cannot issue a stamp.
     #[error(transparent)]
     Clock(#[from] ClockExhausted),
@@ -134,6 +147,8 @@ pub struct Writer {
     pub own: ReplicaId,
     /// The cluster's number of shards.
     pub shards: ShardCount,
+    /// How far an own stamp may run ahead of the wall clock, in milliseconds: what peers will take (rule C4).
+    pub drift_ms_max: u64,
 }
 
 impl Writer {
@@ -193,14 +208,23 @@ impl Writer {
                 return self.adjust(sku, location, units, sequence, written, reader).map(Some);
             }
             Operation::SetPrice { price, .. } => {
-                Product::of_price(Register { value: *price, stamp: clock.tick(now_ms)?, dot })
+                Product::of_price(Register { value: *price, stamp: self.stamp(operation.sku(), clock, now_ms)?, dot })
             }
             Operation::SetListed { listed, .. } => {
-                Product::of_listed(Register { value: *listed, stamp: clock.tick(now_ms)?, dot })
+                Product::of_listed(Register { value: *listed, stamp: self.stamp(operation.sku(), clock, now_ms)?, dot })
             }
         };
         written.entry(operation.sku().clone()).or_default().absorb(&change);
         Ok(Some(0))
+    }
+
+    fn stamp(&self, sku: &Sku, clock: &mut Clock, now_ms: u64) -> Result<Stamp, OperationRefused> {
+        let stamp = clock.tick(now_ms)?;
+        let (ahead_ms, drift_ms_max) = (stamp.ahead_ms(now_ms), self.drift_ms_max);
+        if ahead_ms > drift_ms_max {
+            return Err(OperationRefused::ClockAhead { sku: sku.clone(), ahead_ms, drift_ms_max });
+        }
+        Ok(stamp)
     }
 
     fn adjust(

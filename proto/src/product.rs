@@ -125,6 +125,39 @@ pub struct SlotChange<'a> {
     pub dot: Dot,
 }
 
+impl<'a> SlotChange<'a> {
+    fn added(slot: SlotRef<'a>) -> Self {
+        Self { hash_before: None, after: slot, dot: slot.dot() }
+    }
+}
+
+impl StockSlot {
+    /// The pointwise maximum of counters and sequence (rule L1).
+    fn join(&mut self, incoming: &Self, observe: &mut dyn FnMut(SlotChange<'_>), sku: &str) {
+        let counters = self.counters.join(incoming.counters);
+        let sequence = self.sequence.max(incoming.sequence);
+        if counters == self.counters && sequence == self.sequence {
+            return;
+        }
+        let hash_before = Some(SlotRef::Stock(self).hash(sku));
+        (self.counters, self.sequence) = (counters, sequence);
+        observe(SlotChange { hash_before, after: SlotRef::Stock(self), dot: SlotRef::Stock(incoming).dot() });
+    }
+}
+
+impl GrantSlot {
+    /// The maximum of units and sequence (rule L2).
+    fn join(&mut self, incoming: &Self, observe: &mut dyn FnMut(SlotChange<'_>), sku: &str) {
+        if self.units >= incoming.units && self.sequence >= incoming.sequence {
+            return;
+        }
+        let hash_before = Some(SlotRef::Grant(self).hash(sku));
+        self.units = self.units.max(incoming.units);
+        self.sequence = self.sequence.max(incoming.sequence);
+        observe(SlotChange { hash_before, after: SlotRef::Grant(self), dot: SlotRef::Grant(incoming).dot() });
+    }
+}
+
 /// Stock, grants, price and the mark `listed` of one product, or some of their slots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Product {
@@ -224,24 +257,25 @@ impl Product {
         self.stock.iter().filter(|slot| slot.location == *location).map(|slot| slot.counters.on_hand()).sum()
     }
 
-    /// Joins one stock slot. Returns whether anything changed.
-    pub fn join_stock(&mut self, incoming: &StockSlot, observe: &mut dyn FnMut(SlotChange<'_>), sku: &str) -> bool {
-        let dot = Dot { replica: incoming.replica, sequence: incoming.sequence };
+    /// Whether there is a stock slot of the same location and replica.
+    pub(crate) fn has_stock(&self, slot: &StockSlot) -> bool {
+        self.stock_position(&slot.location, slot.replica).is_ok()
+    }
+
+    /// Whether there is a grant of the same location, giver and taker.
+    pub(crate) fn has_grant(&self, slot: &GrantSlot) -> bool {
+        self.grants.binary_search_by(|known| grant_order(known, slot)).is_ok()
+    }
+
+    fn join_stock(&mut self, incoming: &StockSlot, observe: &mut dyn FnMut(SlotChange<'_>), sku: &str) {
         match self.stock_position(&incoming.location, incoming.replica) {
             Ok(index) => {
-                let Some(slot) = self.stock.get_mut(index) else { return false };
-                let counters = slot.counters.join(incoming.counters);
-                let sequence = slot.sequence.max(incoming.sequence);
-                if counters == slot.counters && sequence == slot.sequence {
-                    return false;
+                if let Some(slot) = self.stock.get_mut(index) {
+                    slot.join(incoming, observe, sku);
                 }
-                let hash_before = Some(SlotRef::Stock(slot).hash(sku));
-                slot.counters = counters;
-                slot.sequence = sequence;
-                observe(SlotChange { hash_before, after: SlotRef::Stock(slot), dot });
             }
             Err(index) => {
-                observe(SlotChange { hash_before: None, after: SlotRef::Stock(incoming), dot });
+                observe(SlotChange::added(SlotRef::Stock(incoming)));
                 // Most products have a slot or two, and a growing list would begin with room for four.
                 if self.stock.len() < STOCK_SLOTS_EXACT {
                     self.stock.reserve_exact(1);
@@ -249,37 +283,64 @@ impl Product {
                 self.stock.insert(index, incoming.clone());
             }
         }
-        true
     }
 
-    fn join_grant(&mut self, incoming: &GrantSlot, observe: &mut dyn FnMut(SlotChange<'_>), sku: &str) {
-        let dot = Dot { replica: incoming.from, sequence: incoming.sequence };
-        match self.grants.binary_search_by(|slot| grant_order(slot, incoming)) {
-            Ok(index) => {
-                let Some(slot) = self.grants.get_mut(index) else { return };
-                if slot.units >= incoming.units && slot.sequence >= incoming.sequence {
-                    return;
-                }
-                let hash_before = Some(SlotRef::Grant(slot).hash(sku));
-                slot.units = slot.units.max(incoming.units);
-                slot.sequence = slot.sequence.max(incoming.sequence);
-                observe(SlotChange { hash_before, after: SlotRef::Grant(slot), dot });
+    /// Joins many stock slots in one pass: to insert them one by one would cost time in the square of their number.
+    fn join_stock_list(&mut self, incoming: &[StockSlot], observe: &mut dyn FnMut(SlotChange<'_>), sku: &str) {
+        let order = |left: &StockSlot, right: &StockSlot| stock_order(left, &right.location, right.replica);
+        let mut known = std::mem::take(&mut self.stock).into_iter().peekable();
+        let mut joined: Vec<StockSlot> = Vec::with_capacity(known.len() + incoming.len());
+        for slot in incoming {
+            while let Some(before) = known.next_if(|known| order(known, slot).is_lt()) {
+                joined.push(before);
             }
-            Err(index) => {
-                observe(SlotChange { hash_before: None, after: SlotRef::Grant(incoming), dot });
-                self.grants.insert(index, incoming.clone());
+            match known.next_if(|known| order(known, slot).is_eq()) {
+                Some(mut same) => {
+                    same.join(slot, observe, sku);
+                    joined.push(same);
+                }
+                None => {
+                    observe(SlotChange::added(SlotRef::Stock(slot)));
+                    joined.push(slot.clone());
+                }
             }
         }
+        joined.extend(known);
+        self.stock = SmallVec::from_vec(joined);
+    }
+
+    fn join_grant_list(&mut self, incoming: &[GrantSlot], observe: &mut dyn FnMut(SlotChange<'_>), sku: &str) {
+        let mut known = std::mem::take(&mut self.grants).into_iter().peekable();
+        let mut joined: Vec<GrantSlot> = Vec::with_capacity(known.len() + incoming.len());
+        for slot in incoming {
+            while let Some(before) = known.next_if(|known| grant_order(known, slot).is_lt()) {
+                joined.push(before);
+            }
+            match known.next_if(|known| grant_order(known, slot).is_eq()) {
+                Some(mut same) => {
+                    same.join(slot, observe, sku);
+                    joined.push(same);
+                }
+                None => {
+                    observe(SlotChange::added(SlotRef::Grant(slot)));
+                    joined.push(slot.clone());
+                }
+            }
+        }
+        joined.extend(known);
+        self.grants = joined;
     }
 
     /// Joins another product's slots into this one (rules L1 to L3), and tells `observe` each slot that changed.
     /// Commutative, associative and idempotent.
     pub fn join(&mut self, incoming: &Self, sku: &str, observe: &mut dyn FnMut(SlotChange<'_>)) {
-        for slot in &incoming.stock {
-            self.join_stock(slot, observe, sku);
+        match incoming.stock.as_slice() {
+            [slot] => self.join_stock(slot, observe, sku),
+            [] => {}
+            slots => self.join_stock_list(slots, observe, sku),
         }
-        for slot in &incoming.grants {
-            self.join_grant(slot, observe, sku);
+        if !incoming.grants.is_empty() {
+            self.join_grant_list(&incoming.grants, observe, sku);
         }
         if let Some(register) = incoming.price.as_ref().filter(|register| register.wins(self.price.as_ref())) {
             let before = self.price.replace(*register);

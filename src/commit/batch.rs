@@ -12,6 +12,10 @@ use stockmesh_proto::{ReplicaId, ShardIndex, Sku, VersionVector};
 use super::OwnWrites;
 use crate::table::Table;
 
+/// Size at which a shard's part of a record is closed and another begun, by an estimate that is never too low: so that
+/// no list of names or products exceeds what is read.
+const RECORD_BYTES_TARGET: usize = 1 << 20;
+
 /// The slots and claims of a group that is being gathered.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
@@ -83,13 +87,23 @@ impl Gathered {
 
     /// The record of the journal, with each touched shard's fingerprint as it is now.
     pub(super) fn record(&mut self, number: u64, clock: Stamp, table: &Table) -> BatchRecord {
-        let shards = std::mem::take(&mut self.shards).into_iter().map(|(shard, gathered)| ShardRecord {
-            shard,
-            products: gathered.products.into_iter().collect(),
-            version: gathered.version,
-            fingerprint: table.read(shard, |state| state.fingerprint()).unwrap_or_default(),
-        });
-        BatchRecord { number, clock, shards: shards.collect() }
+        let mut shards = Vec::new();
+        for (shard, gathered) in std::mem::take(&mut self.shards) {
+            let fingerprint = table.read(shard, |state| state.fingerprint()).unwrap_or_default();
+            let open = |products| ShardRecord { shard, products, version: VersionVector::new(), fingerprint };
+            let (mut products, mut bytes) = (Vec::new(), 0);
+            for (sku, product) in gathered.products {
+                let size = bytes_max(&sku, &product);
+                if bytes + size > RECORD_BYTES_TARGET && !products.is_empty() {
+                    shards.push(open(std::mem::take(&mut products)));
+                    bytes = 0;
+                }
+                bytes += size;
+                products.push((sku, product));
+            }
+            shards.push(ShardRecord { version: gathered.version, ..open(products) });
+        }
+        BatchRecord { number, clock, shards }
     }
 
     /// The own writes, to be pushed once they are durable.
@@ -99,5 +113,36 @@ impl Gathered {
             PushShard { shard, from, to, products: writes.into_products() }
         });
         Some(OwnWrites { origin: self.origin?, shards: own.collect() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stockmesh_proto::ShardCount;
+    use stockmesh_proto::hlc::Stamp as RegisterStamp;
+    use stockmesh_proto::id::Dot;
+    use stockmesh_proto::register::Register;
+
+    /// Whatever a group gathers, its record can be read again.
+    #[test]
+    fn a_record_of_many_products_is_cut_so_that_it_reads_back() {
+        let (replica, shard) = (ReplicaId::from_random(1), ShardIndex(0));
+        let table = Table::new(ShardCount::new(1).unwrap(), replica, 0);
+        let listed = |number: u64| {
+            let dot = Dot { replica, sequence: number + 1 };
+            let register = Register { value: true, stamp: RegisterStamp::default(), dot };
+            (Sku::new(&format!("{number:05}")).unwrap(), Product::of_listed(register))
+        };
+        let products: Vec<_> = (0..70_000).map(listed).collect();
+        let mut gathered = Gathered::default();
+        gathered.add_slots(shard, products.iter());
+        gathered.add_claim(shard, &[(replica, 70_000)].into_iter().collect());
+        let record = gathered.record(1, Stamp::default(), &table);
+        let read = BatchRecord::decode(&record.encode().unwrap()).unwrap();
+        assert_eq!(read, record);
+        assert_eq!(read.shards.iter().map(|part| part.products.len()).sum::<usize>(), 70_000);
+        let claims: Vec<bool> = read.shards.iter().map(|part| !part.version.is_empty()).collect();
+        assert_eq!(claims.iter().position(|claims| *claims), Some(claims.len() - 1), "the claim comes last");
     }
 }

@@ -60,6 +60,8 @@ pub(crate) struct RemoteOutcome {
     pub(crate) gaps: Vec<ShardIndex>,
     /// Slots that changed although they were claimed (rule F4).
     pub(crate) slots_repaired: u64,
+    /// Shards of which something was turned away for lack of room, so that nothing was claimed.
+    pub(crate) shards_refused: BTreeSet<ShardIndex>,
 }
 
 /// One piece of work.

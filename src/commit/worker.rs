@@ -1,6 +1,5 @@
 //! The committing thread.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -17,7 +16,7 @@ use tracing::{debug_span, error};
 use super::batch::Gathered;
 use super::fold::Fold;
 use super::incarnation;
-use super::room::{has_room, has_room_for};
+use super::room::{entries_claimed_max, fitting, has_room};
 use super::{
     Claim, Committer, Durable, Event, OwnWrites, PUSH_QUEUE_MAX, Progress, QUEUE_MAX, RemoteDelta, RemoteOutcome,
     Stopped, Work,
@@ -43,14 +42,13 @@ pub(crate) struct Worker {
     directory: Option<DataDirectory>,
     clock: Clock,
     wall: WallClock,
+    drift_ms_max: u64,
     progress: Arc<Progress>,
     changed: broadcast::Sender<Changed>,
     events: broadcast::Sender<Event>,
     pushes: mpsc::Sender<OwnWrites>,
     fold: Fold,
     group: u64,
-    /// Shards of which slots were turned away: nothing more is claimed there.
-    overfull: BTreeSet<ShardIndex>,
     failed: bool,
     /// The settings to store with the next batch, after a new incarnation.
     settings: Stored,
@@ -80,7 +78,7 @@ impl Worker {
         table: Arc<Table>,
         (engine, directory): (Engine, Option<DataDirectory>),
         clock: Clock,
-        wall: WallClock,
+        (wall, drift_ms_max): (WallClock, u64),
         former: Vec<ReplicaId>,
     ) -> std::io::Result<(Committer, mpsc::Receiver<OwnWrites>)> {
         let (work, queue) = mpsc::channel(QUEUE_MAX);
@@ -95,13 +93,13 @@ impl Worker {
             directory,
             clock,
             wall,
+            drift_ms_max,
             progress: Arc::clone(&progress),
             changed,
             events,
             pushes,
             fold,
             group: 0,
-            overfull: BTreeSet::new(),
             failed: false,
             settings: Stored::new(),
         };
@@ -110,8 +108,13 @@ impl Worker {
         Ok((Committer { work, progress, changed: changed_weak, events: events_sender }, push_queue))
     }
 
-    fn run(mut self, mut queue: mpsc::Receiver<Work>) {
+    fn run(self, queue: mpsc::Receiver<Work>) {
         let _guard = EndGuard(Arc::clone(&self.progress));
+        // A call of its own, so that also in a panic the file is closed before the guard tells of the end.
+        self.serve(queue);
+    }
+
+    fn serve(mut self, mut queue: mpsc::Receiver<Work>) {
         let mut closing = false;
         while !closing {
             // A round of folding goes on between commits, also when nothing else is to be done.
@@ -174,7 +177,8 @@ impl Worker {
             let _ = reply.send(Err(self.poisoned()));
             return;
         }
-        let writer = Writer { own: self.table.own(), shards: self.table.count() };
+        let (own, shards, drift_ms_max) = (self.table.own(), self.table.count(), self.drift_ms_max);
+        let writer = Writer { own, shards, drift_ms_max };
         match writer.evaluate(operations, &*self.table, &mut self.clock, self.wall.now_ms()) {
             Err(refused) => {
                 counter!("stockmesh_operations_refused_total").increment(1);
@@ -235,18 +239,6 @@ impl Worker {
         answers.push(Answer::Remote(reply, outcome));
     }
 
-    /// Whether there is room for slots. If not, they are turned away, and nothing is claimed of the shard any more: a
-    /// later chunk's claim would speak of them too.
-    fn take_slots(&mut self, shard: ShardIndex, products: &Products) -> bool {
-        let has_room = self.table.read(shard, |state| has_room_for(state, products)).unwrap_or_default();
-        if !has_room {
-            counter!("stockmesh_deltas_refused_total").increment(1);
-            error!(%shard, "slots were turned away: a product would have more of them than can be read");
-            self.overfull.insert(shard);
-        }
-        has_room
-    }
-
     fn apply_delta(&mut self, delta: &RemoteDelta, gathered: &mut Gathered, outcome: &mut RemoteOutcome) {
         let RemoteDelta { shard, products, claim } = delta;
         let claimed: Option<VersionVector> = match claim {
@@ -259,12 +251,14 @@ impl Worker {
         if future == Some(true) {
             self.mint_incarnation(*shard);
         }
-        if !self.take_slots(*shard, products) {
-            return;
-        }
+        let products = self.table.read(*shard, |state| fitting(state, products)).unwrap_or_default();
+        // What was turned away is not claimed: it will come again, and be turned away again.
+        let refused = products.len() < delta.products.len();
+        outcome.shards_refused.extend(refused.then_some(*shard));
+        let products = &*products;
+        let limit = entries_claimed_max(self.table.count());
         let mut merged = stockmesh_proto::shard::Merged::default();
         let mut advanced = None;
-        let overfull = self.overfull.contains(shard);
         self.table.write_all(std::iter::once(*shard), |states| {
             let Some((_, state)) = states.first_mut() else { return };
             merged = state.merge(products);
@@ -272,7 +266,9 @@ impl Worker {
             let joins_on = match claim {
                 Claim::Nothing => true,
                 // Not to claim is always sound: it costs repeated deltas, nothing else.
-                _ if overfull || claimed.as_ref().is_some_and(|claimed| !has_room(state.version(), claimed)) => return,
+                _ if refused || claimed.as_ref().is_some_and(|claimed| !has_room(state.version(), claimed, limit)) => {
+                    return;
+                }
                 Claim::Version(version) => {
                     state.claim(version);
                     true

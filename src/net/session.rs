@@ -1,16 +1,16 @@
 //! Drives the core's reconciliation over a stream.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use metrics::{counter, histogram};
 use quinn::{RecvStream, SendStream};
-use stockmesh_proto::ReplicaId;
 use stockmesh_proto::limits::FRAME_BYTES_MAX;
 use stockmesh_proto::reconcile::{Agreement, Effect, Outcome, Session, SessionError, StateView};
 use stockmesh_proto::wire::Message;
+use stockmesh_proto::{ReplicaId, ShardIndex, VersionVector};
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
@@ -100,10 +100,14 @@ async fn drive(
     let mut begin_within = first_within;
     loop {
         while let Some(message) = session.poll_transmit(&*shared.table) {
-            if matches!(message, Message::Done(_)) {
-                // The receipt says that all is durable.
-                merges.finish().await?;
-            }
+            let message = match message {
+                Message::Done(refused) => {
+                    // The receipt says that all is durable, and how much was not taken.
+                    merges.finish().await?;
+                    Message::Done(refused.saturating_add(merges.refused_count()))
+                }
+                message => message,
+            };
             // Nothing that was read may leave before it is durable (rule D4).
             shared.committer.barrier().await?;
             write_message(send, &message).await?;
@@ -128,7 +132,7 @@ async fn drive(
 async fn carry_out(effect: Effect, own: ReplicaId, shared: &Shared, merges: &mut Merges) -> Result<(), SyncError> {
     match effect {
         Effect::Merge { delta, claim } => {
-            let claim = claim.map_or(Claim::Nothing, Claim::Version);
+            let claim = merges.admit(delta.shard, claim).await?;
             let delta = RemoteDelta { shard: delta.shard, products: delta.products, claim };
             merges.push(shared.committer.merge(vec![delta]).await?).await?;
         }
@@ -151,9 +155,29 @@ async fn carry_out(effect: Effect, own: ReplicaId, shared: &Shared, merges: &mut
 #[derive(Default)]
 struct Merges {
     waiting: VecDeque<oneshot::Receiver<Result<RemoteOutcome, Stopped>>>,
+    /// The shard of which a chunk was queued and more follow.
+    unfinished: Option<ShardIndex>,
+    /// Shards of which something was turned away.
+    refused: BTreeSet<ShardIndex>,
 }
 
 impl Merges {
+    /// What may be claimed with a shard's next chunk. The last of several chunks waits until the others are known to
+    /// be merged: its claim speaks of them too.
+    async fn admit(&mut self, shard: ShardIndex, claim: Option<VersionVector>) -> Result<Claim, Stopped> {
+        let continued = self.unfinished == Some(shard);
+        self.unfinished = claim.is_none().then_some(shard);
+        let Some(version) = claim else { return Ok(Claim::Nothing) };
+        if continued {
+            self.finish().await?;
+        }
+        Ok(if self.refused.contains(&shard) { Claim::Nothing } else { Claim::Version(version) })
+    }
+
+    fn refused_count(&self) -> u32 {
+        u32::try_from(self.refused.len()).unwrap_or(u32::MAX)
+    }
+
     async fn push(&mut self, merge: oneshot::Receiver<Result<RemoteOutcome, Stopped>>) -> Result<(), Stopped> {
         self.waiting.push_back(merge);
         if self.waiting.len() > MERGES_MAX {
@@ -171,7 +195,11 @@ impl Merges {
 
     async fn wait_for_one(&mut self) -> Result<(), Stopped> {
         match self.waiting.pop_front() {
-            Some(merge) => merge.await.map_err(|_| Stopped)?.map(|_| ()),
+            Some(merge) => {
+                let outcome = merge.await.map_err(|_| Stopped)??;
+                self.refused.extend(outcome.shards_refused);
+                Ok(())
+            }
             None => Ok(()),
         }
     }

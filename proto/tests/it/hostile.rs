@@ -235,6 +235,9 @@ fn a_push_of_what_its_origin_did_not_write_is_refused() {
         |part, _| part.shard = ShardIndex(1),
         |part, _| part.to = 0,
     ];
+    let mut twice = honest.clone();
+    twice.shards.push(honest.shards[0].clone());
+    assert!(check_push(&twice, count, drift).unwrap_err().is_violation(), "a shard may come once only (rule P2)");
     for variant in variants {
         let mut push = honest.clone();
         variant(&mut push.shards[0], &foreign);

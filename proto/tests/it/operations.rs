@@ -69,7 +69,7 @@ fn adjust(name: &str, place: &str, units: i64) -> Operation {
 
 /// Evaluates, and checks that a refusal moved nothing.
 fn refusal(replica: &Replica, operations: &[Operation], mut clock: Clock) -> OperationRefused {
-    let writer = Writer { own: replica.id, shards: replica.count };
+    let writer = Writer { own: replica.id, shards: replica.count, drift_ms_max: u64::MAX };
     let before = clock.latest();
     let refused = writer.evaluate(operations, replica, &mut clock, 1_000).unwrap_err();
     assert_eq!(clock.latest(), before, "the clock advances only if all succeed (rule O1)");
@@ -83,6 +83,20 @@ fn with_stock(slots: Vec<StockSlot>) -> Replica {
     replica
 }
 
+/// Rule C2: a clock that was once far ahead must not issue stamps that no peer takes. Counters go on.
+#[test]
+fn a_stamp_that_no_peer_would_take_refuses_the_group() {
+    let replica = with_stock(Vec::new());
+    let writer = Writer { own: replica.id, shards: replica.count, drift_ms_max: 60_000 };
+    let ahead = Clock::resume(Stamp::from_bits(100_000 << 16));
+    let price = [Operation::SetPrice { sku: sku("A"), price: euros(1) }];
+    let refused = writer.evaluate(&price, &replica, &mut ahead.clone(), 39_999).unwrap_err();
+    let expected = OperationRefused::ClockAhead { sku: sku("A"), ahead_ms: 60_001, drift_ms_max: 60_000 };
+    assert_eq!(refused, expected);
+    assert!(writer.evaluate(&price, &replica, &mut ahead.clone(), 40_000).is_ok());
+    assert!(writer.evaluate(&[adjust("A", "x", 1)], &replica, &mut ahead.clone(), 0).is_ok());
+}
+
 #[test]
 fn a_counter_that_would_overflow_refuses_the_whole_group() {
     let counters = Counters { added: u64::MAX - 5, removed: u64::MAX - 5, ..Counters::default() };
@@ -93,7 +107,7 @@ fn a_counter_that_would_overflow_refuses_the_whole_group() {
         let group = [price, adjust("A", "x", 3), adjust("A", "x", -3), adjust("A", "x", units)];
         assert_eq!(refusal(&replica, &group, Clock::default()), OperationRefused::Overflow { sku: sku("A") });
     }
-    let writer = Writer { own: replica.id, shards: replica.count };
+    let writer = Writer { own: replica.id, shards: replica.count, drift_ms_max: u64::MAX };
     let within = [adjust("A", "x", 5), adjust("A", "x", -5)];
     assert!(writer.evaluate(&within, &replica, &mut Clock::default(), 0).is_ok());
     let beyond = [adjust("A", "x", 5), adjust("A", "x", 1)];
@@ -128,6 +142,6 @@ fn locations_of_a_product_are_limited() {
     let replica = with_stock((0..STOCK_SLOTS_OPENED_MAX).map(slot).collect());
     let refused = refusal(&replica, &[adjust("A", "new", 1)], Clock::default());
     assert_eq!(refused, OperationRefused::TooManySlots { sku: sku("A"), slots: STOCK_SLOTS_OPENED_MAX });
-    let writer = Writer { own: replica.id, shards: replica.count };
+    let writer = Writer { own: replica.id, shards: replica.count, drift_ms_max: u64::MAX };
     assert!(writer.evaluate(&[adjust("A", "0000", 1)], &replica, &mut Clock::default(), 0).is_ok());
 }

@@ -73,7 +73,7 @@ impl Replica {
 
     /// Evaluates and applies operations as one batch. The pushes hold the writes as they were committed.
     pub(crate) fn write(&mut self, operations: &[Operation], now_ms: u64) -> (Evaluation, Vec<Push>) {
-        let writer = Writer { own: self.id, shards: self.count };
+        let writer = Writer { own: self.id, shards: self.count, drift_ms_max: u64::MAX };
         let mut clock = self.state.clock.clone();
         let evaluation = writer.evaluate(operations, &*self, &mut clock, now_ms).unwrap();
         self.state.clock = clock;
