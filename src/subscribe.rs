@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
-use stockmesh_proto::Sku;
+use stockmesh_proto::{ReplicaId, Sku};
 use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
@@ -18,8 +18,16 @@ use crate::view::ProductView;
 /// Committed batches that a reader may lag behind before it is told so.
 pub(crate) const LAG_BATCHES_MAX: usize = 256;
 
-/// The products that one committed batch changed.
-pub(crate) type Changed = Arc<Vec<Sku>>;
+/// What one committed batch changed.
+#[derive(Debug, Default)]
+pub(crate) struct Notice {
+    pub(crate) products: Vec<Sku>,
+    /// The id that was left and the new one, if there is a new one.
+    pub(crate) incarnation: Option<(ReplicaId, ReplicaId)>,
+}
+
+/// A notice, shared by all readers.
+pub(crate) type Changed = Arc<Notice>;
 
 /// Which products a subscription covers.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +57,14 @@ impl Filter {
 pub enum Change {
     /// A product changed; the view is fresh. Changes that follow closely may be delivered as one.
     Product(ProductView),
+    /// This directory turned out to be an old copy or a clone, and writes under a new replica id from now on. Told to
+    /// every subscription, whatever its filter: look for who else runs on a copy of this directory.
+    NewIncarnation {
+        /// The id that was left.
+        former: ReplicaId,
+        /// The new id.
+        own: ReplicaId,
+    },
     /// The reader was too slow and missed some batches. What follows first is the present view of every product that
     /// the filter covers, so that nothing stays unseen.
     Lagged {
@@ -135,7 +151,10 @@ impl Stream for Changes {
             match Pin::new(&mut self.batches).poll_next(context) {
                 Poll::Ready(Some(Ok(changed))) => {
                     let filter = self.filter.clone();
-                    self.pending.extend(changed.iter().filter(|sku| filter.matches(sku)).cloned());
+                    self.pending.extend(changed.products.iter().filter(|sku| filter.matches(sku)).cloned());
+                    if let Some((former, own)) = changed.incarnation {
+                        return Poll::Ready(Some(Change::NewIncarnation { former, own }));
+                    }
                 }
                 Poll::Ready(Some(Err(BroadcastStreamRecvError::Lagged(missed)))) => {
                     // The batches that are still kept are in the views that follow. To read them too would leave the reader

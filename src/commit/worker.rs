@@ -25,7 +25,7 @@ use crate::clock::WallClock;
 use crate::error::WriteError;
 use crate::settings::Stored;
 use crate::storage::{Batch, DataDirectory, Engine, StorageError, Transaction};
-use crate::subscribe::{Changed, LAG_BATCHES_MAX};
+use crate::subscribe::{Changed, LAG_BATCHES_MAX, Notice};
 use crate::table::Table;
 
 /// Pieces of work that one group takes.
@@ -52,6 +52,8 @@ pub(crate) struct Worker {
     failed: bool,
     /// The settings to store with the next batch, after a new incarnation.
     settings: Stored,
+    /// The id that was left and the new one, to be told once they are durable.
+    minted: Option<(ReplicaId, ReplicaId)>,
 }
 
 /// Tells of the thread's end. A panic counts as a failure of the disk: nobody waits for what will never be durable.
@@ -102,6 +104,7 @@ impl Worker {
             group: 0,
             failed: false,
             settings: Stored::new(),
+            minted: None,
         };
         worker.note_figures();
         std::thread::Builder::new().name("stockmesh-commit".into()).spawn(move || worker.run(queue))?;
@@ -307,7 +310,9 @@ impl Worker {
     }
 
     fn mint_incarnation(&mut self, shard: ShardIndex) {
+        let former = self.table.own();
         self.settings = incarnation::mint(&self.table, &self.progress, &self.events, shard);
+        self.minted = Some((former, self.table.own()));
     }
 
     fn commit_group(&mut self, mut gathered: Gathered, answers: Vec<Answer>) {
@@ -315,7 +320,7 @@ impl Worker {
             self.answer(answers, Err("the disk failed earlier"));
             return;
         }
-        let changed = gathered.changed();
+        let products = if self.changed.receiver_count() > 0 { gathered.changed() } else { Vec::new() };
         let own_writes = gathered.own_writes();
         if let Err(cause) = self.make_durable(gathered) {
             self.fail(&cause);
@@ -330,8 +335,9 @@ impl Worker {
         {
             counter!("stockmesh_pushes_dropped_total").increment(1);
         }
-        if !changed.is_empty() && self.changed.receiver_count() > 0 {
-            let _ = self.changed.send(Arc::new(changed));
+        let incarnation = self.minted.take();
+        if !products.is_empty() || incarnation.is_some() {
+            let _ = self.changed.send(Arc::new(Notice { products, incarnation }));
         }
     }
 

@@ -67,8 +67,11 @@ async fn a_restored_copy_goes_on_under_a_new_id_and_nothing_is_lost() {
     let write = vec![add("MUG", 1), add("PEER", 1)];
     perform(&peer, &write).await.unwrap();
     model.apply(&write);
+    let mut changes = store.subscribe(stockmesh::Filter::prefix("no product begins so"));
     link(&store, &peer);
     minted(&store, id).await;
+    let told = tokio::time::timeout(std::time::Duration::from_secs(10), changes.next()).await.unwrap();
+    assert_eq!(told, Some(stockmesh::Change::NewIncarnation { former: id, own: store.replica_id() }));
     assert_eq!(converged(&[&store, &peer]).await, model);
 
     for write in [spread("OLD", 1), spread("NEW", 2), vec![add("MUG", 5)]] {
