@@ -59,8 +59,7 @@
 //! - **A tokio runtime** must be there; syncing and recovery run on threads of their own.
 //! - **No promise against overselling:** [`Product::adjust`] records facts. See the README for guarantees and their
 //!   limits.
-//! - **Metrics** go to the [`metrics`](https://docs.rs/metrics) facade under names that begin with `stockmesh_`, logs
-//!   to [`tracing`](https://docs.rs/tracing).
+//! - **Metrics** go to the facade of the crate `metrics`, under names that begin with `stockmesh_`; logs to `tracing`.
 //!
 //! # Features
 //!

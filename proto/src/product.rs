@@ -168,6 +168,8 @@ pub struct Product {
     listed: Option<Register<bool>>,
 }
 
+/// Incoming slots up to which they are inserted one by one, which moves little and reserves nothing.
+const STOCK_SLOTS_SINGLY_MAX: usize = 8;
 /// Stock slots up to which a product's list takes no more room than it needs. Beyond it grows by doubling.
 const STOCK_SLOTS_EXACT: usize = 4;
 
@@ -185,6 +187,28 @@ impl Deref for KeyedProduct {
     fn deref(&self) -> &Product {
         &self.product
     }
+}
+
+/// Joins two sorted lists in one pass: to insert slot by slot would cost time in the square of their number. `meet` is
+/// told each incoming slot, with the known one of the same key if there is one.
+fn join_lists<T: Clone>(
+    known: impl ExactSizeIterator<Item = T>,
+    incoming: &[T],
+    order: impl Fn(&T, &T) -> Ordering,
+    meet: &mut dyn FnMut(Option<&mut T>, &T),
+) -> Vec<T> {
+    let mut joined = Vec::with_capacity(known.len() + incoming.len());
+    let mut known = known.peekable();
+    for slot in incoming {
+        while let Some(before) = known.next_if(|known| order(known, slot).is_lt()) {
+            joined.push(before);
+        }
+        let mut same = known.next_if(|known| order(known, slot).is_eq());
+        meet(same.as_mut(), slot);
+        joined.push(same.unwrap_or_else(|| slot.clone()));
+    }
+    joined.extend(known);
+    joined
 }
 
 fn stock_order(slot: &StockSlot, location: &Location, replica: ReplicaId) -> Ordering {
@@ -285,59 +309,31 @@ impl Product {
         }
     }
 
-    /// Joins many stock slots in one pass: to insert them one by one would cost time in the square of their number.
     fn join_stock_list(&mut self, incoming: &[StockSlot], observe: &mut dyn FnMut(SlotChange<'_>), sku: &str) {
         let order = |left: &StockSlot, right: &StockSlot| stock_order(left, &right.location, right.replica);
-        let mut known = std::mem::take(&mut self.stock).into_iter().peekable();
-        let mut joined: Vec<StockSlot> = Vec::with_capacity(known.len() + incoming.len());
-        for slot in incoming {
-            while let Some(before) = known.next_if(|known| order(known, slot).is_lt()) {
-                joined.push(before);
-            }
-            match known.next_if(|known| order(known, slot).is_eq()) {
-                Some(mut same) => {
-                    same.join(slot, observe, sku);
-                    joined.push(same);
-                }
-                None => {
-                    observe(SlotChange::added(SlotRef::Stock(slot)));
-                    joined.push(slot.clone());
-                }
-            }
-        }
-        joined.extend(known);
+        let known = std::mem::take(&mut self.stock).into_iter();
+        let joined = join_lists(known, incoming, order, &mut |known, slot| match known {
+            Some(known) => known.join(slot, observe, sku),
+            None => observe(SlotChange::added(SlotRef::Stock(slot))),
+        });
         self.stock = SmallVec::from_vec(joined);
     }
 
     fn join_grant_list(&mut self, incoming: &[GrantSlot], observe: &mut dyn FnMut(SlotChange<'_>), sku: &str) {
-        let mut known = std::mem::take(&mut self.grants).into_iter().peekable();
-        let mut joined: Vec<GrantSlot> = Vec::with_capacity(known.len() + incoming.len());
-        for slot in incoming {
-            while let Some(before) = known.next_if(|known| grant_order(known, slot).is_lt()) {
-                joined.push(before);
-            }
-            match known.next_if(|known| grant_order(known, slot).is_eq()) {
-                Some(mut same) => {
-                    same.join(slot, observe, sku);
-                    joined.push(same);
-                }
-                None => {
-                    observe(SlotChange::added(SlotRef::Grant(slot)));
-                    joined.push(slot.clone());
-                }
-            }
-        }
-        joined.extend(known);
-        self.grants = joined;
+        let known = std::mem::take(&mut self.grants).into_iter();
+        self.grants = join_lists(known, incoming, grant_order, &mut |known, slot| match known {
+            Some(known) => known.join(slot, observe, sku),
+            None => observe(SlotChange::added(SlotRef::Grant(slot))),
+        });
     }
 
     /// Joins another product's slots into this one (rules L1 to L3), and tells `observe` each slot that changed.
     /// Commutative, associative and idempotent.
     pub fn join(&mut self, incoming: &Self, sku: &str, observe: &mut dyn FnMut(SlotChange<'_>)) {
-        match incoming.stock.as_slice() {
-            [slot] => self.join_stock(slot, observe, sku),
-            [] => {}
-            slots => self.join_stock_list(slots, observe, sku),
+        if incoming.stock.len() <= STOCK_SLOTS_SINGLY_MAX {
+            incoming.stock.iter().for_each(|slot| self.join_stock(slot, observe, sku));
+        } else {
+            self.join_stock_list(&incoming.stock, observe, sku);
         }
         if !incoming.grants.is_empty() {
             self.join_grant_list(&incoming.grants, observe, sku);
@@ -399,5 +395,64 @@ impl Product {
 
     fn stock_position(&self, location: &Location, replica: ReplicaId) -> Result<usize, usize> {
         self.stock.binary_search_by(|slot| stock_order(slot, location, replica))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stock(numbers: impl Iterator<Item = u64>, added: u64) -> Vec<StockSlot> {
+        let slot = |number: u64| StockSlot {
+            location: Location::new(&format!("{:03}", number / 3)).unwrap(),
+            replica: ReplicaId::from_random(number % 3 + 1),
+            sequence: number + added,
+            counters: Counters { added: added + number % 7, ..Counters::default() },
+        };
+        numbers.map(slot).collect()
+    }
+
+    fn grants(numbers: impl Iterator<Item = u64>, units: u64) -> Vec<GrantSlot> {
+        let (from, location) = (ReplicaId::from_random(1), Location::new("x").unwrap());
+        let slot = |number: u64| GrantSlot {
+            location: location.clone(),
+            from,
+            to: ReplicaId::from_random(number + 2),
+            sequence: number + 1,
+            units: units + number % 5,
+        };
+        numbers.map(slot).collect()
+    }
+
+    /// Many slots are joined in one pass, few one by one: both ways must end in the same, and tell of the same changes.
+    #[test]
+    fn joining_many_slots_at_once_is_joining_each() {
+        let known =
+            Product::from_slots(stock((0..90).step_by(2), 5), grants((0..40).step_by(2), 3), None, None).unwrap();
+        let incoming =
+            Product::from_slots(stock((10..120).step_by(3), 4), grants((5..60).step_by(3), 4), None, None).unwrap();
+        let watch = |product: &mut Product, incoming: &Product| {
+            let mut sum = Fingerprint::EMPTY;
+            product.join(incoming, "A", &mut |change| {
+                sum = sum.minus(change.hash_before.unwrap_or_default()).plus(change.after.hash("A"));
+            });
+            sum
+        };
+        let (mut at_once, mut singly) = (known.clone(), known);
+        let sum_at_once = watch(&mut at_once, &incoming);
+        let mut sum_singly = Fingerprint::EMPTY;
+        for slot in incoming.stock() {
+            sum_singly = sum_singly.plus(watch(&mut singly, &Product::of_stock(slot.clone())));
+        }
+        for slot in incoming.grants() {
+            let grant = Product::from_slots(Vec::new(), vec![slot.clone()], None, None).unwrap();
+            sum_singly = sum_singly.plus(watch(&mut singly, &grant));
+        }
+        assert_eq!((at_once.clone(), sum_at_once), (singly, sum_singly));
+        assert!(
+            Product::from_slots(at_once.stock().to_vec(), at_once.grants().to_vec(), None, None).is_some(),
+            "order"
+        );
+        assert_eq!(watch(&mut at_once, &incoming), Fingerprint::EMPTY, "once more changes nothing");
     }
 }

@@ -13,6 +13,7 @@ use stockmesh::{Fingerprint, Store, inspect};
 use crate::chance::Chance;
 use crate::model::{Change, add, perform};
 
+const THIS_TEST: &str = "killed::a_killed_process_loses_no_acknowledged_write_and_leaves_no_half_batch";
 const DIRECTORY: &str = "STOCKMESH_TEST_WRITER_DIRECTORY";
 /// Tasks that write single units, and tasks that write batches.
 const SINGLES: u64 = 4;
@@ -23,10 +24,7 @@ const BATCH_PRODUCTS: u64 = 60;
 const JOURNAL_BYTES: u64 = 15_500_000;
 
 /// The writing process. It writes for ever, and prints each write that was acknowledged.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "started by the test that kills it"]
-async fn writer() {
-    let Ok(directory) = std::env::var(DIRECTORY) else { return };
+async fn writer(directory: String) {
     let store = Store::builder().data_dir(directory).shards(16).open().await.unwrap();
     let tasks: Vec<_> = (0..SINGLES + BATCHES)
         .map(|task| {
@@ -65,7 +63,7 @@ fn write_of(task: u64, number: u64) -> Vec<Change> {
 
 fn start(directory: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "killed::writer", "--ignored", "--nocapture"])
+        .args(["--exact", THIS_TEST, "--nocapture"])
         .env(DIRECTORY, directory)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -128,8 +126,12 @@ async fn fill(directory: &Path) -> u64 {
     store.status().products
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_process_loses_no_acknowledged_write_and_leaves_no_half_batch() {
+    // This test starts itself as the process that it kills.
+    if let Ok(directory) = std::env::var(DIRECTORY) {
+        return writer(directory).await;
+    }
     let kills = std::env::var("STOCKMESH_KILLS").map_or(10, |kills| kills.parse().unwrap());
     let root = tempfile::tempdir().unwrap();
     let directory = root.path().join("data");
