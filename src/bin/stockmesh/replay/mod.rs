@@ -46,9 +46,10 @@ pub(crate) struct Arguments {
     /// Turn SKUs into upper case.
     #[arg(long)]
     uppercase: bool,
-    /// Which column decides what node a row goes to.
-    #[arg(long, value_enum, default_value_t = Spread::Invoice)]
-    spread: Spread,
+    /// Which column decides what node a row goes to. By default the invoice if there is one, else the location, else
+    /// the SKU.
+    #[arg(long, value_enum)]
+    spread: Option<Spread>,
     /// Currency of the prices, an ISO 4217 code.
     #[arg(long, default_value = "GBP")]
     currency: String,
@@ -97,6 +98,7 @@ struct ColumnNames {
 enum Spread {
     Invoice,
     Location,
+    Sku,
 }
 
 impl Spread {
@@ -104,6 +106,7 @@ impl Spread {
         match self {
             Self::Invoice => Field::Invoice,
             Self::Location => Field::Location,
+            Self::Sku => Field::Sku,
         }
     }
 }
@@ -129,15 +132,13 @@ impl Arguments {
     }
 
     /// Looks at everything that could end a long run badly before it starts; returns the number of rows.
-    fn check(&self) -> anyhow::Result<u64> {
+    fn check(&self) -> anyhow::Result<(u64, Spread)> {
         ensure!(self.partition == 0 || self.nodes > 1, "--partition {}: must be 0 with a single node", self.partition);
         let reader = self.reader()?;
-        let field = self.spread.field();
-        ensure!(
-            self.nodes == 1 || reader.has(field),
-            "--spread {field}: {} must have such a column",
-            self.file.display()
-        );
+        let present = [Spread::Invoice, Spread::Location].into_iter().find(|spread| reader.has(spread.field()));
+        let spread = self.spread.or(present).unwrap_or(Spread::Sku);
+        let field = spread.field();
+        ensure!(reader.has(field), "--spread {field}: {} must have such a column", self.file.display());
         let mut rows = 0;
         for row in reader {
             if let Err(error @ RowError::Unreadable { .. }) = row {
@@ -145,7 +146,7 @@ impl Arguments {
             }
             rows += 1;
         }
-        Ok(rows)
+        Ok((rows, spread))
     }
 }
 
@@ -153,7 +154,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
     let Some(currency) = Currency::from_code(&arguments.currency.to_uppercase()) else {
         bail!("--currency {:?}: must be an ISO 4217 code, such as GBP", arguments.currency);
     };
-    let rows = arguments.check()?;
+    let (rows, spread) = arguments.check()?;
     // Opened now, so that a wrong path costs no run.
     let report_file = arguments.report.as_deref().map(create).transpose()?;
     let cluster = Cluster::start(arguments.nodes, arguments.data_dir.as_deref()).await?;
@@ -181,7 +182,7 @@ async fn replay(arguments: &Arguments, cluster: &Cluster, currency: Currency, ro
     let router = Router {
         feeds,
         currency,
-        spread: arguments.spread,
+        spread,
         cuts: cuts.clone(),
         stores: cluster.nodes.iter().map(|node| node.store.clone()).collect(),
         bar: bar.clone(),

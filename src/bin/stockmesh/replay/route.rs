@@ -83,8 +83,9 @@ impl Router {
     /// Everything that can be wrong with a row is found before any part of it is sent.
     fn plan(&self, transaction: &Transaction) -> Result<Planned, RejectReason> {
         let key = match self.spread {
-            Spread::Invoice => &transaction.invoice,
-            Spread::Location => &transaction.location,
+            Spread::Invoice => transaction.invoice.as_deref(),
+            Spread::Location => transaction.location.as_deref(),
+            Spread::Sku => Some(transaction.sku.as_str()),
         };
         let set_price = match transaction.unit_price {
             Some(amount) => {
@@ -93,7 +94,7 @@ impl Router {
             None => None,
         };
         Ok(Planned {
-            node: node_of(key.as_deref().unwrap_or_default(), self.feeds.len()),
+            node: node_of(key.unwrap_or_default(), self.feeds.len()),
             adjust: Operation::Adjust { sku: transaction.sku.clone(), units: transaction.stock_change() },
             set_price,
         })
