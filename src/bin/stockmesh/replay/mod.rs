@@ -154,11 +154,11 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
     let Some(currency) = Currency::from_code(&arguments.currency.to_uppercase()) else {
         bail!("--currency {:?}: must be an ISO 4217 code, such as GBP", arguments.currency);
     };
-    let (rows, spread) = arguments.check()?;
+    let plan = arguments.check()?;
     // Opened now, so that a wrong path costs no run.
     let report_file = arguments.report.as_deref().map(create).transpose()?;
     let cluster = Cluster::start(arguments.nodes, arguments.data_dir.as_deref()).await?;
-    let mut report = replay(&arguments, &cluster, currency, rows).await?;
+    let mut report = replay(&arguments, &cluster, currency, plan).await?;
     if let Some(path) = &arguments.totals {
         report.totals_identical = Some(totals::write(path, &cluster)?);
     }
@@ -174,7 +174,12 @@ fn create(path: &Path) -> anyhow::Result<File> {
     File::create(path).with_context(|| format!("{}: must be a file that can be written", path.display()))
 }
 
-async fn replay(arguments: &Arguments, cluster: &Cluster, currency: Currency, rows: u64) -> anyhow::Result<Report> {
+async fn replay(
+    arguments: &Arguments,
+    cluster: &Cluster,
+    currency: Currency,
+    (rows, spread): (u64, Spread),
+) -> anyhow::Result<Report> {
     let cuts = partition::plan(rows, arguments.partition, arguments.nodes, arguments.seed);
     let bar = progress::bar(rows);
     let start = Instant::now();
