@@ -13,7 +13,7 @@ use stockmesh_proto::{ShardIndex, Sku};
 use tokio::task::{Id, JoinSet};
 
 use super::{Stage, case, push_of, shard_count, stock};
-use crate::support::raw::{Raw, frame, now_ms};
+use crate::support::raw::{Grants, Raw, frame, now_ms};
 use crate::support::writers::price;
 use crate::support::{metrics, wait_until};
 
@@ -198,6 +198,7 @@ async fn a_stamp_of_next_year(stage: Stage) {
 
 /// The node cannot send to it, and must not wait for it for ever.
 async fn a_peer_that_never_reads(stage: Stage) {
-    let raw = Raw::linked_with_windows(&stage.mesh, stage.victim.local_addr().unwrap(), Some(256)).await;
+    let grants = Grants { window_bytes: Some(256), ..Grants::default() };
+    let raw = Raw::linked_with(&stage.mesh, stage.victim.local_addr().unwrap(), grants).await;
     stage.assert_closed(&raw, "within 30 s").await;
 }
