@@ -14,6 +14,7 @@ use stockmesh_proto::{ClusterId, Location, ReplicaId};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::dial::keep_linked;
@@ -257,14 +258,17 @@ async fn welcome_one(incoming: Incoming, shared: &Shared) {
 
 /// Reconciles with a random peer now and then, and at once with those who are wanted urgently.
 async fn reconcile_for_ever(every: Duration, mut urgent: mpsc::Receiver<ReplicaId>, shared: Shared) {
+    let next_turn = || Instant::now() + every.mul_f64(rand::random_range(0.75..=1.25));
+    // Urgent wishes do not put it off, or a peer that always has one would keep the others from theirs.
+    let mut turn = next_turn();
     loop {
-        let pause = every.mul_f64(rand::random_range(0.75..=1.25));
         let link = tokio::select! {
             replica = urgent.recv() => match replica {
                 Some(replica) => shared.registry.link(replica),
                 None => return,
             },
-            () = tokio::time::sleep(pause) => {
+            () = tokio::time::sleep_until(turn) => {
+                turn = next_turn();
                 let links = shared.registry.links();
                 if links.is_empty() { None } else { links.get(rand::random_range(0..links.len())).cloned() }
             }

@@ -3,6 +3,7 @@
 
 mod claims;
 mod hello;
+mod pacing;
 mod pushes;
 mod sessions;
 
