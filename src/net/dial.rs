@@ -17,6 +17,8 @@ use super::shared::Shared;
 
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// A link that lasted so long was a success. One that ends sooner, if after the hello, is dialled after a longer pause.
+const LASTING: Duration = Duration::from_secs(10);
 
 /// Checks the form `host:port`; whether the name resolves is tried at every dial.
 pub(crate) fn check_address(address: &str) -> Result<(), InvalidInput> {
@@ -56,18 +58,21 @@ pub(super) async fn keep_linked(number: usize, address: String, shared: Shared) 
     loop {
         shared.until_online().await;
         // The peer may have dialled first.
-        if let Some(link) = replica.and_then(|replica| shared.registry.link(replica)) {
-            shared.registry.note_peer(number, LinkState::Up, None, replica);
-            link.connection.closed().await;
-            continue;
-        }
-        shared.registry.note_peer(number, LinkState::Connecting, None, None);
-        let error = match dial(&address, &shared).await {
+        let linked = match replica.and_then(|replica| shared.registry.link(replica)) {
+            Some(link) => Ok(link),
+            None => {
+                shared.registry.note_peer(number, LinkState::Connecting, None, None);
+                dial(&address, &shared).await
+            }
+        };
+        let error = match linked {
             Ok(link) => {
                 replica = Some(link.replica);
                 shared.registry.note_peer(number, LinkState::Up, None, replica);
-                back_off = BackOff::new();
                 let ended = link.connection.closed().await;
+                if link.since.elapsed() >= LASTING {
+                    back_off = BackOff::new();
+                }
                 let superfluous = closed_with(&ended, CloseCode::Duplicate);
                 (!superfluous).then(|| explain(&ended))
             }
@@ -80,7 +85,8 @@ pub(super) async fn keep_linked(number: usize, address: String, shared: Shared) 
         tokio::select! {
             () = tokio::time::sleep(back_off.next()) => {}
             // A peer that dials in meanwhile, or coming online again, ends the pause.
-            () = shared.until_changed() => {}
+            () = shared.until_linked(replica) => {}
+            () = shared.until_toggled() => {}
         }
     }
 }

@@ -1,11 +1,12 @@
 //! A peer that makes work again and again gets no more than its share of a node's time.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use stockmesh::ReplicaId;
 use stockmesh_proto::wire::Message;
 
 use super::push_of;
-use crate::support::raw::Raw;
+use crate::support::raw::{self, ALPN, Raw, accept_hello};
 use crate::support::{Mesh, address, dial, wait_linked, wait_until, wait_within};
 
 const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
@@ -46,4 +47,24 @@ async fn a_peer_that_is_always_urgent_leaves_their_turn_to_others() {
     .await;
     assert!(!pushing.is_finished(), "the urgent peer went on all the time");
     pushing.abort();
+}
+
+/// A dial that ends in a link which ends at once is no success: the pauses grow all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_closes_after_the_hello_is_dialled_after_growing_pauses() {
+    let mesh = Mesh::new();
+    let listener = raw::listen(&mesh, ALPN);
+    let node = mesh.builder("node").peer(listener.local_addr().unwrap().to_string()).open().await.unwrap();
+    let (replica, mut dialled_at) = (ReplicaId::from_random(rand::random()), Vec::new());
+    while dialled_at.len() < 6 {
+        let Some((connection, mut send)) = accept_hello(&listener, replica).await else { continue };
+        dialled_at.push(Instant::now());
+        send.finish().unwrap();
+        let _ = send.stopped().await;
+        connection.close(9_u32.into(), b"not today");
+    }
+    // 100, 200, 400, 800 and 1,600 ms, each shortened by at most a half.
+    let took = dialled_at[5] - dialled_at[0];
+    assert!(took > Duration::from_millis(1_500), "dialled six times in {took:?}");
+    drop(node);
 }
