@@ -1,5 +1,6 @@
 //! Dials a configured peer, for ever: at once, then after growing pauses with jitter.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// A link that lasted so long was a success. One that ends sooner, if after the hello, is dialled after a longer pause.
 const LASTING: Duration = Duration::from_secs(10);
+/// Addresses of one name that are dialled, one after the other.
+const TARGETS_MAX: usize = 8;
 
 /// Checks the form `host:port`; whether the name resolves is tried at every dial.
 pub(crate) fn check_address(address: &str) -> Result<(), InvalidInput> {
@@ -94,33 +97,74 @@ pub(super) async fn keep_linked(number: usize, address: String, shared: Shared) 
 async fn dial(address: &str, shared: &Shared) -> Result<Arc<Link>, HandshakeError> {
     let resolved = tokio::net::lookup_host(address).await;
     let targets = resolved.map_err(|error| HandshakeError::new(format!("{address} cannot be resolved: {error}")))?;
-    let mut last = HandshakeError::new(format!("{address} resolves to no address"));
-    for target in targets.take(8) {
-        let connecting = match shared.endpoint.connect_with(shared.identity.client(), target, SERVER_NAME) {
-            Ok(connecting) => connecting,
-            Err(error) => {
-                // A name may also resolve to addresses of a family that this endpoint does not speak.
-                last = HandshakeError::new(format!("{target} cannot be dialled: {error}"));
-                continue;
-            }
-        };
-        match tokio::time::timeout(HANDSHAKE_TIME_MAX, connecting).await {
-            Ok(Ok(connection)) => {
-                let hello = match greet(&connection, shared).await {
-                    Ok(hello) => hello,
-                    Err(error) => {
-                        shared.registry.note_refusal(target, error.reason.clone());
-                        return Err(error);
-                    }
-                };
-                return Ok(establish(connection, &hello, shared.table.own(), shared));
-            }
-            Ok(Err(error)) => {
-                last = error.into();
-                shared.registry.note_refusal(target, last.reason.clone());
-            }
-            Err(_) => last = HandshakeError::new("no answer: the peer is down, cut off, or no UDP reaches it"),
+    let none = HandshakeError::new(format!("{address} resolves to no address"));
+    first_of(targets.take(TARGETS_MAX), none, |target| dial_one(target, shared)).await
+}
+
+/// Dials one after the other until one takes the link: of the addresses of a name, one may be this very node's, or of
+/// another cluster. If none does, says why the last did not.
+async fn first_of<T, Dialling: Future<Output = Result<T, HandshakeError>>>(
+    targets: impl Iterator<Item = SocketAddr>,
+    none: HandshakeError,
+    dial: impl Fn(SocketAddr) -> Dialling,
+) -> Result<T, HandshakeError> {
+    let mut last = none;
+    for target in targets {
+        match dial(target).await {
+            Ok(link) => return Ok(link),
+            Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+async fn dial_one(target: SocketAddr, shared: &Shared) -> Result<Arc<Link>, HandshakeError> {
+    // A name may also resolve to addresses of a family that this endpoint does not speak.
+    let connecting = shared
+        .endpoint
+        .connect_with(shared.identity.client(), target, SERVER_NAME)
+        .map_err(|error| HandshakeError::new(format!("{target} cannot be dialled: {error}")))?;
+    let late = |_| HandshakeError::new("no answer: the peer is down, cut off, or no UDP reaches it");
+    let connected = tokio::time::timeout(HANDSHAKE_TIME_MAX, connecting).await.map_err(late)?;
+    let greeted = async {
+        let connection = connected?;
+        let hello = greet(&connection, shared).await?;
+        Ok::<_, HandshakeError>((connection, hello))
+    };
+    match greeted.await {
+        Ok((connection, hello)) => Ok(establish(connection, &hello, shared.table.own(), shared)),
+        Err(error) => {
+            shared.registry.note_refusal(target, error.reason.clone());
+            Err(error)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn targets() -> impl Iterator<Item = SocketAddr> {
+        [1, 2, 3].into_iter().map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+
+    fn no_address() -> HandshakeError {
+        HandshakeError::new("no address")
+    }
+
+    #[tokio::test]
+    async fn an_address_that_refuses_does_not_end_the_dial() {
+        let dial = async |target: SocketAddr| match target.port() {
+            2 => Ok(target.port()),
+            port => Err(HandshakeError::new(format!("{port} refuses"))),
+        };
+        assert_eq!(first_of(targets(), no_address(), dial).await.unwrap(), 2);
+    }
+
+    #[tokio::test]
+    async fn the_last_refusal_is_told() {
+        let dial = async |target: SocketAddr| Err::<(), _>(HandshakeError::new(format!("{} refuses", target.port())));
+        assert_eq!(first_of(targets(), no_address(), dial).await.unwrap_err().reason, "3 refuses");
+        assert_eq!(first_of(std::iter::empty(), no_address(), dial).await.unwrap_err().reason, "no address");
+    }
 }
