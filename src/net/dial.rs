@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::{InvalidInput, ReplicaId};
 use tracing::debug;
 
@@ -128,11 +127,14 @@ async fn dial_one(target: SocketAddr, shared: &Shared) -> Result<Arc<Link>, Hand
     let connected = tokio::time::timeout(HANDSHAKE_TIME_MAX, connecting).await.map_err(late)?;
     let greeted = async {
         let connection = connected?;
-        let hello = greet(&connection, shared).await?;
-        Ok::<_, HandshakeError>((connection, hello))
+        let greeting = greet(&connection, shared).await?;
+        Ok::<_, HandshakeError>((connection, greeting))
     };
     match greeted.await {
-        Ok((connection, hello)) => Ok(establish(connection, &hello, shared.table.own(), shared)),
+        Ok((connection, greeting)) => {
+            let dialled_by = greeting.told;
+            Ok(establish(connection, greeting, dialled_by, shared))
+        }
         Err(error) => {
             shared.registry.note_refusal(target, error.reason.clone());
             Err(error)

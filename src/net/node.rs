@@ -21,7 +21,7 @@ use super::dial::keep_linked;
 use super::handshake::{HANDSHAKE_TIME_MAX, welcome};
 use super::identity::Identity;
 use super::push::push_commits;
-use super::refusal::{CloseCode, explain};
+use super::refusal::{CloseCode, NEW_INCARNATION, explain};
 use super::registry::{PeerStatus, Refused, Registry};
 use super::serve::{establish, judge};
 use super::session::reconcile;
@@ -245,9 +245,9 @@ async fn welcome_one(incoming: Incoming, shared: &Shared) {
             connection.close(CloseCode::Refused.code(), reason.as_bytes());
             refused(reason);
         }
-        Ok(hello) => {
-            let dialled_by = hello.replica;
-            establish(connection, &hello, dialled_by, shared);
+        Ok(greeting) => {
+            let dialled_by = greeting.theirs.replica;
+            establish(connection, greeting, dialled_by, shared);
         }
         Err(error) => {
             connection.close(CloseCode::Refused.code(), error.reason.as_bytes());
@@ -299,6 +299,6 @@ async fn relink_after_incarnation(shared: Shared) {
             Err(RecvError::Closed) => return,
         }
         debug!(own = %shared.table.own(), "links are made anew under the new replica id");
-        shared.registry.close_all(CloseCode::NewIncarnation, "the node has a new replica id and links anew");
+        shared.registry.close_all(CloseCode::NewIncarnation, NEW_INCARNATION);
     }
 }

@@ -8,14 +8,15 @@ use metrics::{counter, gauge};
 use parking_lot::Mutex;
 use quinn::Connection;
 use stockmesh_proto::ReplicaId;
-use stockmesh_proto::wire::Hello;
+use stockmesh_proto::reconcile::StateView;
 use tokio::sync::{Semaphore, mpsc};
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::frames::{FRAME_TIME_MAX, FrameError};
+use super::handshake::Greeting;
 use super::link::{Link, PUSH_QUEUE_MAX, PushFrame};
 use super::push::{receive_pushes, send_pushes};
-use super::refusal::CloseCode;
+use super::refusal::{CloseCode, NEW_INCARNATION};
 use super::session::{SyncError, respond};
 use super::shared::Shared;
 
@@ -27,14 +28,20 @@ const PUSH_STREAMS_MAX: usize = 2;
 const DRAIN_TIME: Duration = Duration::from_secs(2);
 
 /// Makes a link of a connection whose hello was accepted, and starts its tasks.
-pub(super) fn establish(connection: Connection, hello: &Hello, dialled_by: ReplicaId, shared: &Shared) -> Arc<Link> {
+pub(super) fn establish(
+    connection: Connection,
+    greeting: Greeting,
+    dialled_by: ReplicaId,
+    shared: &Shared,
+) -> Arc<Link> {
+    let Greeting { theirs: hello, told } = greeting;
     let (pushes, push_queue) = mpsc::channel(PUSH_QUEUE_MAX);
     let here_ms = i128::from(shared.wall.now_ms());
     let skew_ms = i64::try_from(i128::from(hello.clock_ms) - here_ms).unwrap_or(i64::MAX);
     let link = Arc::new(Link {
         since: Instant::now(),
         replica: hello.replica,
-        location: hello.location.clone(),
+        location: hello.location,
         address: connection.remote_address(),
         connection,
         dialled_by,
@@ -54,6 +61,11 @@ pub(super) fn establish(connection: Connection, hello: &Hello, dialled_by: Repli
             tokio::time::sleep(DRAIN_TIME).await;
             superfluous.close(CloseCode::Duplicate, "another link between the two nodes is kept");
         });
+    }
+    // Looked at only now that the link is among those that are closed at a new incarnation, so that one of the two sees
+    // the other.
+    if shared.table.own() != told {
+        link.close(CloseCode::NewIncarnation, NEW_INCARNATION);
     }
     let span = info_span!("link", peer = %link.replica);
     shared.spawn(run(Arc::clone(&link), push_queue, shared.clone()).instrument(span));

@@ -8,7 +8,7 @@ use stockmesh_proto::wire::{Hello, Message, Open, Push, PushShard, Summary};
 use stockmesh_proto::{Fingerprint, ShardCount, ShardIndex, Sku, VersionVector};
 
 use super::{Stage, push_of};
-use crate::support::raw::{Raw, hello, read, write};
+use crate::support::raw::{Grants, Raw, hello, read, write};
 use crate::support::writers::Ledger;
 use crate::support::{
     Mesh, address, agree, dial, links_up, metrics, on_hand, resident_bytes, wait_linked, wait_until, wait_within,
@@ -66,6 +66,29 @@ async fn a_claim_about_the_victims_own_future_costs_it_its_id_and_no_unit() {
     ledger.write_at_all(&stores, 3_200, 50).await;
     ledger.assert_units(&stores).await;
     assert_eq!(stage.healthy.status().former_replicas, [], "nobody else takes a new id");
+}
+
+/// A link under an id that its node has left would last as long as the connection, since only links that are up are
+/// made anew. So a hello is held against the id once more when the link comes up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_whose_hello_told_a_former_id_is_given_up() {
+    let stage = Stage::start().await;
+    let id = stage.victim.replica_id();
+    // The victim's hello does not fit, so that its link is not up before the rest is read. It begins under the old id.
+    let grants = Grants { window_bytes: Some(16), ..Grants::default() };
+    let slow = Raw::silent_with(&stage.mesh, address(&stage.victim), grants).await;
+    let mut answer = slow.say_hello().await;
+    let mut prefix = [0; 4];
+    answer.read_exact(&mut prefix).await.unwrap();
+    let raw = stage.linked().await;
+    raw.push_bytes(&claim(id, 1_000_000).encode().unwrap(), false).await;
+    wait_until("the victim takes a new id", || stage.victim.replica_id() != id).await;
+    assert!(raw.closed().await.contains("new replica id"));
+
+    // The end may come before the rest does.
+    let _ = answer.read_to_end(1_024).await;
+    let reason = slow.closed().await;
+    assert!(reason.contains("new replica id"), "{reason}");
 }
 
 /// Version vectors are read up to a limit. Claims of made-up replicas must not fill a node's own vector beyond what its
