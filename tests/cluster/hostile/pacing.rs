@@ -6,7 +6,7 @@ use stockmesh::ReplicaId;
 use stockmesh_proto::wire::Message;
 
 use super::push_of;
-use crate::support::raw::{self, ALPN, Raw, accept_hello};
+use crate::support::raw::{self, ALPN, Grants, Raw, accept_hello};
 use crate::support::{Mesh, address, dial, wait_linked, wait_until, wait_within};
 
 const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
@@ -67,4 +67,15 @@ async fn a_peer_that_closes_after_the_hello_is_dialled_after_growing_pauses() {
     let took = dialled_at[5] - dialled_at[0];
     assert!(took > Duration::from_millis(1_500), "dialled six times in {took:?}");
     drop(node);
+}
+
+/// A node cannot even begin to reconcile with it, and must not wait for it for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_grants_no_stream_is_stuck() {
+    let mesh = Mesh::new();
+    let node = mesh.node("node").await;
+    let grants = Grants { sessions: Some(0), ..Grants::default() };
+    let raw = Raw::linked_with(&mesh, address(&node), grants).await;
+    let reason = raw.closed().await;
+    assert!(reason.contains("took no frame in within 30 s"), "{reason}");
 }
