@@ -1,5 +1,6 @@
 //! A node of the cluster: the endpoint and the tasks that keep it linked and reconciled.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,6 +21,7 @@ use tracing::{debug, warn};
 use super::dial::keep_linked;
 use super::handshake::{HANDSHAKE_TIME_MAX, welcome};
 use super::identity::Identity;
+use super::link::ASK_AGAIN_AFTER;
 use super::push::push_commits;
 use super::refusal::{CloseCode, NEW_INCARNATION, explain};
 use super::registry::{PeerStatus, Refused, Registry};
@@ -166,6 +168,7 @@ impl Node {
     ) -> Result<(), ReplicationError> {
         let shared = &self.shared;
         let mut confirmations = shared.confirmations.subscribe();
+        let mut asked = BTreeSet::new();
         loop {
             let (confirmed, linked) = self.confirmed(target);
             if enough(confirmed, linked) {
@@ -174,8 +177,16 @@ impl Node {
             if shared.committer.failure().is_some() || shared.committer.is_closed() {
                 return Err(ReplicationError::Stopped);
             }
+            if asked.is_empty() {
+                // What is not durable yet cannot be confirmed: to ask before would be to ask twice. A committer that
+                // stopped is noticed in the next round.
+                let _ = shared.committer.barrier().await;
+            }
             for link in shared.registry.links() {
-                if link.confirmed_group.load(Ordering::SeqCst) < target {
+                if link.confirmed_group.load(Ordering::SeqCst) >= target {
+                    continue;
+                }
+                if link.may_ask(asked.insert(link.replica)) {
                     link.wanted.store(true, Ordering::SeqCst);
                     shared.want_reconciliation(link.replica);
                 }
@@ -183,7 +194,7 @@ impl Node {
             tokio::select! {
                 _ = confirmations.changed() => {}
                 () = shared.until_changed() => {}
-                () = tokio::time::sleep(Duration::from_millis(100)) => {}
+                () = tokio::time::sleep(ASK_AGAIN_AFTER) => {}
             }
         }
     }

@@ -53,6 +53,7 @@ pub(super) fn establish(
         agreement: Mutex::new(None),
         confirmed_group: AtomicU64::new(0),
         confirmed_writes: AtomicU64::new(0),
+        last_asked: Mutex::new(None),
         last_reconciled: Mutex::new(None),
     });
     info!(peer = %link.replica, location = %link.location, address = %link.address, skew_ms, "link up");

@@ -1,12 +1,15 @@
 //! A peer that makes work again and again gets no more than its share of a node's time.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use stockmesh::ReplicaId;
+use quinn::{Connection, RecvStream};
+use stockmesh::{ReplicaId, ReplicationError};
 use stockmesh_proto::wire::Message;
 
 use super::push_of;
-use crate::support::raw::{self, ALPN, Grants, Raw, accept_hello};
+use crate::support::raw::{self, ALPN, Grants, Raw, accept_hello, read, write};
 use crate::support::{Mesh, address, dial, wait_linked, wait_until, wait_within};
 
 const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
@@ -78,4 +81,42 @@ async fn a_peer_that_grants_no_stream_is_stuck() {
     let raw = Raw::linked_with(&mesh, address(&node), grants).await;
     let reason = raw.closed().await;
     assert!(reason.contains("took no frame in within 30 s"), "{reason}");
+}
+
+/// Reads a turn of a reconciliation to its end.
+async fn read_turn(receive: &mut RecvStream) {
+    while read(receive).await.is_some_and(|message| !matches!(message, Message::End)) {}
+}
+
+/// Ends each reconciliation as a peer would that refuses a shard for its stamps. Counts them.
+async fn confirm_nothing(connection: Connection, ended: Arc<AtomicUsize>) {
+    while let Ok((mut send, mut receive)) = connection.accept_bi().await {
+        read_turn(&mut receive).await;
+        write(&mut send, &Message::End).await;
+        read_turn(&mut receive).await;
+        write(&mut send, &Message::Done(1)).await;
+        ended.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Who waits for a confirmation asks at once, then now and then, not as fast as the peer answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_confirms_nothing_is_asked_now_and_then() {
+    let mesh = Mesh::new();
+    let node = mesh.builder("node").reconcile_every(NEVER).open().await.unwrap();
+    let raw = Raw::linked(&mesh, address(&node)).await;
+    let ended = Arc::new(AtomicUsize::new(0));
+    let answering = tokio::spawn(confirm_nothing(raw.connection.clone(), Arc::clone(&ended)));
+    node.product("UNCONFIRMED").unwrap().receive(1).await.unwrap();
+    let begun = Instant::now();
+    // Two callers wait for the same peer.
+    let limit = Duration::from_secs(2);
+    let (one, two) = tokio::join!(node.await_replicated(1, limit), node.await_replicated(1, limit));
+    let asked = ended.load(Ordering::SeqCst);
+    let late = Err(ReplicationError::TimedOut { confirmed: 0, wanted: 1 });
+    assert_eq!((one, two), (late.clone(), late));
+    assert!(asked >= 3, "it is asked again: {asked}");
+    let most = begun.elapsed().as_millis() / 50 + 5;
+    assert!(asked as u128 <= most, "asked {asked} times, at most {most} are due");
+    answering.abort();
 }
