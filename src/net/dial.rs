@@ -125,21 +125,13 @@ async fn dial_one(target: SocketAddr, shared: &Shared) -> Result<Arc<Link>, Hand
         .map_err(|error| HandshakeError::new(format!("{target} cannot be dialled: {error}")))?;
     let late = |_| HandshakeError::new("no answer: the peer is down, cut off, or no UDP reaches it");
     let connected = tokio::time::timeout(HANDSHAKE_TIME_MAX, connecting).await.map_err(late)?;
-    let greeted = async {
+    let linked = async {
         let connection = connected?;
         let greeting = greet(&connection, shared).await?;
-        Ok::<_, HandshakeError>((connection, greeting))
+        let dialled_by = greeting.told;
+        establish(connection, greeting, dialled_by, shared)
     };
-    match greeted.await {
-        Ok((connection, greeting)) => {
-            let dialled_by = greeting.told;
-            Ok(establish(connection, greeting, dialled_by, shared))
-        }
-        Err(error) => {
-            shared.registry.note_refusal(target, error.reason.clone());
-            Err(error)
-        }
-    }
+    linked.await.inspect_err(|error| shared.registry.note_refusal(target, error.reason.clone()))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use quinn::Connection;
+use rustls::pki_types::CertificateDer;
 use stockmesh_proto::reconcile::Agreement;
 use stockmesh_proto::{Location, ReplicaId};
 use tokio::sync::mpsc;
@@ -33,6 +34,8 @@ pub(super) struct Link {
     pub(super) location: Location,
     pub(super) address: SocketAddr,
     pub(super) connection: Connection,
+    /// The peer's own certificate: another one is another node, whatever its hello says.
+    pub(super) certificate: Option<CertificateDer<'static>>,
     /// The side that dialled: of two links between the same nodes, the one dialled by the lower id is kept.
     pub(super) dialled_by: ReplicaId,
     /// The peer's clock less this node's, at the hello.

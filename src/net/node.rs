@@ -258,7 +258,9 @@ async fn welcome_one(incoming: Incoming, shared: &Shared) {
         }
         Ok(greeting) => {
             let dialled_by = greeting.theirs.replica;
-            establish(connection, greeting, dialled_by, shared);
+            if let Err(error) = establish(connection, greeting, dialled_by, shared) {
+                refused(error.reason);
+            }
         }
         Err(error) => {
             connection.close(CloseCode::Refused.code(), error.reason.as_bytes());

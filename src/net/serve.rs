@@ -13,7 +13,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::frames::{FRAME_TIME_MAX, FrameError};
-use super::handshake::Greeting;
+use super::handshake::{Greeting, HandshakeError};
+use super::identity::Identity;
 use super::link::{Link, PUSH_QUEUE_MAX, PushFrame};
 use super::push::{receive_pushes, send_pushes};
 use super::refusal::{CloseCode, NEW_INCARNATION};
@@ -28,12 +29,15 @@ const PUSH_STREAMS_MAX: usize = 2;
 const DRAIN_TIME: Duration = Duration::from_secs(2);
 
 /// Makes a link of a connection whose hello was accepted, and starts its tasks.
+///
+/// # Errors
+/// If the replica is linked with another certificate. The connection is closed then.
 pub(super) fn establish(
     connection: Connection,
     greeting: Greeting,
     dialled_by: ReplicaId,
     shared: &Shared,
-) -> Arc<Link> {
+) -> Result<Arc<Link>, HandshakeError> {
     let Greeting { theirs: hello, told } = greeting;
     let (pushes, push_queue) = mpsc::channel(PUSH_QUEUE_MAX);
     let here_ms = i128::from(shared.wall.now_ms());
@@ -43,6 +47,7 @@ pub(super) fn establish(
         replica: hello.replica,
         location: hello.location,
         address: connection.remote_address(),
+        certificate: Identity::of_peer(&connection),
         connection,
         dialled_by,
         skew_ms,
@@ -56,8 +61,13 @@ pub(super) fn establish(
         last_asked: Mutex::new(None),
         last_reconciled: Mutex::new(None),
     });
+    let admitted = shared.registry.admit(&link).map_err(|refused| {
+        link.close(CloseCode::Refused, &refused.to_string());
+        HandshakeError::new(refused.to_string())
+    });
+    let superfluous = admitted?;
     info!(peer = %link.replica, location = %link.location, address = %link.address, skew_ms, "link up");
-    if let Some(superfluous) = shared.registry.admit(&link) {
+    if let Some(superfluous) = superfluous {
         shared.spawn(async move {
             tokio::time::sleep(DRAIN_TIME).await;
             superfluous.close(CloseCode::Duplicate, "another link between the two nodes is kept");
@@ -74,7 +84,7 @@ pub(super) fn establish(
     if dialled_by != link.replica {
         shared.want_reconciliation(link.replica);
     }
-    link
+    Ok(link)
 }
 
 async fn run(link: Arc<Link>, push_queue: mpsc::Receiver<PushFrame>, shared: Shared) {

@@ -3,6 +3,7 @@
 
 mod claims;
 mod hello;
+mod impostor;
 mod pacing;
 mod pushes;
 mod sessions;
