@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stockmesh_proto::{InvalidInput, ReplicaId};
+use tokio::time::Instant;
 use tracing::debug;
 
 use super::handshake::{HANDSHAKE_TIME_MAX, HandshakeError, greet};
@@ -124,10 +125,11 @@ async fn dial_one(target: SocketAddr, shared: &Shared) -> Result<Arc<Link>, Hand
         .connect_with(shared.identity.client(), target, SERVER_NAME)
         .map_err(|error| HandshakeError::new(format!("{target} cannot be dialled: {error}")))?;
     let late = |_| HandshakeError::new("no answer: the peer is down, cut off, or no UDP reaches it");
-    let connected = tokio::time::timeout(HANDSHAKE_TIME_MAX, connecting).await.map_err(late)?;
+    let deadline = Instant::now() + HANDSHAKE_TIME_MAX;
+    let connected = tokio::time::timeout_at(deadline, connecting).await.map_err(late)?;
     let linked = async {
         let connection = connected?;
-        let greeting = greet(&connection, shared).await?;
+        let greeting = greet(&connection, deadline, shared).await?;
         let dialled_by = greeting.told;
         establish(connection, greeting, dialled_by, shared)
     };

@@ -7,13 +7,14 @@ use stockmesh_proto::ReplicaId;
 use stockmesh_proto::limits::HELLO_BYTES_MAX;
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::wire::{Hello, Message, Refusal, RefusalCode};
+use tokio::time::Instant;
 
 use super::frames::{FrameError, read_message, write_message};
 use super::refusal::{CloseCode, explain};
 use super::shared::Shared;
 
 /// How long the TLS handshake and the hello may take together.
-pub(super) const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+pub(super) const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a refusal may take to reach the peer.
 const REFUSAL_TIME_MAX: Duration = Duration::from_secs(1);
 
@@ -51,7 +52,11 @@ pub(super) struct Greeting {
 
 /// The dialler's side: says hello and waits for the answer. A link counts as up only then, since the TLS handshake
 /// ends here before the peer has judged this node's certificate.
-pub(super) async fn greet(connection: &Connection, shared: &Shared) -> Result<Greeting, HandshakeError> {
+pub(super) async fn greet(
+    connection: &Connection,
+    deadline: Instant,
+    shared: &Shared,
+) -> Result<Greeting, HandshakeError> {
     let exchange = async {
         let (mut send, mut receive) = connection.open_bi().await?;
         let own = hello(shared);
@@ -69,11 +74,15 @@ pub(super) async fn greet(connection: &Connection, shared: &Shared) -> Result<Gr
             Err(error) => Err(ended(connection, &error)),
         }
     };
-    within_time(exchange).await
+    until(deadline, exchange).await
 }
 
 /// The other side: waits for the hello and answers it, or refuses with the reason.
-pub(super) async fn welcome(connection: &Connection, shared: &Shared) -> Result<Greeting, HandshakeError> {
+pub(super) async fn welcome(
+    connection: &Connection,
+    deadline: Instant,
+    shared: &Shared,
+) -> Result<Greeting, HandshakeError> {
     let exchange = async {
         let (mut send, mut receive) = connection.accept_bi().await?;
         let theirs = match read_message(&mut receive, HELLO_BYTES_MAX, None).await {
@@ -100,14 +109,15 @@ pub(super) async fn welcome(connection: &Connection, shared: &Shared) -> Result<
             }
         }
     };
-    within_time(exchange).await
+    until(deadline, exchange).await
 }
 
-async fn within_time(
+async fn until(
+    deadline: Instant,
     exchange: impl Future<Output = Result<Greeting, HandshakeError>>,
 ) -> Result<Greeting, HandshakeError> {
     let late = |_| HandshakeError::new(format!("no hello within {} s", HANDSHAKE_TIME_MAX.as_secs()));
-    tokio::time::timeout(HANDSHAKE_TIME_MAX, exchange).await.map_err(late)?
+    tokio::time::timeout_at(deadline, exchange).await.map_err(late)?
 }
 
 /// What the connection's end says is more telling than what the stream saw of it.

@@ -13,13 +13,14 @@ use stockmesh_proto::limits::PUSH_FAN_OUT_DEFAULT;
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::{ClusterId, Location, ReplicaId};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::dial::keep_linked;
 use super::handshake::{HANDSHAKE_TIME_MAX, welcome};
+use super::handshakes::Handshakes;
 use super::identity::Identity;
 use super::link::ASK_AGAIN_AFTER;
 use super::push::push_commits;
@@ -33,8 +34,6 @@ use crate::commit::{Committer, Event, OwnWrites};
 use crate::error::ReplicationError;
 use crate::table::Table;
 
-/// Incoming connections whose handshake or hello is under way at once.
-const HANDSHAKES_MAX: usize = 64;
 /// Links that a node keeps at most.
 const LINKS_MAX: usize = 1024;
 /// Peers that may wait for an urgent reconciliation.
@@ -213,7 +212,7 @@ impl Node {
 
 /// Accepts links, for as long as the node lives.
 async fn accept(shared: Shared) {
-    let permits = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let handshakes = Handshakes::default();
     while let Some(incoming) = shared.endpoint.accept().await {
         if shared.is_offline() {
             incoming.refuse();
@@ -224,7 +223,7 @@ async fn accept(shared: Shared) {
             let _ = incoming.retry();
             continue;
         }
-        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+        let Some(handshake) = handshakes.begin(incoming.remote_address().ip()) else {
             counter!("stockmesh_handshakes_refused_total").increment(1);
             incoming.refuse();
             continue;
@@ -232,7 +231,7 @@ async fn accept(shared: Shared) {
         let shared_of_task = shared.clone();
         shared.spawn(async move {
             welcome_one(incoming, &shared_of_task).await;
-            drop(permit);
+            drop(handshake);
         });
     }
 }
@@ -245,12 +244,13 @@ async fn welcome_one(incoming: Incoming, shared: &Shared) {
         shared.registry.note_refusal(address, reason);
     };
     let connecting = async { incoming.accept()?.await };
-    let connection = match tokio::time::timeout(HANDSHAKE_TIME_MAX, connecting).await {
+    let deadline = Instant::now() + HANDSHAKE_TIME_MAX;
+    let connection = match tokio::time::timeout_at(deadline, connecting).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return refused(explain(&error)),
         Err(_) => return refused("the handshake took too long".into()),
     };
-    match welcome(&connection, shared).await {
+    match welcome(&connection, deadline, shared).await {
         Ok(_) if shared.registry.links().len() >= LINKS_MAX => {
             let reason = format!("this node keeps {LINKS_MAX} links already");
             connection.close(CloseCode::Refused.code(), reason.as_bytes());

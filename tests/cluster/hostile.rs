@@ -2,6 +2,7 @@
 //! memory stays bounded, and a healthy pair of nodes does not notice.
 
 mod claims;
+mod flood;
 mod hello;
 mod impostor;
 mod pacing;
