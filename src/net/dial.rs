@@ -1,10 +1,11 @@
 //! Dials a configured peer, for ever: at once, then after growing pauses with jitter.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::{InvalidInput, ReplicaId};
+use tokio::time::Instant;
 use tracing::debug;
 
 use super::handshake::{HANDSHAKE_TIME_MAX, HandshakeError, greet};
@@ -17,6 +18,10 @@ use super::shared::Shared;
 
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// A link that lasted so long was a success. One that ends sooner, if after the hello, is dialled after a longer pause.
+const LASTING: Duration = Duration::from_secs(10);
+/// Addresses of one name that are dialled, one after the other.
+const TARGETS_MAX: usize = 8;
 
 /// Checks the form `host:port`; whether the name resolves is tried at every dial.
 pub(crate) fn check_address(address: &str) -> Result<(), InvalidInput> {
@@ -56,18 +61,21 @@ pub(super) async fn keep_linked(number: usize, address: String, shared: Shared) 
     loop {
         shared.until_online().await;
         // The peer may have dialled first.
-        if let Some(link) = replica.and_then(|replica| shared.registry.link(replica)) {
-            shared.registry.note_peer(number, LinkState::Up, None, replica);
-            link.connection.closed().await;
-            continue;
-        }
-        shared.registry.note_peer(number, LinkState::Connecting, None, None);
-        let error = match dial(&address, &shared).await {
+        let linked = match replica.and_then(|replica| shared.registry.link(replica)) {
+            Some(link) => Ok(link),
+            None => {
+                shared.registry.note_peer(number, LinkState::Connecting, None, None);
+                dial(&address, &shared).await
+            }
+        };
+        let error = match linked {
             Ok(link) => {
                 replica = Some(link.replica);
                 shared.registry.note_peer(number, LinkState::Up, None, replica);
-                back_off = BackOff::new();
                 let ended = link.connection.closed().await;
+                if link.since.elapsed() >= LASTING {
+                    back_off = BackOff::new();
+                }
                 let superfluous = closed_with(&ended, CloseCode::Duplicate);
                 (!superfluous).then(|| explain(&ended))
             }
@@ -80,7 +88,8 @@ pub(super) async fn keep_linked(number: usize, address: String, shared: Shared) 
         tokio::select! {
             () = tokio::time::sleep(back_off.next()) => {}
             // A peer that dials in meanwhile, or coming online again, ends the pause.
-            () = shared.until_changed() => {}
+            () = shared.until_linked(replica) => {}
+            () = shared.until_toggled() => {}
         }
     }
 }
@@ -88,33 +97,70 @@ pub(super) async fn keep_linked(number: usize, address: String, shared: Shared) 
 async fn dial(address: &str, shared: &Shared) -> Result<Arc<Link>, HandshakeError> {
     let resolved = tokio::net::lookup_host(address).await;
     let targets = resolved.map_err(|error| HandshakeError::new(format!("{address} cannot be resolved: {error}")))?;
-    let mut last = HandshakeError::new(format!("{address} resolves to no address"));
-    for target in targets.take(8) {
-        let connecting = match shared.endpoint.connect_with(shared.identity.client(), target, SERVER_NAME) {
-            Ok(connecting) => connecting,
-            Err(error) => {
-                // A name may also resolve to addresses of a family that this endpoint does not speak.
-                last = HandshakeError::new(format!("{target} cannot be dialled: {error}"));
-                continue;
-            }
-        };
-        match tokio::time::timeout(HANDSHAKE_TIME_MAX, connecting).await {
-            Ok(Ok(connection)) => {
-                let hello = match greet(&connection, shared).await {
-                    Ok(hello) => hello,
-                    Err(error) => {
-                        shared.registry.note_refusal(target, error.reason.clone());
-                        return Err(error);
-                    }
-                };
-                return Ok(establish(connection, &hello, shared.table.own(), shared));
-            }
-            Ok(Err(error)) => {
-                last = error.into();
-                shared.registry.note_refusal(target, last.reason.clone());
-            }
-            Err(_) => last = HandshakeError::new("no answer: the peer is down, cut off, or no UDP reaches it"),
+    let none = HandshakeError::new(format!("{address} resolves to no address"));
+    first_of(targets.take(TARGETS_MAX), none, |target| dial_one(target, shared)).await
+}
+
+/// Dials one after the other until one takes the link: of the addresses of a name, one may be this very node's, or of
+/// another cluster. If none does, says why the last did not.
+async fn first_of<T, Dialling: Future<Output = Result<T, HandshakeError>>>(
+    targets: impl Iterator<Item = SocketAddr>,
+    none: HandshakeError,
+    dial: impl Fn(SocketAddr) -> Dialling,
+) -> Result<T, HandshakeError> {
+    let mut last = none;
+    for target in targets {
+        match dial(target).await {
+            Ok(link) => return Ok(link),
+            Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+async fn dial_one(target: SocketAddr, shared: &Shared) -> Result<Arc<Link>, HandshakeError> {
+    // A name may also resolve to addresses of a family that this endpoint does not speak.
+    let connecting = shared
+        .endpoint
+        .connect_with(shared.identity.client(), target, SERVER_NAME)
+        .map_err(|error| HandshakeError::new(format!("{target} cannot be dialled: {error}")))?;
+    let late = |_| HandshakeError::new("no answer: the peer is down, cut off, or no UDP reaches it");
+    let deadline = Instant::now() + HANDSHAKE_TIME_MAX;
+    let connected = tokio::time::timeout_at(deadline, connecting).await.map_err(late)?;
+    let linked = async {
+        let connection = connected?;
+        let greeting = greet(&connection, deadline, shared).await?;
+        let dialled_by = greeting.told;
+        establish(connection, greeting, dialled_by, shared)
+    };
+    linked.await.inspect_err(|error| shared.registry.note_refusal(target, error.reason.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn targets() -> impl Iterator<Item = SocketAddr> {
+        [1, 2, 3].into_iter().map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+
+    fn no_address() -> HandshakeError {
+        HandshakeError::new("no address")
+    }
+
+    #[tokio::test]
+    async fn an_address_that_refuses_does_not_end_the_dial() {
+        let dial = async |target: SocketAddr| match target.port() {
+            2 => Ok(target.port()),
+            port => Err(HandshakeError::new(format!("{port} refuses"))),
+        };
+        assert_eq!(first_of(targets(), no_address(), dial).await.unwrap(), 2);
+    }
+
+    #[tokio::test]
+    async fn the_last_refusal_is_told() {
+        let dial = async |target: SocketAddr| Err::<(), _>(HandshakeError::new(format!("{} refuses", target.port())));
+        assert_eq!(first_of(targets(), no_address(), dial).await.unwrap_err().reason, "3 refuses");
+        assert_eq!(first_of(std::iter::empty(), no_address(), dial).await.unwrap_err().reason, "no address");
+    }
 }

@@ -3,16 +3,18 @@
 use std::time::Duration;
 
 use quinn::{Connection, ConnectionError};
+use stockmesh_proto::ReplicaId;
 use stockmesh_proto::limits::HELLO_BYTES_MAX;
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::wire::{Hello, Message, Refusal, RefusalCode};
+use tokio::time::Instant;
 
 use super::frames::{FrameError, read_message, write_message};
 use super::refusal::{CloseCode, explain};
 use super::shared::Shared;
 
 /// How long the TLS handshake and the hello may take together.
-pub(super) const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+pub(super) const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a refusal may take to reach the peer.
 const REFUSAL_TIME_MAX: Duration = Duration::from_secs(1);
 
@@ -40,16 +42,28 @@ impl From<ConnectionError> for HandshakeError {
     }
 }
 
+/// What the two sides told each other.
+#[derive(Debug)]
+pub(super) struct Greeting {
+    pub(super) theirs: Hello,
+    /// This node's replica id, as the peer knows it now.
+    pub(super) told: ReplicaId,
+}
+
 /// The dialler's side: says hello and waits for the answer. A link counts as up only then, since the TLS handshake
 /// ends here before the peer has judged this node's certificate.
-pub(super) async fn greet(connection: &Connection, shared: &Shared) -> Result<Hello, HandshakeError> {
+pub(super) async fn greet(
+    connection: &Connection,
+    deadline: Instant,
+    shared: &Shared,
+) -> Result<Greeting, HandshakeError> {
     let exchange = async {
         let (mut send, mut receive) = connection.open_bi().await?;
         let own = hello(shared);
         write_message(&mut send, &Message::Hello(own.clone())).await.map_err(|error| ended(connection, &error))?;
         match read_message(&mut receive, HELLO_BYTES_MAX, None).await {
             Ok(Some(Message::Hello(theirs))) => match judge(&own, &theirs, shared) {
-                Ok(()) => Ok(theirs),
+                Ok(()) => Ok(Greeting { theirs, told: own.replica }),
                 Err(refusal) => {
                     connection.close(CloseCode::Refused.code(), refusal.reason.as_bytes());
                     Err(HandshakeError::new(refusal.reason))
@@ -60,11 +74,15 @@ pub(super) async fn greet(connection: &Connection, shared: &Shared) -> Result<He
             Err(error) => Err(ended(connection, &error)),
         }
     };
-    within_time(exchange).await
+    until(deadline, exchange).await
 }
 
 /// The other side: waits for the hello and answers it, or refuses with the reason.
-pub(super) async fn welcome(connection: &Connection, shared: &Shared) -> Result<Hello, HandshakeError> {
+pub(super) async fn welcome(
+    connection: &Connection,
+    deadline: Instant,
+    shared: &Shared,
+) -> Result<Greeting, HandshakeError> {
     let exchange = async {
         let (mut send, mut receive) = connection.accept_bi().await?;
         let theirs = match read_message(&mut receive, HELLO_BYTES_MAX, None).await {
@@ -73,6 +91,7 @@ pub(super) async fn welcome(connection: &Connection, shared: &Shared) -> Result<
             Err(error) => return Err(ended(connection, &error)),
         };
         let own = hello(shared);
+        let told = own.replica;
         let verdict = judge(&theirs, &own, shared);
         let answer = match &verdict {
             Ok(()) => Message::Hello(own),
@@ -81,7 +100,7 @@ pub(super) async fn welcome(connection: &Connection, shared: &Shared) -> Result<
         write_message(&mut send, &answer).await.map_err(|error| ended(connection, &error))?;
         let _ = send.finish();
         match verdict {
-            Ok(()) => Ok(theirs),
+            Ok(()) => Ok(Greeting { theirs, told }),
             Err(refusal) => {
                 // Closing at once would overtake the reason.
                 let _ = tokio::time::timeout(REFUSAL_TIME_MAX, send.stopped()).await;
@@ -90,12 +109,15 @@ pub(super) async fn welcome(connection: &Connection, shared: &Shared) -> Result<
             }
         }
     };
-    within_time(exchange).await
+    until(deadline, exchange).await
 }
 
-async fn within_time(exchange: impl Future<Output = Result<Hello, HandshakeError>>) -> Result<Hello, HandshakeError> {
+async fn until(
+    deadline: Instant,
+    exchange: impl Future<Output = Result<Greeting, HandshakeError>>,
+) -> Result<Greeting, HandshakeError> {
     let late = |_| HandshakeError::new(format!("no hello within {} s", HANDSHAKE_TIME_MAX.as_secs()));
-    tokio::time::timeout(HANDSHAKE_TIME_MAX, exchange).await.map_err(late)?
+    tokio::time::timeout_at(deadline, exchange).await.map_err(late)?
 }
 
 /// What the connection's end says is more telling than what the stream saw of it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{ClientConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use quinn::{ClientConfig, Connection, IdleTimeout, ServerConfig, TransportConfig, VarInt};
 use rustls::RootCertStore;
 use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
@@ -149,6 +149,12 @@ impl Identity {
         let mut client = ClientConfig::new(Arc::new(client));
         client.transport_config(transport);
         Ok(Self { server, client })
+    }
+
+    /// The peer's own certificate, the first of its chain. The handshake ends only with one.
+    pub(super) fn of_peer(connection: &Connection) -> Option<CertificateDer<'static>> {
+        let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+        chain.into_iter().next()
     }
 
     pub(super) fn server(&self) -> ServerConfig {

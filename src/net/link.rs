@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use quinn::Connection;
+use rustls::pki_types::CertificateDer;
 use stockmesh_proto::reconcile::Agreement;
 use stockmesh_proto::{Location, ReplicaId};
 use tokio::sync::mpsc;
@@ -17,6 +18,10 @@ use super::refusal::CloseCode;
 pub(super) const PUSH_QUEUE_MAX: usize = 256;
 /// Bytes of pushes that may wait for one peer.
 const PUSH_QUEUE_BYTES_MAX: usize = 8 << 20;
+
+/// How often those who wait for a confirmation of one peer ask it again, all together: a reconciliation may end at once
+/// and confirm nothing.
+pub(super) const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// An encoded push, shared between the links it goes to.
 pub(super) type PushFrame = Arc<Vec<u8>>;
@@ -29,6 +34,8 @@ pub(super) struct Link {
     pub(super) location: Location,
     pub(super) address: SocketAddr,
     pub(super) connection: Connection,
+    /// The peer's own certificate: another one is another node, whatever its hello says.
+    pub(super) certificate: Option<CertificateDer<'static>>,
     /// The side that dialled: of two links between the same nodes, the one dialled by the lower id is kept.
     pub(super) dialled_by: ReplicaId,
     /// The peer's clock less this node's, at the hello.
@@ -45,6 +52,8 @@ pub(super) struct Link {
     pub(super) confirmed_group: AtomicU64,
     /// … which are so many own writes.
     pub(super) confirmed_writes: AtomicU64,
+    /// When somebody who waits for a confirmation last asked for a reconciliation.
+    pub(super) last_asked: Mutex<Option<Instant>>,
     pub(super) last_reconciled: Mutex<Option<Instant>>,
 }
 
@@ -53,6 +62,17 @@ impl Link {
     pub(super) fn confirm(&self, group: u64, own_writes: u64) {
         self.confirmed_group.fetch_max(group, Ordering::SeqCst);
         self.confirmed_writes.fetch_max(own_writes, Ordering::SeqCst);
+    }
+
+    /// Whether somebody who waits for a confirmation may ask for a reconciliation now: at once for the first time, then
+    /// if none of them did so lately.
+    pub(super) fn may_ask(&self, is_first: bool) -> bool {
+        let mut last = self.last_asked.lock();
+        let may = is_first || last.is_none_or(|last| last.elapsed() >= ASK_AGAIN_AFTER);
+        if may {
+            *last = Some(Instant::now());
+        }
+        may
     }
 
     /// Queues a push; false if the queue is full, by count or by bytes.

@@ -2,12 +2,13 @@
 //!
 //! Modules in reading order: `identity` (certificates and TLS), `frames` (frames on streams), `refusal` (why a link
 //! ends), `link` and `registry` (what is known of links and peers), `shared` (what all
-//! tasks share), `handshake`, `session` (drives the core's state
+//! tasks share), `handshake`, `handshakes` (how many there may be), `session` (drives the core's state
 //! machine), `push`, `serve` (one link's tasks), `dial`, and `node`, which starts them all.
 
 mod dial;
 mod frames;
 mod handshake;
+mod handshakes;
 mod identity;
 mod link;
 mod node;

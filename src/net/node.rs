@@ -1,5 +1,6 @@
 //! A node of the cluster: the endpoint and the tasks that keep it linked and reconciled.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,15 +13,18 @@ use stockmesh_proto::limits::PUSH_FAN_OUT_DEFAULT;
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::{ClusterId, Location, ReplicaId};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::dial::keep_linked;
 use super::handshake::{HANDSHAKE_TIME_MAX, welcome};
+use super::handshakes::Handshakes;
 use super::identity::Identity;
+use super::link::ASK_AGAIN_AFTER;
 use super::push::push_commits;
-use super::refusal::{CloseCode, explain};
+use super::refusal::{CloseCode, NEW_INCARNATION, explain};
 use super::registry::{PeerStatus, Refused, Registry};
 use super::serve::{establish, judge};
 use super::session::reconcile;
@@ -30,8 +34,6 @@ use crate::commit::{Committer, Event, OwnWrites};
 use crate::error::ReplicationError;
 use crate::table::Table;
 
-/// Incoming connections whose handshake or hello is under way at once.
-const HANDSHAKES_MAX: usize = 64;
 /// Links that a node keeps at most.
 const LINKS_MAX: usize = 1024;
 /// Peers that may wait for an urgent reconciliation.
@@ -165,6 +167,7 @@ impl Node {
     ) -> Result<(), ReplicationError> {
         let shared = &self.shared;
         let mut confirmations = shared.confirmations.subscribe();
+        let mut asked = BTreeSet::new();
         loop {
             let (confirmed, linked) = self.confirmed(target);
             if enough(confirmed, linked) {
@@ -173,8 +176,16 @@ impl Node {
             if shared.committer.failure().is_some() || shared.committer.is_closed() {
                 return Err(ReplicationError::Stopped);
             }
+            if asked.is_empty() {
+                // What is not durable yet cannot be confirmed: to ask before would be to ask twice. A committer that
+                // stopped is noticed in the next round.
+                let _ = shared.committer.barrier().await;
+            }
             for link in shared.registry.links() {
-                if link.confirmed_group.load(Ordering::SeqCst) < target {
+                if link.confirmed_group.load(Ordering::SeqCst) >= target {
+                    continue;
+                }
+                if link.may_ask(asked.insert(link.replica)) {
                     link.wanted.store(true, Ordering::SeqCst);
                     shared.want_reconciliation(link.replica);
                 }
@@ -182,7 +193,7 @@ impl Node {
             tokio::select! {
                 _ = confirmations.changed() => {}
                 () = shared.until_changed() => {}
-                () = tokio::time::sleep(Duration::from_millis(100)) => {}
+                () = tokio::time::sleep(ASK_AGAIN_AFTER) => {}
             }
         }
     }
@@ -201,7 +212,7 @@ impl Node {
 
 /// Accepts links, for as long as the node lives.
 async fn accept(shared: Shared) {
-    let permits = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let handshakes = Handshakes::default();
     while let Some(incoming) = shared.endpoint.accept().await {
         if shared.is_offline() {
             incoming.refuse();
@@ -212,7 +223,7 @@ async fn accept(shared: Shared) {
             let _ = incoming.retry();
             continue;
         }
-        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+        let Some(handshake) = handshakes.begin(incoming.remote_address().ip()) else {
             counter!("stockmesh_handshakes_refused_total").increment(1);
             incoming.refuse();
             continue;
@@ -220,7 +231,7 @@ async fn accept(shared: Shared) {
         let shared_of_task = shared.clone();
         shared.spawn(async move {
             welcome_one(incoming, &shared_of_task).await;
-            drop(permit);
+            drop(handshake);
         });
     }
 }
@@ -233,20 +244,23 @@ async fn welcome_one(incoming: Incoming, shared: &Shared) {
         shared.registry.note_refusal(address, reason);
     };
     let connecting = async { incoming.accept()?.await };
-    let connection = match tokio::time::timeout(HANDSHAKE_TIME_MAX, connecting).await {
+    let deadline = Instant::now() + HANDSHAKE_TIME_MAX;
+    let connection = match tokio::time::timeout_at(deadline, connecting).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return refused(explain(&error)),
         Err(_) => return refused("the handshake took too long".into()),
     };
-    match welcome(&connection, shared).await {
+    match welcome(&connection, deadline, shared).await {
         Ok(_) if shared.registry.links().len() >= LINKS_MAX => {
             let reason = format!("this node keeps {LINKS_MAX} links already");
             connection.close(CloseCode::Refused.code(), reason.as_bytes());
             refused(reason);
         }
-        Ok(hello) => {
-            let dialled_by = hello.replica;
-            establish(connection, &hello, dialled_by, shared);
+        Ok(greeting) => {
+            let dialled_by = greeting.theirs.replica;
+            if let Err(error) = establish(connection, greeting, dialled_by, shared) {
+                refused(error.reason);
+            }
         }
         Err(error) => {
             connection.close(CloseCode::Refused.code(), error.reason.as_bytes());
@@ -257,14 +271,17 @@ async fn welcome_one(incoming: Incoming, shared: &Shared) {
 
 /// Reconciles with a random peer now and then, and at once with those who are wanted urgently.
 async fn reconcile_for_ever(every: Duration, mut urgent: mpsc::Receiver<ReplicaId>, shared: Shared) {
+    let next_turn = || Instant::now() + every.mul_f64(rand::random_range(0.75..=1.25));
+    // Urgent wishes do not put it off, or a peer that always has one would keep the others from theirs.
+    let mut turn = next_turn();
     loop {
-        let pause = every.mul_f64(rand::random_range(0.75..=1.25));
         let link = tokio::select! {
             replica = urgent.recv() => match replica {
                 Some(replica) => shared.registry.link(replica),
                 None => return,
             },
-            () = tokio::time::sleep(pause) => {
+            () = tokio::time::sleep_until(turn) => {
+                turn = next_turn();
                 let links = shared.registry.links();
                 if links.is_empty() { None } else { links.get(rand::random_range(0..links.len())).cloned() }
             }
@@ -295,6 +312,6 @@ async fn relink_after_incarnation(shared: Shared) {
             Err(RecvError::Closed) => return,
         }
         debug!(own = %shared.table.own(), "links are made anew under the new replica id");
-        shared.registry.close_all(CloseCode::NewIncarnation, "the node has a new replica id and links anew");
+        shared.registry.close_all(CloseCode::NewIncarnation, NEW_INCARNATION);
     }
 }

@@ -19,6 +19,9 @@ pub(super) enum CloseCode {
     NewIncarnation = 5,
 }
 
+/// Tells the peer why a link under a former replica id ends.
+pub(super) const NEW_INCARNATION: &str = "the node has a new replica id and links anew";
+
 impl CloseCode {
     pub(super) fn code(self) -> VarInt {
         VarInt::from_u32(self as u32)

@@ -83,6 +83,14 @@ struct Entries {
     bytes_received: u64,
 }
 
+/// A link is refused, since its replica is another node as far as this one can tell. Both sides read the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "replica {0} is linked with another certificate: one of the two nodes is an impostor or a copy and must be \
+     stopped; or the node has a renewed certificate, and is let in once its old link has ended"
+)]
+pub(super) struct OtherCertificate(ReplicaId);
+
 /// All links and configured peers of a node.
 #[derive(Debug)]
 pub(super) struct Registry {
@@ -127,10 +135,14 @@ impl Registry {
     /// Takes in a link. Of two links to the same peer that were dialled at the same time, the one dialled by the lower
     /// id is kept; else the newer, since a peer that dials though there is a link has lost that one, as after a crash.
     /// Returns the link that is superfluous, if there is one.
-    pub(super) fn admit(&self, link: &Arc<Link>) -> Option<Arc<Link>> {
+    ///
+    /// # Errors
+    /// If the replica is linked with another certificate: members must not take each other's place (rule H3).
+    pub(super) fn admit(&self, link: &Arc<Link>) -> Result<Option<Arc<Link>>, OtherCertificate> {
         let superfluous = {
             let mut entries = self.entries.lock();
             match entries.links.get(&link.replica).filter(|known| known.is_open()) {
+                Some(known) if known.certificate != link.certificate => return Err(OtherCertificate(link.replica)),
                 Some(known) if known.dialled_by < link.dialled_by && known.since.elapsed() < SAME_TIME => {
                     Some(Arc::clone(link))
                 }
@@ -138,7 +150,7 @@ impl Registry {
             }
         };
         self.changes.send_modify(|count| *count += 1);
-        superfluous
+        Ok(superfluous)
     }
 
     /// Forgets a link that ended.

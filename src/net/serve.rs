@@ -8,14 +8,16 @@ use metrics::{counter, gauge};
 use parking_lot::Mutex;
 use quinn::Connection;
 use stockmesh_proto::ReplicaId;
-use stockmesh_proto::wire::Hello;
+use stockmesh_proto::reconcile::StateView;
 use tokio::sync::{Semaphore, mpsc};
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::frames::{FRAME_TIME_MAX, FrameError};
+use super::handshake::{Greeting, HandshakeError};
+use super::identity::Identity;
 use super::link::{Link, PUSH_QUEUE_MAX, PushFrame};
 use super::push::{receive_pushes, send_pushes};
-use super::refusal::CloseCode;
+use super::refusal::{CloseCode, NEW_INCARNATION};
 use super::session::{SyncError, respond};
 use super::shared::Shared;
 
@@ -27,15 +29,25 @@ const PUSH_STREAMS_MAX: usize = 2;
 const DRAIN_TIME: Duration = Duration::from_secs(2);
 
 /// Makes a link of a connection whose hello was accepted, and starts its tasks.
-pub(super) fn establish(connection: Connection, hello: &Hello, dialled_by: ReplicaId, shared: &Shared) -> Arc<Link> {
+///
+/// # Errors
+/// If the replica is linked with another certificate. The connection is closed then.
+pub(super) fn establish(
+    connection: Connection,
+    greeting: Greeting,
+    dialled_by: ReplicaId,
+    shared: &Shared,
+) -> Result<Arc<Link>, HandshakeError> {
+    let Greeting { theirs: hello, told } = greeting;
     let (pushes, push_queue) = mpsc::channel(PUSH_QUEUE_MAX);
     let here_ms = i128::from(shared.wall.now_ms());
     let skew_ms = i64::try_from(i128::from(hello.clock_ms) - here_ms).unwrap_or(i64::MAX);
     let link = Arc::new(Link {
         since: Instant::now(),
         replica: hello.replica,
-        location: hello.location.clone(),
+        location: hello.location,
         address: connection.remote_address(),
+        certificate: Identity::of_peer(&connection),
         connection,
         dialled_by,
         skew_ms,
@@ -46,14 +58,25 @@ pub(super) fn establish(connection: Connection, hello: &Hello, dialled_by: Repli
         agreement: Mutex::new(None),
         confirmed_group: AtomicU64::new(0),
         confirmed_writes: AtomicU64::new(0),
+        last_asked: Mutex::new(None),
         last_reconciled: Mutex::new(None),
     });
+    let admitted = shared.registry.admit(&link).map_err(|refused| {
+        link.close(CloseCode::Refused, &refused.to_string());
+        HandshakeError::new(refused.to_string())
+    });
+    let superfluous = admitted?;
     info!(peer = %link.replica, location = %link.location, address = %link.address, skew_ms, "link up");
-    if let Some(superfluous) = shared.registry.admit(&link) {
+    if let Some(superfluous) = superfluous {
         shared.spawn(async move {
             tokio::time::sleep(DRAIN_TIME).await;
             superfluous.close(CloseCode::Duplicate, "another link between the two nodes is kept");
         });
+    }
+    // Looked at only now that the link is among those that are closed at a new incarnation, so that one of the two sees
+    // the other.
+    if shared.table.own() != told {
+        link.close(CloseCode::NewIncarnation, NEW_INCARNATION);
     }
     let span = info_span!("link", peer = %link.replica);
     shared.spawn(run(Arc::clone(&link), push_queue, shared.clone()).instrument(span));
@@ -61,7 +84,7 @@ pub(super) fn establish(connection: Connection, hello: &Hello, dialled_by: Repli
     if dialled_by != link.replica {
         shared.want_reconciliation(link.replica);
     }
-    link
+    Ok(link)
 }
 
 async fn run(link: Arc<Link>, push_queue: mpsc::Receiver<PushFrame>, shared: Shared) {

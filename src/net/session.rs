@@ -60,7 +60,9 @@ pub(super) async fn reconcile(link: &Arc<Link>, shared: &Shared) -> Result<(), S
     let begun = Instant::now();
     let agreement = link.agreement.lock().clone();
     let session = Session::open(shared.session_settings(), &*shared.table, agreement.as_ref());
-    let (mut send, mut receive) = link.connection.open_bi().await?;
+    // A peer may grant no stream at all, and the link is not asked anew while this one waits.
+    let opened = tokio::time::timeout(REPLY_TIME_MAX, link.connection.open_bi()).await;
+    let (mut send, mut receive) = opened.map_err(|_| FrameError::Stalled)??;
     let outcome = drive(session, &mut send, &mut receive, shared, REPLY_TIME_MAX).await?;
     let _ = send.finish();
     if outcome.peer_holds_all() {

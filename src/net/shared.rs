@@ -77,6 +77,22 @@ impl Shared {
         let _ = self.offline.subscribe().wait_for(|offline| *offline).await;
     }
 
+    /// Resolves when the node goes offline or comes online again.
+    pub(super) async fn until_toggled(&self) {
+        let _ = self.offline.subscribe().changed().await;
+    }
+
+    /// Resolves when there is an open link to this replica; never if it is not known.
+    pub(super) async fn until_linked(&self, replica: Option<ReplicaId>) {
+        let Some(replica) = replica else { return std::future::pending().await };
+        let mut changes = self.registry.changes();
+        while self.registry.link(replica).is_none() {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Resolves at the next change of links, or of being offline.
     pub(super) async fn until_changed(&self) {
         let (mut links, mut offline) = (self.registry.changes(), self.offline.subscribe());

@@ -2,7 +2,10 @@
 //! memory stays bounded, and a healthy pair of nodes does not notice.
 
 mod claims;
+mod flood;
 mod hello;
+mod impostor;
+mod pacing;
 mod pushes;
 mod sessions;
 

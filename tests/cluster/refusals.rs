@@ -152,13 +152,15 @@ async fn outsiders_get_no_further_than_the_handshake() {
     let healthy = Healthy::start(&mesh).await;
     let node = &healthy.stores[0];
 
-    let nobody = refusal_of(raw::connect(&mesh, address(node), None, raw::ALPN, None).await).await;
+    let nobody = refusal_of(raw::connect(&mesh, address(node), None, raw::ALPN, raw::Grants::default()).await).await;
     assert!(nobody.contains("116") || nobody.to_lowercase().contains("certificate"), "{nobody}");
     wait_until("no certificate", || refused_with(node, &["no certificate was presented", "every node needs one"]))
         .await;
 
     let issued = mesh.issue("newer");
-    let newer = refusal_of(raw::connect(&mesh, address(node), Some(&issued), b"stockmesh/2", None).await).await;
+    let newer =
+        refusal_of(raw::connect(&mesh, address(node), Some(&issued), b"stockmesh/2", raw::Grants::default()).await)
+            .await;
     assert!(newer.contains("120") || newer.contains("ALPN") || newer.contains("protocol"), "{newer}");
     wait_until("other protocol", || refused_with(node, &["no common protocol", "stockmesh/1"])).await;
 

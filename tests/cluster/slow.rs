@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::proxy::{Proxy, Weather};
-use crate::support::raw::Raw;
+use crate::support::raw::{Grants, Raw};
 use crate::support::writers::Ledger;
 use crate::support::{
     Mesh, PATIENCE, address, dial, metrics, on_hand, resident_bytes, wait_linked, wait_until, wait_within,
@@ -45,7 +45,8 @@ async fn what_waits_for_a_stuck_peer_is_bounded() {
     let stores = mesh.nodes(2).await;
     dial(&stores[0], &stores[1]);
     wait_linked(&stores, 1).await;
-    let _stuck = Raw::linked_with_windows(&mesh, address(&stores[0]), Some(4_096)).await;
+    let grants = Grants { window_bytes: Some(4_096), ..Grants::default() };
+    let _stuck = Raw::linked_with(&mesh, address(&stores[0]), grants).await;
     wait_linked(&stores[..1], 2).await;
     let dropped = metrics::counter("stockmesh_pushes_dropped_total");
     let ledger = Ledger::default();

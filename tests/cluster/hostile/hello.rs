@@ -55,11 +55,11 @@ async fn another_frame_than_a_hello(stage: Stage) {
 
 async fn a_hello_that_never_comes(stage: Stage) {
     let raw = silent(&stage).await;
-    stage.assert_closed(&raw, "no hello within 10 s").await;
+    stage.assert_closed(&raw, "no hello within 5 s").await;
 }
 
 async fn a_hello_that_drips(stage: Stage) {
-    assert_refused(&stage, &[0, 0], " 10 s").await;
+    assert_refused(&stage, &[0, 0], "no hello within 5 s").await;
 }
 
 /// Rule H1: no other frame is handled before the hello.
@@ -67,7 +67,7 @@ async fn a_push_before_the_hello(stage: Stage) {
     let raw = silent(&stage).await;
     let push = Message::Push(super::push_of(raw.replica, "TOO-EARLY", 1, 1)).encode().unwrap();
     let _stream = raw.push_bytes(&push, true).await;
-    stage.assert_closed(&raw, "no hello within 10 s").await;
+    stage.assert_closed(&raw, "no hello within 5 s").await;
     assert!(stage.victim.get("TOO-EARLY").is_err());
 }
 

@@ -13,7 +13,7 @@ use stockmesh_proto::{ShardIndex, Sku};
 use tokio::task::{Id, JoinSet};
 
 use super::{Stage, case, push_of, shard_count, stock};
-use crate::support::raw::{Raw, frame, now_ms};
+use crate::support::raw::{Grants, Raw, frame, now_ms};
 use crate::support::writers::price;
 use crate::support::{metrics, wait_until};
 
@@ -34,6 +34,8 @@ pub(super) fn spawn(stage: &Stage, cases: &mut JoinSet<&'static str>, names: &mu
     case!(stage, cases, names, a_shard_that_does_not_exist);
     case!(stage, cases, names, a_range_that_ends_before_it_begins);
     case!(stage, cases, names, a_range_that_begins_at_zero);
+    case!(stage, cases, names, a_range_without_its_last_write);
+    case!(stage, cases, names, a_range_without_any_write);
     case!(stage, cases, names, a_stamp_of_next_year);
     case!(stage, cases, names, a_peer_that_never_reads);
 }
@@ -139,20 +141,41 @@ async fn a_shard_that_does_not_exist(stage: Stage) {
     assert_push_closed(&stage, &raw, push, "does not exist").await;
 }
 
-fn range(origin: ReplicaId, from: u64, to: u64) -> Push {
-    let shards = vec![PushShard { shard: ShardIndex(3), from, to, products: Vec::new() }];
-    Push { origin, told: Vec::new(), shards }
+/// A push that names these writes and carries one.
+fn range_with(origin: ReplicaId, sku: &str, (from, to): (u64, u64), carried: u64) -> Push {
+    let mut push = push_of(origin, sku, carried, 1);
+    (push.shards[0].from, push.shards[0].to) = (from, to);
+    push
 }
 
-/// Rule P2: 1 ≤ from ≤ to.
+/// Rule P2: 1 ≤ from ≤ to. No write lies in such a range, so that it carries none.
 async fn a_range_that_ends_before_it_begins(stage: Stage) {
     let raw = stage.linked().await;
-    assert_push_closed(&stage, &raw, range(raw.replica, 5, 4), "from 5 to 4").await;
+    let mut push = range_with(raw.replica, "BACKWARDS", (5, 4), 4);
+    push.shards[0].products.clear();
+    assert_push_closed(&stage, &raw, push, "names the writes 5 to 4").await;
 }
 
 async fn a_range_that_begins_at_zero(stage: Stage) {
     let raw = stage.linked().await;
-    assert_push_closed(&stage, &raw, range(raw.replica, 0, 4), "from 0 to 4").await;
+    let push = range_with(raw.replica, "FROM-ZERO", (0, 4), 4);
+    assert_push_closed(&stage, &raw, push, "names the writes 0 to 4").await;
+    assert!(stage.victim.get("FROM-ZERO").is_err());
+}
+
+/// Rule P2: what is claimed without its slots would never be sent again.
+async fn a_range_without_its_last_write(stage: Stage) {
+    let raw = stage.linked().await;
+    let push = range_with(raw.replica, "NOT-THE-LAST", (1, 4), 3);
+    assert_push_closed(&stage, &raw, push, "does not carry the last").await;
+    assert!(stage.victim.get("NOT-THE-LAST").is_err());
+}
+
+async fn a_range_without_any_write(stage: Stage) {
+    let raw = stage.linked().await;
+    let mut push = range_with(raw.replica, "NONE", (1, 4), 4);
+    push.shards[0].products.clear();
+    assert_push_closed(&stage, &raw, push, "does not carry the last").await;
 }
 
 /// Rules C4 and P2: nothing of the push is applied, the refusal is counted, and the link stays.
@@ -175,6 +198,7 @@ async fn a_stamp_of_next_year(stage: Stage) {
 
 /// The node cannot send to it, and must not wait for it for ever.
 async fn a_peer_that_never_reads(stage: Stage) {
-    let raw = Raw::linked_with_windows(&stage.mesh, stage.victim.local_addr().unwrap(), Some(256)).await;
+    let grants = Grants { window_bytes: Some(256), ..Grants::default() };
+    let raw = Raw::linked_with(&stage.mesh, stage.victim.local_addr().unwrap(), grants).await;
     stage.assert_closed(&raw, "within 30 s").await;
 }

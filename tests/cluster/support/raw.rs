@@ -29,13 +29,22 @@ fn chain(issued: &Issued) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'stati
     (vec![certificate], PrivateKeyDer::from_pem_slice(issued.key_pem.as_bytes()).unwrap())
 }
 
+/// What a hand-made peer grants the node that it dials.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Grants {
+    /// Bytes that the node may send before they are read.
+    pub(crate) window_bytes: Option<u32>,
+    /// Reconciliations that the node may have open at once.
+    pub(crate) sessions: Option<u32>,
+}
+
 /// Dials with this certificate, or none, and speaks this protocol.
 pub(crate) async fn connect(
     mesh: &Mesh,
     to: SocketAddr,
     certificate: Option<&Issued>,
     alpn: &[u8],
-    windows: Option<u32>,
+    grants: Grants,
 ) -> Result<(Endpoint, Connection), ConnectionError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
@@ -50,8 +59,11 @@ pub(crate) async fn connect(
     let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
     let mut transport = TransportConfig::default();
     transport.keep_alive_interval(Some(Duration::from_secs(2)));
-    if let Some(bytes) = windows {
+    if let Some(bytes) = grants.window_bytes {
         transport.receive_window(VarInt::from_u32(bytes)).stream_receive_window(VarInt::from_u32(bytes));
+    }
+    if let Some(sessions) = grants.sessions {
+        transport.max_concurrent_bidi_streams(VarInt::from_u32(sessions));
     }
     config.transport_config(Arc::new(transport));
     let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -72,6 +84,15 @@ pub(crate) fn listen(mesh: &Mesh, alpn: &[u8]) -> Endpoint {
     tls.alpn_protocols = vec![alpn.to_vec()];
     let config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
     Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap()
+}
+
+/// Takes one link in as an honest listener would. Keeps the hello stream, so that the hello is not lost.
+pub(crate) async fn accept_hello(listener: &Endpoint, replica: ReplicaId) -> Option<(Connection, SendStream)> {
+    let connection = listener.accept().await?.await.ok()?;
+    let (mut send, mut receive) = connection.accept_bi().await.ok()?;
+    read(&mut receive).await?;
+    write(&mut send, &Message::Hello(hello(replica))).await;
+    Some((connection, send))
 }
 
 pub(crate) fn now_ms() -> u64 {
@@ -124,30 +145,42 @@ pub(crate) struct Raw {
 impl Raw {
     /// Connects with a good certificate, and says nothing yet.
     pub(crate) async fn silent(mesh: &Mesh, to: SocketAddr) -> Self {
-        Self::with_windows(mesh, to, None).await
+        Self::silent_with(mesh, to, Grants::default()).await
     }
 
-    async fn with_windows(mesh: &Mesh, to: SocketAddr, windows: Option<u32>) -> Self {
+    /// The same, and grants the node only so much.
+    pub(crate) async fn silent_with(mesh: &Mesh, to: SocketAddr, grants: Grants) -> Self {
         let issued = mesh.issue("hostile");
-        let (endpoint, connection) = connect(mesh, to, Some(&issued), ALPN, windows).await.unwrap();
+        let (endpoint, connection) = connect(mesh, to, Some(&issued), ALPN, grants).await.unwrap();
         Self { _endpoint: endpoint, connection, replica: ReplicaId::from_random(rand::random()), node: None }
     }
 
     /// Connects and says an honest hello.
     pub(crate) async fn linked(mesh: &Mesh, to: SocketAddr) -> Self {
-        Self::linked_with_windows(mesh, to, None).await
+        Self::linked_with(mesh, to, Grants::default()).await
     }
 
-    /// The same, and lets the node send only so many bytes before they are read.
-    pub(crate) async fn linked_with_windows(mesh: &Mesh, to: SocketAddr, windows: Option<u32>) -> Self {
-        let mut raw = Self::with_windows(mesh, to, windows).await;
-        let (mut send, mut receive) = raw.connection.open_bi().await.unwrap();
-        write(&mut send, &Message::Hello(hello(raw.replica))).await;
-        match read(&mut receive).await {
-            Some(Message::Hello(hello)) => raw.node = Some(hello.replica),
+    /// The same, and grants the node only so much.
+    pub(crate) async fn linked_with(mesh: &Mesh, to: SocketAddr, grants: Grants) -> Self {
+        let mut raw = Self::silent_with(mesh, to, grants).await;
+        let mut receive = raw.say_hello().await;
+        raw.read_hello(&mut receive).await;
+        raw
+    }
+
+    /// Says an honest hello under its replica id. Returns where the answer comes.
+    pub(crate) async fn say_hello(&self) -> RecvStream {
+        let (mut send, receive) = self.connection.open_bi().await.unwrap();
+        write(&mut send, &Message::Hello(hello(self.replica))).await;
+        receive
+    }
+
+    /// Reads the node's answer to the hello.
+    pub(crate) async fn read_hello(&mut self, receive: &mut RecvStream) {
+        match read(receive).await {
+            Some(Message::Hello(hello)) => self.node = Some(hello.replica),
             other => panic!("the hello was answered with {other:?}"),
         }
-        raw
     }
 
     /// The port from which it dialled: how the node names it.
