@@ -1,8 +1,8 @@
 //! New incarnations: what a replica does when its own past turns up as a future (rule I2).
 
 use metrics::counter;
+use stockmesh_proto::ReplicaId;
 use stockmesh_proto::reconcile::StateView;
-use stockmesh_proto::{ReplicaId, ShardIndex};
 use tokio::sync::broadcast;
 use tracing::error;
 
@@ -13,12 +13,13 @@ use crate::table::Table;
 /// Former ids that are remembered, the latest: a peer that forges own futures must not fill the settings.
 const FORMER_REPLICAS_MAX: usize = 1000;
 
-/// This directory's past was seen elsewhere as a future: it was restored from an old copy, or cloned. From here on it
+/// This directory's past was seen elsewhere as a future, or its id under another certificate: it was restored from an
+/// old copy, or cloned. From here on it
 /// writes under a new id, and the old one's slots are somebody else's. Returns the settings to store with the group.
-pub(super) fn mint(table: &Table, progress: &Progress, events: &broadcast::Sender<Event>, shard: ShardIndex) -> Stored {
+pub(super) fn mint(table: &Table, progress: &Progress, events: &broadcast::Sender<Event>, why: &str) -> Stored {
     let former = table.own();
     let own = ReplicaId::from_random(rand::random());
-    error!(%former, %own, %shard, "own writes were seen that this directory never made: it was restored from an old copy or cloned; it goes on under a new replica id");
+    error!(%former, %own, why, "the directory was restored from an old copy or cloned: it goes on under a new replica id");
     counter!("stockmesh_incarnations_total").increment(1);
     table.set_own(own);
     let all_former = {

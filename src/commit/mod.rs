@@ -69,6 +69,7 @@ enum Work {
     Own { operations: Vec<Operation>, reply: oneshot::Sender<Result<Vec<i64>, WriteError>> },
     Remote { deltas: Vec<RemoteDelta>, reply: oneshot::Sender<Result<RemoteOutcome, Stopped>> },
     OwnFuture { replica: ReplicaId, shard: ShardIndex, sequence: u64 },
+    IdTaken { replica: ReplicaId },
     Close,
 }
 
@@ -157,6 +158,11 @@ impl Committer {
     /// replica never made.
     pub(crate) async fn own_future(&self, replica: ReplicaId, shard: ShardIndex, sequence: u64) -> Result<(), Stopped> {
         self.work.send(Work::OwnFuture { replica, shard, sequence }).await.map_err(|_| Stopped)
+    }
+
+    /// Tells that another node is linked to a peer under this replica's id.
+    pub(crate) async fn id_taken(&self, replica: ReplicaId) -> Result<(), Stopped> {
+        self.work.send(Work::IdTaken { replica }).await.map_err(|_| Stopped)
     }
 
     /// Waits until everything that could be read of the table before this call is durable (rule D4): to be called

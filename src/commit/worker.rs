@@ -28,6 +28,8 @@ use crate::storage::{Batch, DataDirectory, Engine, StorageError, Transaction};
 use crate::subscribe::{Changed, LAG_BATCHES_MAX, Notice};
 use crate::table::Table;
 
+/// Why a new id is taken, in most cases.
+const OWN_FUTURE: &str = "own writes were seen that this directory never made";
 /// Pieces of work that one group takes.
 const GROUP_WORK_MAX: usize = 4096;
 /// Size at which a group is closed, in bytes by an estimate that is never too low.
@@ -158,6 +160,10 @@ impl Worker {
                 Work::Own { operations, reply } => self.apply_own(&operations, reply, &mut gathered, &mut answers),
                 Work::Remote { deltas, reply } => self.apply_remote(&deltas, reply, &mut gathered, &mut answers),
                 Work::OwnFuture { replica, shard, sequence } => self.check_own_future(replica, shard, sequence),
+                Work::IdTaken { replica } if replica == self.table.own() && !self.failed => {
+                    self.mint_incarnation("another node is linked under this replica's id");
+                }
+                Work::IdTaken { .. } => {}
                 Work::Close => closing = true,
             }
             count += 1;
@@ -252,7 +258,7 @@ impl Worker {
         let own = self.table.own();
         let future = self.table.read(*shard, |state| shows_own_future(state, own, products, claimed.as_ref()));
         if future == Some(true) {
-            self.mint_incarnation(*shard);
+            self.mint_incarnation(OWN_FUTURE);
         }
         let products = self.table.read(*shard, |state| fitting(state, products)).unwrap_or_default();
         // What was turned away is not claimed: it will come again, and be turned away again.
@@ -305,13 +311,13 @@ impl Worker {
         let written = self.table.read(shard, |state| state.version().get(own)).unwrap_or_default();
         // One session notices it in many shards, but it is one incarnation: the others speak of the id that was left.
         if replica == own && sequence > written && !self.failed {
-            self.mint_incarnation(shard);
+            self.mint_incarnation(OWN_FUTURE);
         }
     }
 
-    fn mint_incarnation(&mut self, shard: ShardIndex) {
+    fn mint_incarnation(&mut self, why: &str) {
         let former = self.table.own();
-        self.settings = incarnation::mint(&self.table, &self.progress, &self.events, shard);
+        self.settings = incarnation::mint(&self.table, &self.progress, &self.events, why);
         self.minted = Some((former, self.table.own()));
     }
 
@@ -408,7 +414,7 @@ impl Worker {
             Work::Remote { reply, .. } => {
                 let _ = reply.send(Err(Stopped));
             }
-            Work::OwnFuture { .. } | Work::Close => {}
+            Work::OwnFuture { .. } | Work::IdTaken { .. } | Work::Close => {}
         }
     }
 

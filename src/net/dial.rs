@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::{InvalidInput, ReplicaId};
 use tokio::time::Instant;
 use tracing::debug;
@@ -13,7 +14,7 @@ use super::identity::SERVER_NAME;
 use super::link::Link;
 use super::refusal::{CloseCode, closed_with, explain};
 use super::registry::LinkState;
-use super::serve::establish;
+use super::serve::{establish, heed_close};
 use super::shared::Shared;
 
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -129,7 +130,14 @@ async fn dial_one(target: SocketAddr, shared: &Shared) -> Result<Arc<Link>, Hand
     let connected = tokio::time::timeout_at(deadline, connecting).await.map_err(late)?;
     let linked = async {
         let connection = connected?;
-        let greeting = greet(&connection, deadline, shared).await?;
+        let told = shared.table.own();
+        let greeting = match greet(&connection, deadline, shared).await {
+            Ok(greeting) => greeting,
+            Err(error) => {
+                heed_close(&connection, told, shared).await;
+                return Err(error);
+            }
+        };
         let dialled_by = greeting.told;
         establish(connection, greeting, dialled_by, shared)
     };

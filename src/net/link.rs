@@ -31,6 +31,8 @@ pub(super) type PushFrame = Arc<Vec<u8>>;
 pub(super) struct Link {
     pub(super) since: Instant,
     pub(super) replica: ReplicaId,
+    /// The id that this node told in its hello.
+    pub(super) told: ReplicaId,
     pub(super) location: Location,
     pub(super) address: SocketAddr,
     pub(super) connection: Connection,

@@ -17,6 +17,8 @@ pub(super) enum CloseCode {
     Offline = 4,
     /// The node has a new replica id, and links anew.
     NewIncarnation = 5,
+    /// Another node is linked under the same replica id.
+    IdTaken = 6,
 }
 
 /// Tells the peer why a link under a former replica id ends.

@@ -17,7 +17,7 @@ use super::handshake::{Greeting, HandshakeError};
 use super::identity::Identity;
 use super::link::{Link, PUSH_QUEUE_MAX, PushFrame};
 use super::push::{receive_pushes, send_pushes};
-use super::refusal::{CloseCode, NEW_INCARNATION};
+use super::refusal::{CloseCode, NEW_INCARNATION, closed_with};
 use super::session::{SyncError, respond};
 use super::shared::Shared;
 
@@ -45,6 +45,7 @@ pub(super) fn establish(
     let link = Arc::new(Link {
         since: Instant::now(),
         replica: hello.replica,
+        told,
         location: hello.location,
         address: connection.remote_address(),
         certificate: Identity::of_peer(&connection),
@@ -62,7 +63,7 @@ pub(super) fn establish(
         last_reconciled: Mutex::new(None),
     });
     let admitted = shared.registry.admit(&link).map_err(|refused| {
-        link.close(CloseCode::Refused, &refused.to_string());
+        link.close(CloseCode::IdTaken, &refused.to_string());
         HandshakeError::new(refused.to_string())
     });
     let superfluous = admitted?;
@@ -101,8 +102,17 @@ async fn run(link: Arc<Link>, push_queue: mpsc::Receiver<PushFrame>, shared: Sha
     }
     shared.registry.remove(&link);
     gauge!("stockmesh_links").decrement(1.0);
+    heed_close(&link.connection, link.told, &shared).await;
     let reason = link.connection.close_reason().map(|reason| super::refusal::explain(&reason));
     info!(peer = %link.replica, reason = reason.as_deref().unwrap_or("ended"), "link down");
+}
+
+/// Takes a new replica id if the peer refused the link since another node is linked under the id that was told: two
+/// directories with one id never write one history (rule I1), whichever of them is the copy.
+pub(super) async fn heed_close(connection: &Connection, told: ReplicaId, shared: &Shared) {
+    if connection.close_reason().is_some_and(|reason| closed_with(&reason, CloseCode::IdTaken)) {
+        let _ = shared.committer.id_taken(told).await;
+    }
 }
 
 async fn accept_sessions(link: &Arc<Link>, shared: &Shared) {
