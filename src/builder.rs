@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use crate::clock::WallClock;
 use crate::commit::{OwnWrites, Worker};
 use crate::error::OpenError;
+use crate::limits::{DRIFT_MAX, PEERS_MAX, RECONCILE_EVERY_MAX, RECONCILE_EVERY_MIN};
 use crate::net::{Identity, Node, NodeSettings, check_address};
 use crate::recovery::{DamagePolicy, Recovered, Wanted, recover, recover_directory};
 use crate::replica::Replica;
@@ -25,11 +26,6 @@ const CLUSTER_DEFAULT: &str = "stockmesh";
 /// The home location when none is set.
 const LOCATION_DEFAULT: &str = "main";
 const RECONCILE_EVERY_DEFAULT: Duration = Duration::from_secs(1);
-const RECONCILE_EVERY_MIN: Duration = Duration::from_millis(10);
-const RECONCILE_EVERY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-const DRIFT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-/// Peers that one node may be configured to dial.
-const PEERS_MAX: usize = 1024;
 
 /// Where the store keeps its data.
 #[derive(Debug)]

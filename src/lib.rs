@@ -70,6 +70,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod clock;
+mod limits;
 #[doc(hidden)]
 pub mod storage;
 mod error;

@@ -8,11 +8,9 @@ use std::sync::Arc;
 use stockmesh_proto::product::KeyedProduct;
 use stockmesh_proto::{ShardIndex, Sku};
 
+use crate::limits::PAGE_PRODUCTS;
 use crate::table::Table;
 use crate::view::ProductView;
-
-/// Products read from one shard at a time: what bounds the memory of a query.
-const PAGE_PRODUCTS: usize = 32;
 
 /// Selects products. Made by [`Store::query`](crate::Store::query); without a condition it selects all.
 ///

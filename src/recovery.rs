@@ -12,12 +12,10 @@ use tracing::{info, warn};
 
 use crate::commit::snapshot;
 use crate::error::OpenError;
+use crate::limits::RECORD_BYTES_MAX;
 use crate::settings::Settings;
 use crate::storage::{Damage, DataDirectory, Engine, LoadReport, Mark, StorageError, StoredRow, Transaction};
 use crate::table::Table;
-
-/// Longest record of a snapshot: room for a chunk with one product at its largest.
-const RECORD_BYTES_MAX: usize = 64 << 20;
 
 /// What to do with a store that is damaged: set with [`Builder::damage`](crate::Builder::damage).
 ///

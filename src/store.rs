@@ -9,6 +9,7 @@ use stockmesh_proto::{InvalidInput, ReplicaId, Sku};
 
 use crate::batch::Batch;
 use crate::error::{CloseError, GetError, ReplicationError};
+use crate::limits::CLOSE_DRAIN_TIME_MAX;
 use crate::net::{Node, check_address};
 use crate::product::Product;
 use crate::query::Query;
@@ -16,9 +17,6 @@ use crate::replica::Replica;
 use crate::status::{Durability, Status};
 use crate::subscribe::{Changes, Filter};
 use crate::view::ProductView;
-
-/// How long a closing store lets its peers take in what they lack.
-const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// A replica of the inventory, embedded in this process.
 ///
@@ -257,7 +255,7 @@ impl Store {
         let Replica { committer, node, .. } = &*self.inner;
         let _ = committer.barrier().await;
         if let Some(node) = node {
-            node.drain(DRAIN_TIME_MAX).await;
+            node.drain(CLOSE_DRAIN_TIME_MAX).await;
             node.close().await;
         }
         committer.close().await;

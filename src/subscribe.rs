@@ -11,12 +11,10 @@ use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
+use crate::limits::LAG_BATCHES_MAX;
 use crate::query::{Products, Query};
 use crate::table::Table;
 use crate::view::ProductView;
-
-/// Committed batches that a reader may lag behind before it is told so.
-pub(crate) const LAG_BATCHES_MAX: usize = 256;
 
 /// What one committed batch changed.
 #[derive(Debug, Default)]

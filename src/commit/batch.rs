@@ -10,11 +10,8 @@ use stockmesh_proto::wire::{BatchRecord, PushShard, ShardRecord};
 use stockmesh_proto::{ReplicaId, ShardIndex, Sku, VersionVector};
 
 use super::OwnWrites;
+use crate::limits::RECORD_BYTES_TARGET;
 use crate::table::Table;
-
-/// Size at which a shard's part of a record is closed and another begun, by an estimate that is never too low: so that
-/// no list of names or products exceeds what is read.
-const RECORD_BYTES_TARGET: usize = 1 << 20;
 
 /// The slots and claims of a group that is being gathered.
 #[derive(Debug, Default)]

@@ -7,13 +7,9 @@ use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::wire::{SnapshotRecord, WireError};
 use stockmesh_proto::{ShardIndex, VersionVector};
 
+use crate::limits::{FOLD_STEP_BYTES_TARGET, JOURNAL_BYTES_MAX};
 use crate::storage::Transaction;
 use crate::table::Table;
-
-/// Journal size at which folding begins.
-const JOURNAL_BYTES_MAX: u64 = 16 << 20;
-/// Snapshot bytes that one commit carries besides its own batch, so that no commit waits long for folding.
-const STEP_BYTES_TARGET: usize = 256 << 10;
 
 /// Shards that are still to be folded before the journal can be cut.
 #[derive(Debug)]
@@ -65,7 +61,7 @@ impl Fold {
     pub(super) fn step(&mut self, table: &Table, batch: u64, transaction: &mut Transaction) -> Result<(), WireError> {
         let Some(round) = &mut self.round else { return Ok(()) };
         let mut bytes = 0;
-        while bytes < STEP_BYTES_TARGET {
+        while bytes < FOLD_STEP_BYTES_TARGET {
             let Some(shard) = round.shards.pop_front() else { break };
             let payload = snapshot(table, shard, batch)?;
             bytes += payload.len();

@@ -7,11 +7,9 @@ use tokio::sync::broadcast;
 use tracing::error;
 
 use super::{Event, Progress};
+use crate::limits::FORMER_REPLICAS_MAX;
 use crate::settings::{self, Stored};
 use crate::table::Table;
-
-/// Former ids that are remembered, the latest: a peer that forges own futures must not fill the settings.
-const FORMER_REPLICAS_MAX: usize = 1000;
 
 /// This directory's past was seen elsewhere as a future, or its id under another certificate: it was restored from an
 /// old copy, or cloned. From here on it

@@ -27,11 +27,6 @@ pub(crate) use worker::Worker;
 use crate::error::WriteError;
 use crate::subscribe::Changed;
 
-/// Work that may wait for the committer: what bounds its memory. Callers beyond it wait for their turn.
-pub(crate) const QUEUE_MAX: usize = 4096;
-/// Committed batches that may wait to be pushed; beyond it they are left to reconciliation.
-const PUSH_QUEUE_MAX: usize = 256;
-
 /// What a remote delta lets this replica claim once it is merged.
 #[derive(Clone, Debug)]
 pub(crate) enum Claim {

@@ -17,24 +17,17 @@ use super::batch::Gathered;
 use super::fold::Fold;
 use super::incarnation;
 use super::room::{entries_claimed_max, fitting, has_room};
-use super::{
-    Claim, Committer, Durable, Event, OwnWrites, PUSH_QUEUE_MAX, Progress, QUEUE_MAX, RemoteDelta, RemoteOutcome,
-    Stopped, Work,
-};
+use super::{Claim, Committer, Durable, Event, OwnWrites, Progress, RemoteDelta, RemoteOutcome, Stopped, Work};
 use crate::clock::WallClock;
 use crate::error::WriteError;
+use crate::limits::{COMMIT_QUEUE_MAX, COMMITS_TO_PUSH_MAX, GROUP_BYTES_TARGET, GROUP_WORK_MAX, LAG_BATCHES_MAX};
 use crate::settings::Stored;
 use crate::storage::{Batch, DataDirectory, Engine, StorageError, Transaction};
-use crate::subscribe::{Changed, LAG_BATCHES_MAX, Notice};
+use crate::subscribe::{Changed, Notice};
 use crate::table::Table;
 
 /// Why a new id is taken, in most cases.
 const OWN_FUTURE: &str = "own writes were seen that this directory never made";
-/// Pieces of work that one group takes.
-const GROUP_WORK_MAX: usize = 4096;
-/// Size at which a group is closed, in bytes by an estimate that is never too low.
-/// With it, and one more frame, a record's lists stay within what is read.
-const GROUP_BYTES_TARGET: usize = 2 << 20;
 
 /// The committing thread's own state.
 pub(crate) struct Worker {
@@ -85,8 +78,8 @@ impl Worker {
         (wall, drift_ms_max): (WallClock, u64),
         former: Vec<ReplicaId>,
     ) -> std::io::Result<(Committer, mpsc::Receiver<OwnWrites>)> {
-        let (work, queue) = mpsc::channel(QUEUE_MAX);
-        let (pushes, push_queue) = mpsc::channel(PUSH_QUEUE_MAX);
+        let (work, queue) = mpsc::channel(COMMIT_QUEUE_MAX);
+        let (pushes, push_queue) = mpsc::channel(COMMITS_TO_PUSH_MAX);
         let (changed, events) = (broadcast::Sender::new(LAG_BATCHES_MAX), broadcast::Sender::new(16));
         let progress = Arc::new(Progress::new(former));
         let (changed_weak, events_sender) = (changed.downgrade(), events.clone());

@@ -9,20 +9,14 @@ use stockmesh_proto::{InvalidInput, ReplicaId};
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::handshake::{HANDSHAKE_TIME_MAX, HandshakeError, greet};
+use super::handshake::{HandshakeError, greet};
 use super::identity::SERVER_NAME;
 use super::link::Link;
 use super::refusal::{CloseCode, closed_with, explain};
 use super::registry::LinkState;
 use super::serve::{establish, heed_close};
 use super::shared::Shared;
-
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// A link that lasted so long was a success. One that ends sooner, if after the hello, is dialled after a longer pause.
-const LASTING: Duration = Duration::from_secs(10);
-/// Addresses of one name that are dialled, one after the other.
-const TARGETS_MAX: usize = 8;
+use crate::limits::{DIAL_PAUSE_MAX, DIAL_PAUSE_MIN, DIAL_TARGETS_MAX, HANDSHAKE_TIME_MAX, LINK_LASTING};
 
 /// Checks the form `host:port`; whether the name resolves is tried at every dial.
 pub(crate) fn check_address(address: &str) -> Result<(), InvalidInput> {
@@ -45,12 +39,12 @@ struct BackOff {
 
 impl BackOff {
     fn new() -> Self {
-        Self { pause: PAUSE_MIN }
+        Self { pause: DIAL_PAUSE_MIN }
     }
 
     fn next(&mut self) -> Duration {
         let pause = self.pause;
-        self.pause = (pause * 2).min(PAUSE_MAX);
+        self.pause = (pause * 2).min(DIAL_PAUSE_MAX);
         pause.mul_f64(rand::random_range(0.5..=1.0))
     }
 }
@@ -74,7 +68,7 @@ pub(super) async fn keep_linked(number: usize, address: String, shared: Shared) 
                 replica = Some(link.replica);
                 shared.registry.note_peer(number, LinkState::Up, None, replica);
                 let ended = link.connection.closed().await;
-                if link.since.elapsed() >= LASTING {
+                if link.since.elapsed() >= LINK_LASTING {
                     back_off = BackOff::new();
                 }
                 let superfluous = closed_with(&ended, CloseCode::Duplicate);
@@ -99,7 +93,7 @@ async fn dial(address: &str, shared: &Shared) -> Result<Arc<Link>, HandshakeErro
     let resolved = tokio::net::lookup_host(address).await;
     let targets = resolved.map_err(|error| HandshakeError::new(format!("{address} cannot be resolved: {error}")))?;
     let none = HandshakeError::new(format!("{address} resolves to no address"));
-    first_of(targets.take(TARGETS_MAX), none, |target| dial_one(target, shared)).await
+    first_of(targets.take(DIAL_TARGETS_MAX), none, |target| dial_one(target, shared)).await
 }
 
 /// Dials one after the other until one takes the link: of the addresses of a name, one may be this very node's, or of

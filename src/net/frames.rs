@@ -2,14 +2,10 @@
 
 use std::time::Duration;
 
+use crate::limits::{FRAME_TIME_MAX, REPLY_TIME_MAX};
 use quinn::{ReadExactError, RecvStream, SendStream, WriteError};
 use stockmesh_proto::limits::FRAME_BYTES_MAX;
 use stockmesh_proto::wire::{Message, WireError, frame_length};
-
-/// How long a frame may take from its first byte to its last: what a peer that drips bytes is given.
-pub(super) const FRAME_TIME_MAX: Duration = Duration::from_secs(10);
-/// How long a peer may think before its next frame of a reconciliation begins, and leave one of ours untaken.
-pub(super) const REPLY_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// A frame could not be exchanged. Nothing of it was applied.
 #[derive(Debug, thiserror::Error)]

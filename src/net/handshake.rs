@@ -1,7 +1,5 @@
 //! The hello: who is there, and whether the two belong together (rules H1, H2).
 
-use std::time::Duration;
-
 use quinn::{Connection, ConnectionError};
 use stockmesh_proto::ReplicaId;
 use stockmesh_proto::limits::HELLO_BYTES_MAX;
@@ -12,11 +10,7 @@ use tokio::time::Instant;
 use super::frames::{FrameError, read_message, write_message};
 use super::refusal::{CloseCode, explain};
 use super::shared::Shared;
-
-/// How long the TLS handshake and the hello may take together.
-pub(super) const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
-/// How long a refusal may take to reach the peer.
-const REFUSAL_TIME_MAX: Duration = Duration::from_secs(1);
+use crate::limits::{HANDSHAKE_TIME_MAX, REFUSAL_TIME_MAX};
 
 /// Features that this version demands of a peer.
 const FEATURES_REQUIRED: u64 = 0;

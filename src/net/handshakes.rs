@@ -4,12 +4,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
+use crate::limits::{HANDSHAKES_MAX, HANDSHAKES_OF_SOURCE_MAX};
 use parking_lot::Mutex;
 
-/// Incoming connections whose handshake or hello is under way at once.
-const HANDSHAKES_MAX: usize = 256;
-/// How many of them one source may hold: whoever never ends its own leaves room for others.
-const HANDSHAKES_OF_SOURCE_MAX: usize = HANDSHAKES_MAX / 4;
 /// The part of an IPv6 address that names a network: a host has all the addresses within.
 const NETWORK_MASK: u128 = !0 << 64;
 

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
+use crate::limits::{
+    CONNECTION_WINDOW_BYTES, IDLE_TIMEOUT_MS, INCOMING_MAX, KEEP_ALIVE, PEM_BYTES_MAX, STREAM_WINDOW_BYTES, STREAMS_MAX,
+};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, Connection, IdleTimeout, ServerConfig, TransportConfig, VarInt};
 use rustls::RootCertStore;
@@ -16,17 +18,6 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 const ALPN: &[u8] = b"stockmesh/1";
 /// The name that every node's certificate carries: a node is known by its authority, not by its host name.
 pub(super) const SERVER_NAME: &str = "stockmesh";
-
-/// Largest PEM file: a chain of a few certificates is a few kilobytes.
-const PEM_BYTES_MAX: u64 = 1 << 20;
-
-const STREAM_WINDOW_BYTES: u32 = 8 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-const STREAMS_MAX: u32 = 32;
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
-const IDLE_TIMEOUT_MS: u32 = 20_000;
-/// Handshakes under way at once.
-const INCOMING_MAX: usize = 256;
 
 /// A certificate, key or authority that cannot be used. Nothing was opened.
 #[derive(Debug, thiserror::Error)]

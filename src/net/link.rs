@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use quinn::Connection;
@@ -13,15 +13,7 @@ use stockmesh_proto::{Location, ReplicaId};
 use tokio::sync::mpsc;
 
 use super::refusal::CloseCode;
-
-/// Pushes that may wait for one peer; beyond it they are dropped, and reconciliation brings them.
-pub(super) const PUSH_QUEUE_MAX: usize = 256;
-/// Bytes of pushes that may wait for one peer.
-const PUSH_QUEUE_BYTES_MAX: usize = 8 << 20;
-
-/// How often those who wait for a confirmation of one peer ask it again, all together: a reconciliation may end at once
-/// and confirm nothing.
-pub(super) const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
+use crate::limits::{ASK_AGAIN_AFTER, PUSH_QUEUE_BYTES_MAX};
 
 /// An encoded push, shared between the links it goes to.
 pub(super) type PushFrame = Arc<Vec<u8>>;

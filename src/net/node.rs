@@ -19,10 +19,9 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::dial::keep_linked;
-use super::handshake::{HANDSHAKE_TIME_MAX, welcome};
+use super::handshake::welcome;
 use super::handshakes::Handshakes;
 use super::identity::Identity;
-use super::link::ASK_AGAIN_AFTER;
 use super::push::push_commits;
 use super::refusal::{CloseCode, NEW_INCARNATION, explain};
 use super::registry::{PeerStatus, Refused, Registry};
@@ -32,14 +31,8 @@ use super::shared::{Shared, SharedInner};
 use crate::clock::WallClock;
 use crate::commit::{Committer, Event, OwnWrites};
 use crate::error::ReplicationError;
+use crate::limits::{ASK_AGAIN_AFTER, CLOSE_TIME_MAX, HANDSHAKE_TIME_MAX, LINKS_MAX, URGENT_MAX};
 use crate::table::Table;
-
-/// Links that a node keeps at most.
-const LINKS_MAX: usize = 1024;
-/// Peers that may wait for an urgent reconciliation.
-const URGENT_MAX: usize = 256;
-/// How long a closing node waits for its peers to learn of it.
-const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// What a node is started with.
 pub(crate) struct NodeSettings {

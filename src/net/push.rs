@@ -18,9 +18,7 @@ use super::link::{Link, PushFrame};
 use super::session::SyncError;
 use super::shared::Shared;
 use crate::commit::{Claim, OwnWrites, RemoteDelta, RemoteOutcome, Stopped};
-
-/// Pushes of one peer that may be merging before the next is read.
-const MERGES_MAX: usize = 16;
+use crate::limits::PUSH_MERGES_MAX;
 
 /// Sends each committed batch to the linked peers, for as long as the store lives.
 pub(super) async fn push_commits(mut commits: mpsc::Receiver<OwnWrites>, shared: Shared) {
@@ -77,7 +75,7 @@ struct Merging {
 
 /// Receives a peer's pushes until its stream ends.
 pub(super) async fn receive_pushes(mut stream: RecvStream, link: &Arc<Link>, shared: &Shared) -> Result<(), SyncError> {
-    let (sender, mut merging) = mpsc::channel::<Merging>(MERGES_MAX);
+    let (sender, mut merging) = mpsc::channel::<Merging>(PUSH_MERGES_MAX);
     let reading = async {
         // Between two pushes any time may pass; within one it may not.
         while let Some(message) = read_message(&mut stream, FRAME_BYTES_MAX, None).await? {

@@ -12,11 +12,7 @@ use tokio::sync::watch;
 
 use super::link::Link;
 use super::refusal::CloseCode;
-
-/// Refusals that are remembered for the operator.
-const REFUSALS_MAX: usize = 64;
-/// Two nodes count as dialling each other at the same time if their links come up within this.
-const SAME_TIME: Duration = Duration::from_secs(2);
+use crate::limits::{REFUSALS_MAX, SAME_TIME};
 
 /// How a link to a configured peer stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use metrics::{counter, gauge};
 use parking_lot::Mutex;
@@ -12,21 +12,15 @@ use stockmesh_proto::reconcile::StateView;
 use tokio::sync::{Semaphore, mpsc};
 use tracing::{Instrument, debug, info, info_span, warn};
 
-use super::frames::{FRAME_TIME_MAX, FrameError};
+use super::frames::FrameError;
 use super::handshake::{Greeting, HandshakeError};
 use super::identity::Identity;
-use super::link::{Link, PUSH_QUEUE_MAX, PushFrame};
+use super::link::{Link, PushFrame};
 use super::push::{receive_pushes, send_pushes};
 use super::refusal::{CloseCode, NEW_INCARNATION, closed_with};
 use super::session::{SyncError, respond};
 use super::shared::Shared;
-
-/// Reconciliations that one peer may have open with this node at once.
-const SESSIONS_MAX: usize = 4;
-/// Streams of pushes that one peer may have open; it needs one.
-const PUSH_STREAMS_MAX: usize = 2;
-/// How long a superfluous link goes on, so that what is under way on it ends.
-const DRAIN_TIME: Duration = Duration::from_secs(2);
+use crate::limits::{FRAME_TIME_MAX, LINK_DRAIN_TIME, PUSH_QUEUE_MAX, PUSH_STREAMS_MAX, SESSIONS_MAX};
 
 /// Makes a link of a connection whose hello was accepted, and starts its tasks.
 ///
@@ -70,7 +64,7 @@ pub(super) fn establish(
     info!(peer = %link.replica, location = %link.location, address = %link.address, skew_ms, "link up");
     if let Some(superfluous) = superfluous {
         shared.spawn(async move {
-            tokio::time::sleep(DRAIN_TIME).await;
+            tokio::time::sleep(LINK_DRAIN_TIME).await;
             superfluous.close(CloseCode::Duplicate, "another link between the two nodes is kept");
         });
     }

@@ -14,13 +14,11 @@ use stockmesh_proto::{ReplicaId, ShardIndex, VersionVector};
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
-use super::frames::{FrameError, REPLY_TIME_MAX, read_message, write_message};
+use super::frames::{FrameError, read_message, write_message};
 use super::link::Link;
 use super::shared::Shared;
 use crate::commit::{Claim, RemoteDelta, RemoteOutcome, Stopped};
-
-/// Merges that may be under way before the next message is read.
-const MERGES_MAX: usize = 8;
+use crate::limits::{REPLY_TIME_MAX, SESSION_MERGES_MAX};
 
 /// A reconciliation did not end. What was merged stays, and nothing was claimed that did not arrive whole.
 #[derive(Debug, thiserror::Error)]
@@ -182,7 +180,7 @@ impl Merges {
 
     async fn push(&mut self, merge: oneshot::Receiver<Result<RemoteOutcome, Stopped>>) -> Result<(), Stopped> {
         self.waiting.push_back(merge);
-        if self.waiting.len() > MERGES_MAX {
+        if self.waiting.len() > SESSION_MERGES_MAX {
             self.wait_for_one().await?;
         }
         Ok(())

@@ -1,0 +1,136 @@
+//! Every limit of the store on lengths, counts, rates and times; those of the protocol are in the core's own module.
+//!
+//! The optional readers of files keep theirs beside them (`transactions`, `certificates`), as does the disk's layout
+//! (`storage`).
+
+use std::time::Duration;
+
+// What a user may set.
+
+/// How often a node may reconcile with a random peer, at the most and at the least.
+pub(crate) const RECONCILE_EVERY_MIN: Duration = Duration::from_millis(10);
+/// See [`RECONCILE_EVERY_MIN`].
+pub(crate) const RECONCILE_EVERY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Largest drift bound.
+pub(crate) const DRIFT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Peers that one node may be configured to dial.
+pub(crate) const PEERS_MAX: usize = 1024;
+
+/// Largest PEM file: a chain of a few certificates is a few kilobytes.
+pub(crate) const PEM_BYTES_MAX: u64 = 1 << 20;
+
+// Connections and links.
+
+/// Bytes that a peer may send on one stream before they are read.
+pub(crate) const STREAM_WINDOW_BYTES: u32 = 8 << 20;
+/// The same for all streams of a link; also what is sent ahead of an acknowledgement.
+pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// Streams of each kind that a peer may have open.
+pub(crate) const STREAMS_MAX: u32 = 32;
+/// Pause after which an idle link is kept alive.
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// Silence after which a link counts as dead.
+pub(crate) const IDLE_TIMEOUT_MS: u32 = 20_000;
+/// Handshakes under way at once.
+pub(crate) const INCOMING_MAX: usize = 256;
+
+/// Incoming connections whose handshake or hello is under way at once.
+pub(crate) const HANDSHAKES_MAX: usize = 256;
+/// How many of them one source may hold: whoever never ends its own leaves room for others.
+pub(crate) const HANDSHAKES_OF_SOURCE_MAX: usize = HANDSHAKES_MAX / 4;
+
+/// How long the TLS handshake and the hello may take together.
+pub(crate) const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a refusal may take to reach the peer.
+pub(crate) const REFUSAL_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Links that a node keeps at most.
+pub(crate) const LINKS_MAX: usize = 1024;
+
+/// Two nodes count as dialling each other at the same time if their links come up within this.
+pub(crate) const SAME_TIME: Duration = Duration::from_secs(2);
+/// Refusals that are remembered for the operator.
+pub(crate) const REFUSALS_MAX: usize = 64;
+
+/// How long a superfluous link goes on, so that what is under way on it ends.
+pub(crate) const LINK_DRAIN_TIME: Duration = Duration::from_secs(2);
+
+/// Pause before a peer is dialled again, at first …
+pub(crate) const DIAL_PAUSE_MIN: Duration = Duration::from_millis(100);
+/// … and at the most.
+pub(crate) const DIAL_PAUSE_MAX: Duration = Duration::from_secs(10);
+/// A link that lasted so long was a success. One that ends sooner, if after the hello, is dialled after a longer pause.
+pub(crate) const LINK_LASTING: Duration = Duration::from_secs(10);
+/// Addresses of one name that are dialled, one after the other.
+pub(crate) const DIAL_TARGETS_MAX: usize = 8;
+
+// Frames, reconciliations and pushes.
+
+/// How long a frame may take from its first byte to its last: what a peer that drips bytes is given.
+pub(crate) const FRAME_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long a peer may think before its next frame of a reconciliation begins, and leave one of ours untaken.
+pub(crate) const REPLY_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Reconciliations that one peer may have open with this node at once.
+pub(crate) const SESSIONS_MAX: usize = 4;
+/// Streams of pushes that one peer may have open; it needs one.
+pub(crate) const PUSH_STREAMS_MAX: usize = 2;
+
+/// Merges that may be under way before the next message is read.
+pub(crate) const SESSION_MERGES_MAX: usize = 8;
+
+/// Pushes of one peer that may be merging before the next is read.
+pub(crate) const PUSH_MERGES_MAX: usize = 16;
+
+/// Pushes that may wait for one peer; beyond it they are dropped, and reconciliation brings them.
+pub(crate) const PUSH_QUEUE_MAX: usize = 256;
+/// Bytes of pushes that may wait for one peer.
+pub(crate) const PUSH_QUEUE_BYTES_MAX: usize = 8 << 20;
+/// How often those who wait for a confirmation of one peer ask it again, all together: a reconciliation may end at once
+/// and confirm nothing.
+pub(crate) const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// Peers that may wait for an urgent reconciliation.
+pub(crate) const URGENT_MAX: usize = 256;
+
+// The committer.
+
+/// Work that may wait for the committer: what bounds its memory. Callers beyond it wait for their turn.
+pub(crate) const COMMIT_QUEUE_MAX: usize = 4096;
+/// Committed batches that may wait to be pushed; beyond it they are left to reconciliation.
+pub(crate) const COMMITS_TO_PUSH_MAX: usize = 256;
+
+/// Pieces of work that one group takes.
+pub(crate) const GROUP_WORK_MAX: usize = 4096;
+/// Size at which a group is closed, in bytes by an estimate that is never too low.
+/// With it, and one more frame, a record's lists stay within what is read.
+pub(crate) const GROUP_BYTES_TARGET: usize = 2 << 20;
+
+/// Size at which a shard's part of a record is closed and another begun, by an estimate that is never too low: so that
+/// no list of names or products exceeds what is read.
+pub(crate) const RECORD_BYTES_TARGET: usize = 1 << 20;
+
+/// Journal size at which folding begins.
+pub(crate) const JOURNAL_BYTES_MAX: u64 = 16 << 20;
+/// Snapshot bytes that one commit carries besides its own batch, so that no commit waits long for folding.
+pub(crate) const FOLD_STEP_BYTES_TARGET: usize = 256 << 10;
+
+/// Longest record of a snapshot: room for a chunk with one product at its largest.
+pub(crate) const RECORD_BYTES_MAX: usize = 64 << 20;
+
+/// Former ids that are remembered, the latest: a peer that forges own futures must not fill the settings.
+pub(crate) const FORMER_REPLICAS_MAX: usize = 1000;
+
+// Readers, and closing.
+
+/// Committed batches that a reader may lag behind before it is told so.
+pub(crate) const LAG_BATCHES_MAX: usize = 256;
+
+/// Products read from one shard at a time: what bounds the memory of a query.
+pub(crate) const PAGE_PRODUCTS: usize = 32;
+
+/// How long a closing store lets its peers take in what they lack.
+pub(crate) const CLOSE_DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// How long a closing node waits for its peers to learn of it.
+pub(crate) const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
