@@ -61,6 +61,7 @@ pub mod register;
 pub mod version;
 
 pub mod fingerprint;
+pub mod slot;
 pub mod product;
 
 pub mod delta;
