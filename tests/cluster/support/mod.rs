@@ -5,7 +5,9 @@ pub(crate) mod proxy;
 pub(crate) mod raw;
 pub(crate) mod writers;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
 
 use stockmesh::certificates::{Authority, Issued, Validity};
@@ -19,6 +21,8 @@ pub(crate) const SHARDS: u32 = 16;
 /// An authority and what nodes of it have in common.
 pub(crate) struct Mesh {
     authority: Authority,
+    /// By the node's name: a node that is opened again has the certificate that it had.
+    identities: Mutex<BTreeMap<String, Identity>>,
 }
 
 impl Mesh {
@@ -27,7 +31,8 @@ impl Mesh {
     }
 
     pub(crate) fn of_authority(name: &str) -> Self {
-        Self { authority: Authority::new(name, Validity::from_days(30).unwrap()).unwrap() }
+        let authority = Authority::new(name, Validity::from_days(30).unwrap()).unwrap();
+        Self { authority, identities: Mutex::default() }
     }
 
     pub(crate) fn authority_pem(&self) -> &str {
@@ -53,12 +58,14 @@ impl Mesh {
 
     /// Settings of a node that listens on a free port, in memory unless told otherwise.
     pub(crate) fn builder(&self, name: &str) -> Builder {
+        let mut identities = self.identities.lock().unwrap();
+        let identity = identities.entry(name.to_owned()).or_insert_with(|| self.identity(&self.issue(name))).clone();
         Store::builder()
             .in_memory()
             .location(name)
             .shards(SHARDS)
             .listen("127.0.0.1:0".parse().unwrap())
-            .identity(self.identity(&self.issue(name)))
+            .identity(identity)
             .reconcile_every(Duration::from_millis(200))
     }
 
