@@ -100,6 +100,10 @@ pub(crate) const COMMIT_QUEUE_MAX: usize = 4096;
 /// Committed batches that may wait to be pushed; beyond it they are left to reconciliation.
 pub(crate) const COMMITS_TO_PUSH_MAX: usize = 256;
 
+/// Pause in the work after which a group that waits for more goes on without it.
+pub(crate) const GATHER_PAUSE_MAX: Duration = Duration::from_micros(20);
+/// How long a group may wait for more work in all, also if it keeps coming.
+pub(crate) const GATHER_TIME_MAX: Duration = Duration::from_micros(300);
 /// Pieces of work that one group takes.
 pub(crate) const GROUP_WORK_MAX: usize = 4096;
 /// Size at which a group is closed, in bytes by an estimate that is never too low.

@@ -6,6 +6,7 @@
 
 mod batch;
 mod fold;
+mod gathering;
 mod incarnation;
 mod room;
 mod worker;

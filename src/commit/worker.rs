@@ -15,6 +15,7 @@ use tracing::{debug_span, error};
 
 use super::batch::Gathered;
 use super::fold::Fold;
+use super::gathering::Gathering;
 use super::incarnation;
 use super::room::{entries_claimed_max, fitting, has_room};
 use super::{Claim, Committer, Durable, Event, OwnWrites, Progress, RemoteDelta, RemoteOutcome, Stopped, Work};
@@ -44,6 +45,7 @@ pub(crate) struct Worker {
     pushes: mpsc::Sender<OwnWrites>,
     fold: Fold,
     group: u64,
+    gathering: Gathering,
     failed: bool,
     /// The settings to store with the next batch, after a new incarnation.
     settings: Stored,
@@ -97,6 +99,7 @@ impl Worker {
             pushes,
             fold,
             group: 0,
+            gathering: Gathering::default(),
             failed: false,
             settings: Stored::new(),
             minted: None,
@@ -147,7 +150,7 @@ impl Worker {
         self.progress.applied.store(self.group, Ordering::SeqCst);
         let (mut gathered, mut answers, mut closing) = (Gathered::default(), Vec::new(), false);
         let mut next = Some(first);
-        let mut count = 0;
+        let mut gathering = self.gathering.begin();
         while let Some(work) = next {
             match work {
                 Work::Own { operations, reply } => self.apply_own(&operations, reply, &mut gathered, &mut answers),
@@ -159,10 +162,11 @@ impl Worker {
                 Work::IdTaken { .. } => {}
                 Work::Close => closing = true,
             }
-            count += 1;
+            let count = gathering.count_one();
             let has_room = !closing && count < GROUP_WORK_MAX && gathered.bytes() < GROUP_BYTES_TARGET;
-            next = if has_room { queue.try_recv().ok() } else { None };
+            next = if has_room { gathering.next(|| queue.try_recv().ok()) } else { None };
         }
+        self.gathering = gathering.end();
         self.commit_group(gathered, answers);
         drop(span);
         closing
