@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use metrics::{counter, histogram};
 use stockmesh_proto::check::shows_own_future;
@@ -164,7 +165,7 @@ impl Worker {
             }
             let count = gathering.count_one();
             let has_room = !closing && count < GROUP_WORK_MAX && gathered.bytes() < GROUP_BYTES_TARGET;
-            next = if has_room { gathering.next(|| queue.try_recv().ok()) } else { None };
+            next = if has_room { gathering.next(|| queue.try_recv().ok(), Instant::now) } else { None };
         }
         self.gathering = gathering.end();
         self.commit_group(gathered, answers);
@@ -359,7 +360,7 @@ impl Worker {
         if transaction.is_empty() {
             return Ok(());
         }
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         let figures = self.engine.commit(&transaction).map_err(|error: StorageError| error.to_string())?;
         histogram!("stockmesh_commit_seconds").record(begun.elapsed());
         counter!("stockmesh_commits_total").increment(1);
