@@ -2,9 +2,10 @@
 
 use crate::hlc::Stamp;
 use crate::id::{ReplicaId, ShardCount, ShardIndex, Sku};
-use crate::product::Product;
+use crate::product::{GrantSlot, Product};
 use crate::shard::Shard;
 use crate::version::VersionVector;
+use crate::wire::{Ask, Granted};
 
 /// A delta that is not merged. Nothing of it was applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +47,12 @@ pub enum DeltaRefused {
         from: u64,
         /// The last.
         to: u64,
+    },
+    /// An answer to a question for rights is about something else, or names a grant that it does not carry.
+    #[error("product {sku}: an answer does not carry the grant that it names; nothing was applied")]
+    NotGranted {
+        /// The product that was asked for.
+        sku: Sku,
     },
     /// A push carries a slot that is not its origin's, or is out of the range it names.
     #[error("product {sku} carries a write that its push does not name; nothing was applied")]
@@ -102,6 +109,39 @@ pub fn check_products(
         }
     }
     Ok(())
+}
+
+/// Checks an answer of `from` to what `own` asked (rule B5): it is about that product and place alone, and carries the
+/// grant that it names.
+///
+/// # Errors
+/// If it breaks a rule. Nothing of it may be applied then.
+pub fn check_granted(
+    granted: &Granted,
+    ask: &Ask,
+    (from, own): (ReplicaId, ReplicaId),
+    shards: ShardCount,
+) -> Result<(), DeltaRefused> {
+    let not_granted = || DeltaRefused::NotGranted { sku: ask.sku.clone() };
+    if granted.shard != shards.shard_of(&ask.sku) {
+        return Err(DeltaRefused::ForeignProduct { sku: ask.sku.clone(), shard: granted.shard });
+    }
+    let is_asked = |(sku, product): &(Sku, Product)| {
+        let in_place = product.stock().iter().all(|slot| slot.location == ask.location)
+            && product.grants().iter().all(|slot| slot.location == ask.location);
+        *sku == ask.sku && in_place && product.price().is_none() && product.listed().is_none()
+    };
+    if granted.products.len() > 1 || !granted.products.iter().all(is_asked) {
+        return Err(not_granted());
+    }
+    if granted.units == 0 {
+        return Ok(());
+    }
+    let names_it = |grant: &GrantSlot| {
+        (grant.from, grant.to) == (from, own) && grant.sequence == granted.sequence && grant.units >= granted.units
+    };
+    let carried = granted.products.first().is_some_and(|(_, product)| product.grants().iter().any(names_it));
+    if carried && granted.sequence > 0 { Ok(()) } else { Err(not_granted()) }
 }
 
 /// Whether a delta shows a write of `own` that this shard does not hold (rule I2): a dot ahead of the vector, or an

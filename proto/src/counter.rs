@@ -48,6 +48,25 @@ impl Counters {
         i128::from(self.held) - i128::from(self.released)
     }
 
+    /// What the slot adds to the units that can be sold: on hand less held.
+    pub fn available(self) -> i128 {
+        self.on_hand() - self.units_held()
+    }
+
+    /// Counts all of `more` on top.
+    ///
+    /// # Errors
+    /// If a counter would overflow.
+    pub fn plus(self, more: Self) -> Result<Self, CounterOverflow> {
+        let add = |counter: u64, units: u64| counter.checked_add(units).ok_or(CounterOverflow);
+        Ok(Self {
+            added: add(self.added, more.added)?,
+            removed: add(self.removed, more.removed)?,
+            held: add(self.held, more.held)?,
+            released: add(self.released, more.released)?,
+        })
+    }
+
     /// Counts a change of the units on hand: `added` grows by what is above zero, `removed` by what is below.
     ///
     /// # Errors

@@ -6,7 +6,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use smol_str::SmolStr;
 
-use crate::limits::{CLUSTER_ID_BYTES_MAX, LOCATION_BYTES_MAX, QUANTITY_MAX, SHARDS_MAX, SHARDS_MIN, SKU_BYTES_MAX};
+use crate::limits::{
+    CLUSTER_ID_BYTES_MAX, LOCATION_BYTES_MAX, QUANTITY_MAX, REFERENCE_BYTES_MAX, SHARDS_MAX, SHARDS_MIN, SKU_BYTES_MAX,
+};
 
 /// A value from outside that breaks a rule. Nothing was applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -147,6 +149,13 @@ name_type!(
     ClusterId,
     "cluster id",
     CLUSTER_ID_BYTES_MAX
+);
+name_type!(
+    /// The embedder's own name of a request, such as an order with its line: a retry under the same reference is
+    /// answered with the first result (rule O4). UTF-8 of 1 to 128 bytes without control characters.
+    Reference,
+    "reference",
+    REFERENCE_BYTES_MAX
 );
 
 /// Digits of Crockford's base 32: no letter that reads like a digit.

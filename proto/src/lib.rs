@@ -45,8 +45,8 @@
 //!
 //! Shapiro et al. 2011, "Conflict-free Replicated Data Types" (counters, registers, joins); Almeida et al. 2018, "Delta
 //! State Replicated Data Types"; Kulkarni et al. 2014, "Logical Physical Clocks"; Balegas et al. 2015, "Extending
-//! Eventually Consistent Cloud Databases for Enforcing Numeric Invariants", for the grants that have room in the
-//! format.
+//! Eventually Consistent Cloud Databases for Enforcing Numeric Invariants", for the rights
+//! to sell.
 //!
 //! Modules in reading order, each resting on those above it only.
 
@@ -63,20 +63,24 @@ pub mod version;
 pub mod fingerprint;
 pub mod slot;
 pub mod product;
+pub mod rights;
 
 pub mod delta;
 mod product_map;
 pub mod shard;
 
-pub mod check;
+pub mod hold;
+pub mod movement;
 pub mod operation;
 pub mod wire;
+
+pub mod check;
 
 pub mod gossip;
 pub mod reconcile;
 
 pub use fingerprint::Fingerprint;
-pub use id::{ClusterId, Dot, InvalidInput, Location, Quantity, ReplicaId, ShardCount, ShardIndex, Sku};
+pub use id::{ClusterId, Dot, InvalidInput, Location, Quantity, Reference, ReplicaId, ShardCount, ShardIndex, Sku};
 pub use iso_currency::Currency;
 pub use price::Price;
 pub use rust_decimal::Decimal;

@@ -10,6 +10,9 @@ pub const LOCATION_BYTES_MAX: usize = 64;
 /// Longest cluster id, in bytes of UTF-8.
 pub const CLUSTER_ID_BYTES_MAX: usize = 64;
 
+/// Longest reference of a request, in bytes of UTF-8.
+pub const REFERENCE_BYTES_MAX: usize = 128;
+
 /// Largest quantity of one operation, in units. With it, 18 million operations of the largest size fit a counter.
 pub const QUANTITY_MAX: u64 = 1_000_000_000_000;
 /// Most decimals of a price.
@@ -35,6 +38,8 @@ pub const GRANT_SLOTS_MAX: usize = 65_536;
 /// Stock slots of one product beyond which a replica opens no new one. Far below what is taken from peers, since
 /// replicas that are cut off from each other open theirs at the same time.
 pub const STOCK_SLOTS_OPENED_MAX: usize = 2048;
+/// Grant slots of one product beyond which a replica opens no new one, for the same reason.
+pub const GRANT_SLOTS_OPENED_MAX: usize = 2048;
 /// Most bytes of one product with all its slots, by an estimate that is never too low: with it a product fits a frame
 /// and every record on disk. Slots that would bring a product beyond it are turned away.
 pub const PRODUCT_BYTES_MAX: usize = 896 << 10;
@@ -74,3 +79,19 @@ pub const DRIFT_MS_MAX: u64 = 60_000;
 
 /// Most operations of one batch.
 pub const BATCH_OPERATIONS_MAX: usize = 10_000;
+/// Longest time that a hold may last, in milliseconds: 30 days.
+pub const HOLD_TTL_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
+/// Most holds of one replica that are not resolved yet.
+pub const HOLDS_ACTIVE_MAX: usize = 262_144;
+/// Resolved holds that are remembered, the latest, so that a repeated call gets the same answer.
+pub const HOLDS_RESOLVED_MAX: usize = 262_144;
+/// How long a resolved hold is remembered at least, unless there are too many, in milliseconds: 7 days.
+pub const HOLDS_RESOLVED_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+/// How long a reference is remembered when nothing else is said, in milliseconds: 7 days.
+pub const REFERENCE_WINDOW_MS_DEFAULT: u64 = 7 * 24 * 60 * 60 * 1000;
+/// References that are remembered when nothing else is said, the latest.
+pub const REFERENCES_MAX_DEFAULT: usize = 1_000_000;
+/// Requests of one group commit in the ledger.
+pub const LEDGER_REQUESTS_MAX: usize = 65_536;
+/// Movements of one request: a transfer has two, and so has a hold of which a part is sold.
+pub const LEDGER_MOVEMENTS_MAX: usize = 2 * BATCH_OPERATIONS_MAX;

@@ -131,7 +131,26 @@ impl Product {
 
     /// Units on hand at one location, as all replicas together counted them.
     pub fn on_hand_at(&self, location: &Location) -> i128 {
-        self.stock.iter().filter(|slot| slot.location == *location).map(|slot| slot.counters.on_hand()).sum()
+        self.stock_at(location).iter().map(|slot| slot.counters.on_hand()).sum()
+    }
+
+    /// The counters at one location, in the order of replicas.
+    pub fn stock_at(&self, location: &Location) -> &[StockSlot] {
+        let from = self.stock.partition_point(|slot| slot.location < *location);
+        let rest = self.stock.get(from..).unwrap_or_default();
+        rest.get(..rest.partition_point(|slot| slot.location == *location)).unwrap_or_default()
+    }
+
+    /// The grants at one location, in the order of (from, to).
+    pub fn grants_at(&self, location: &Location) -> impl Iterator<Item = &GrantSlot> {
+        let from = self.grants.partition_point(|grant| grant.location < *location);
+        self.grants.iter().skip(from).take_while(move |grant| grant.location == *location)
+    }
+
+    /// Units that one replica gave to another at a location so far.
+    pub fn granted(&self, location: &Location, from: ReplicaId, to: ReplicaId) -> u64 {
+        let granted = self.grants_at(location).find(|grant| (grant.from, grant.to) == (from, to));
+        granted.map_or(0, |grant| grant.units)
     }
 
     /// Whether there is a stock slot of the same location and replica.
@@ -234,6 +253,11 @@ impl Product {
     /// A product with one stock slot.
     pub fn of_stock(slot: StockSlot) -> Self {
         Self { stock: SmallVec::from_buf([slot]), ..Self::default() }
+    }
+
+    /// A product with one grant.
+    pub fn of_grant(grant: GrantSlot) -> Self {
+        Self { grants: vec![grant], ..Self::default() }
     }
 
     /// A product with a price alone.

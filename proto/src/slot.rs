@@ -20,10 +20,7 @@ pub struct StockSlot {
     pub counters: Counters,
 }
 
-/// Rights to sell that `from` gave to `to` at one location. Only `from` writes it.
-///
-/// Nothing writes grants yet; they are stored, merged and sent so that bounded counters can be added without a change
-/// of format.
+/// Rights to sell that `from` gave to `to` at one location. Only `from` writes it (rule L2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GrantSlot {
     /// Where the stock lies.

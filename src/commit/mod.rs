@@ -8,6 +8,7 @@ mod batch;
 mod fold;
 mod gathering;
 mod incarnation;
+mod own;
 mod room;
 mod worker;
 
@@ -15,11 +16,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use stockmesh_proto::delta::Products;
-use stockmesh_proto::operation::Operation;
+use stockmesh_proto::operation::{Books, Outcome, Request};
 use stockmesh_proto::wire::PushShard;
-use stockmesh_proto::{ReplicaId, ShardIndex, VersionVector};
+use stockmesh_proto::{Location, ReplicaId, ShardIndex, Sku, VersionVector};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub(crate) use fold::snapshot;
@@ -60,9 +61,34 @@ pub(crate) struct RemoteOutcome {
     pub(crate) shards_refused: BTreeSet<ShardIndex>,
 }
 
+/// Rights that a peer asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) sku: Sku,
+    pub(crate) location: Location,
+    /// To whom they go: the peer itself, as its link knows it.
+    pub(crate) to: ReplicaId,
+    /// The id under which the peer knows this replica: under another one it would not recognise the grant.
+    pub(crate) from: ReplicaId,
+    /// Units at the most.
+    pub(crate) units: u64,
+}
+
+/// Rights that were given, durably.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Given {
+    /// Units; 0 if there were none to give.
+    pub(crate) units: u64,
+    /// The sequence number of the write.
+    pub(crate) sequence: u64,
+    /// Stock and grants of the product at the location, as of the write.
+    pub(crate) products: Products,
+}
+
 /// One piece of work.
 enum Work {
-    Own { operations: Vec<Operation>, reply: oneshot::Sender<Result<Vec<i64>, WriteError>> },
+    Own { request: Request, reply: oneshot::Sender<Result<Vec<Outcome>, WriteError>> },
+    Grant { asked: Asked, reply: oneshot::Sender<Result<Given, Stopped>> },
     Remote { deltas: Vec<RemoteDelta>, reply: oneshot::Sender<Result<RemoteOutcome, Stopped>> },
     OwnFuture { replica: ReplicaId, shard: ShardIndex, sequence: u64 },
     IdTaken { replica: ReplicaId },
@@ -83,6 +109,10 @@ pub(crate) struct Progress {
     durable: watch::Sender<Durable>,
     last_batch: AtomicU64,
     journal_bytes: AtomicU64,
+    /// Holds and references. Changed by the committing thread alone.
+    books: RwLock<Books>,
+    /// When the next hold expires, in milliseconds since 1970.
+    next_expiry_ms: watch::Sender<Option<u64>>,
     /// Ids under which this directory wrote before.
     former: Mutex<Vec<ReplicaId>>,
     /// Shards in which a merge repaired something (rule F4).
@@ -99,12 +129,14 @@ enum Durable {
 }
 
 impl Progress {
-    fn new(former: Vec<ReplicaId>) -> Self {
+    fn new(former: Vec<ReplicaId>, books: Books) -> Self {
         Self {
             applied: AtomicU64::new(0),
             durable: watch::Sender::new(Durable::Group(0)),
             last_batch: AtomicU64::new(0),
             journal_bytes: AtomicU64::new(0),
+            next_expiry_ms: watch::Sender::new(books.next_expiry().map(|(expires_ms, _)| expires_ms)),
+            books: RwLock::new(books),
             former: Mutex::new(former),
             repaired: Mutex::default(),
             ended: watch::Sender::new(false),
@@ -129,15 +161,28 @@ pub(crate) struct Committer {
 }
 
 impl Committer {
-    /// Commits own operations, all or none. Resolves once they are durable. Dropping the future does not undo them.
-    pub(crate) async fn write(&self, operations: Vec<Operation>) -> Result<Vec<i64>, WriteError> {
+    /// Commits a request, all or nothing. Resolves once it is durable. Dropping the future does not undo it.
+    pub(crate) async fn write(&self, request: Request) -> Result<Vec<Outcome>, WriteError> {
         let (reply, answer) = oneshot::channel();
-        if self.work.send(Work::Own { operations, reply }).await.is_err() {
+        if self.work.send(Work::Own { request, reply }).await.is_err() {
             return Err(self.why_refused());
         }
         // The thread answers everything it takes; it drops an answer only by ending in the middle of a panic.
         let lost = || WriteError::Indeterminate { cause: "the committing thread ended".into() };
         answer.await.unwrap_or_else(|_| Err(lost()))
+    }
+
+    /// Gives rights to a peer, as many as are wanted or as there are. Resolves once they are durable, so that the peer
+    /// can be told (rule B3).
+    pub(crate) async fn grant(&self, asked: Asked) -> Result<Given, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.work.send(Work::Grant { asked, reply }).await.map_err(|_| Stopped)?;
+        answer.await.unwrap_or(Err(Stopped))
+    }
+
+    /// Looks at holds and references as they are in memory: up to one sync ahead of the disk.
+    pub(crate) fn books<T>(&self, look: impl FnOnce(&Books) -> T) -> T {
+        look(&self.progress.books.read())
     }
 
     /// Queues remote deltas, to be merged in one step. The answer comes once they are durable.

@@ -6,9 +6,8 @@ use std::time::Instant;
 
 use metrics::{counter, histogram};
 use stockmesh_proto::check::shows_own_future;
-use stockmesh_proto::delta::Products;
 use stockmesh_proto::hlc::Clock;
-use stockmesh_proto::operation::{Evaluation, Operation, Writer};
+use stockmesh_proto::operation::{Books, Outcome};
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::{ReplicaId, ShardIndex, VersionVector};
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -19,7 +18,7 @@ use super::fold::Fold;
 use super::gathering::Gathering;
 use super::incarnation;
 use super::room::{entries_claimed_max, fitting, has_room};
-use super::{Claim, Committer, Durable, Event, OwnWrites, Progress, RemoteDelta, RemoteOutcome, Stopped, Work};
+use super::{Claim, Committer, Durable, Event, Given, OwnWrites, Progress, RemoteDelta, RemoteOutcome, Stopped, Work};
 use crate::clock::WallClock;
 use crate::error::WriteError;
 use crate::limits::{COMMIT_QUEUE_MAX, COMMITS_TO_PUSH_MAX, GROUP_BYTES_TARGET, GROUP_WORK_MAX, LAG_BATCHES_MAX};
@@ -33,21 +32,21 @@ const OWN_FUTURE: &str = "own writes were seen that this directory never made";
 
 /// The committing thread's own state.
 pub(crate) struct Worker {
-    table: Arc<Table>,
+    pub(super) table: Arc<Table>,
     engine: Engine,
     /// Locked until the engine's file is closed.
     directory: Option<DataDirectory>,
-    clock: Clock,
-    wall: WallClock,
-    drift_ms_max: u64,
-    progress: Arc<Progress>,
+    pub(super) clock: Clock,
+    pub(super) wall: WallClock,
+    pub(super) drift_ms_max: u64,
+    pub(super) progress: Arc<Progress>,
     changed: broadcast::Sender<Changed>,
     events: broadcast::Sender<Event>,
     pushes: mpsc::Sender<OwnWrites>,
     fold: Fold,
     group: u64,
     gathering: Gathering,
-    failed: bool,
+    pub(super) failed: bool,
     /// The settings to store with the next batch, after a new incarnation.
     settings: Stored,
     /// The id that was left and the new one, to be told once they are durable.
@@ -67,8 +66,9 @@ impl Drop for EndGuard {
 }
 
 /// An answer that is given once the group is durable.
-enum Answer {
-    Own(oneshot::Sender<Result<Vec<i64>, WriteError>>, Vec<i64>),
+pub(super) enum Answer {
+    Own(oneshot::Sender<Result<Vec<Outcome>, WriteError>>, Vec<Outcome>),
+    Grant(oneshot::Sender<Result<Given, Stopped>>, Given),
     Remote(oneshot::Sender<Result<RemoteOutcome, Stopped>>, RemoteOutcome),
 }
 
@@ -79,12 +79,12 @@ impl Worker {
         (engine, directory): (Engine, Option<DataDirectory>),
         clock: Clock,
         (wall, drift_ms_max): (WallClock, u64),
-        former: Vec<ReplicaId>,
+        (former, books): (Vec<ReplicaId>, Books),
     ) -> std::io::Result<(Committer, mpsc::Receiver<OwnWrites>)> {
         let (work, queue) = mpsc::channel(COMMIT_QUEUE_MAX);
         let (pushes, push_queue) = mpsc::channel(COMMITS_TO_PUSH_MAX);
         let (changed, events) = (broadcast::Sender::new(LAG_BATCHES_MAX), broadcast::Sender::new(16));
-        let progress = Arc::new(Progress::new(former));
+        let progress = Arc::new(Progress::new(former, books));
         let (changed_weak, events_sender) = (changed.downgrade(), events.clone());
         let fold = Fold::new(&table);
         let worker = Self {
@@ -154,7 +154,8 @@ impl Worker {
         let mut gathering = self.gathering.begin();
         while let Some(work) = next {
             match work {
-                Work::Own { operations, reply } => self.apply_own(&operations, reply, &mut gathered, &mut answers),
+                Work::Own { request, reply } => self.apply_own(&request, reply, &mut gathered, &mut answers),
+                Work::Grant { asked, reply } => self.apply_grant(&asked, reply, &mut gathered, &mut answers),
                 Work::Remote { deltas, reply } => self.apply_remote(&deltas, reply, &mut gathered, &mut answers),
                 Work::OwnFuture { replica, shard, sequence } => self.check_own_future(replica, shard, sequence),
                 Work::IdTaken { replica } if replica == self.table.own() && !self.failed => {
@@ -171,56 +172,6 @@ impl Worker {
         self.commit_group(gathered, answers);
         drop(span);
         closing
-    }
-
-    fn apply_own(
-        &mut self,
-        operations: &[Operation],
-        reply: oneshot::Sender<Result<Vec<i64>, WriteError>>,
-        gathered: &mut Gathered,
-        answers: &mut Vec<Answer>,
-    ) {
-        if self.failed {
-            let _ = reply.send(Err(self.poisoned()));
-            return;
-        }
-        let (own, shards, drift_ms_max) = (self.table.own(), self.table.count(), self.drift_ms_max);
-        let writer = Writer { own, shards, drift_ms_max };
-        match writer.evaluate(operations, &*self.table, &mut self.clock, self.wall.now_ms()) {
-            Err(refused) => {
-                counter!("stockmesh_operations_refused_total").increment(1);
-                let _ = reply.send(Err(refused.into()));
-            }
-            Ok(evaluation) => {
-                counter!("stockmesh_operations_total").increment(u64::try_from(operations.len()).unwrap_or(u64::MAX));
-                let differences = self.apply_evaluation(writer.own, evaluation, gathered);
-                answers.push(Answer::Own(reply, differences));
-            }
-        }
-    }
-
-    fn apply_evaluation(&mut self, own: ReplicaId, evaluation: Evaluation, gathered: &mut Gathered) -> Vec<i64> {
-        let Evaluation { shards, differences } = evaluation;
-        let written: Vec<(ShardIndex, Products, u64)> = shards
-            .iter()
-            .map(|(shard, writes)| {
-                let products = writes.products.iter().map(|(sku, product)| (sku.clone(), product.clone()));
-                (*shard, products.collect(), writes.to)
-            })
-            .collect();
-        self.table.write_all(shards.keys().copied(), |states| {
-            for ((_, state), (_, products, to)) in states.iter_mut().zip(&written) {
-                state.merge(products);
-                state.claim(&[(own, *to)].into_iter().collect());
-            }
-        });
-        for ((shard, writes), (_, products, to)) in shards.into_iter().zip(&written) {
-            gathered.add_slots(shard, products.iter());
-            gathered.add_claim(shard, &[(own, *to)].into_iter().collect());
-            self.table.add_own_writes(writes.to - writes.from + 1);
-            gathered.add_own(own, shard, writes);
-        }
-        differences
     }
 
     fn apply_remote(
@@ -378,9 +329,12 @@ impl Worker {
     fn answer(&self, answers: Vec<Answer>, durable: Result<(), &str>) {
         for answer in answers {
             match answer {
-                Answer::Own(reply, differences) => {
+                Answer::Own(reply, outcomes) => {
                     let indeterminate = |cause: &str| WriteError::Indeterminate { cause: cause.to_owned() };
-                    let _ = reply.send(durable.map(|()| differences).map_err(indeterminate));
+                    let _ = reply.send(durable.map(|()| outcomes).map_err(indeterminate));
+                }
+                Answer::Grant(reply, given) => {
+                    let _ = reply.send(durable.map(|()| given).map_err(|_| Stopped));
                 }
                 Answer::Remote(reply, outcome) => {
                     let _ = reply.send(durable.map(|()| outcome).map_err(|_| Stopped));
@@ -397,7 +351,7 @@ impl Worker {
         self.progress.durable.send_replace(Durable::Failed(cause.to_owned()));
     }
 
-    fn poisoned(&self) -> WriteError {
+    pub(super) fn poisoned(&self) -> WriteError {
         match &*self.progress.durable.borrow() {
             Durable::Failed(cause) => WriteError::Poisoned { cause: cause.clone() },
             Durable::Group(_) | Durable::Closed => WriteError::Closed,
@@ -410,6 +364,9 @@ impl Worker {
                 let _ = reply.send(Err(self.poisoned()));
             }
             Work::Remote { reply, .. } => {
+                let _ = reply.send(Err(Stopped));
+            }
+            Work::Grant { reply, .. } => {
                 let _ = reply.send(Err(Stopped));
             }
             Work::OwnFuture { .. } | Work::IdTaken { .. } | Work::Close => {}

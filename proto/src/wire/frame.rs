@@ -27,6 +27,10 @@ pub enum FrameKind {
     Done = 21,
     /// A committed batch.
     Push = 32,
+    /// Asks for rights to sell.
+    Ask = 48,
+    /// Rights that were given, or none.
+    Granted = 49,
 }
 
 impl FrameKind {
@@ -41,6 +45,8 @@ impl FrameKind {
             Self::Part,
             Self::Done,
             Self::Push,
+            Self::Ask,
+            Self::Granted,
         ]
         .into_iter()
         .find(|kind| kind.byte() == byte)
@@ -53,7 +59,7 @@ impl FrameKind {
     /// Most bytes of a frame of this kind.
     fn bytes_max(self) -> usize {
         match self {
-            Self::Hello | Self::Refuse => HELLO_BYTES_MAX,
+            Self::Hello | Self::Refuse | Self::Ask => HELLO_BYTES_MAX,
             _ => FRAME_BYTES_MAX,
         }
     }

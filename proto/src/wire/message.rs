@@ -110,6 +110,35 @@ impl Part {
     }
 }
 
+/// Asks a peer for rights to sell, for the asker itself (rule B4).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    /// The product.
+    pub sku: Sku,
+    /// Where.
+    pub location: Location,
+    /// Units that the asker lacks for what waits now; 0 if it asks ahead of its demand.
+    pub needed: u64,
+    /// Rights that it has.
+    pub rights: u64,
+    /// Units per hour that it sells.
+    pub per_hour: u64,
+}
+
+/// The answer: rights that were given, durably, and what the giver knows of the product there (rule B5).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Granted {
+    /// Units given; 0 if none were.
+    pub units: u64,
+    /// The sequence number of the write by which they were given.
+    pub sequence: u64,
+    /// The shard of the product.
+    pub shard: ShardIndex,
+    /// Stock and grants of the product at the location, as the giver knows them; nothing if it knows none.
+    #[serde(with = "delta")]
+    pub products: Products,
+}
+
 /// What a frame holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -132,6 +161,10 @@ pub enum Message {
     Done(u32),
     /// A committed batch.
     Push(Push),
+    /// Asks for rights.
+    Ask(Ask),
+    /// Answers that.
+    Granted(Granted),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -153,6 +186,8 @@ impl Message {
             Self::Part(part) => encode_frame(FrameKind::Part, part),
             Self::Done(refused) => encode_frame(FrameKind::Done, refused),
             Self::Push(push) => encode_frame(FrameKind::Push, push),
+            Self::Ask(ask) => encode_frame(FrameKind::Ask, ask),
+            Self::Granted(granted) => encode_frame(FrameKind::Granted, granted),
         }
     }
 
@@ -178,6 +213,8 @@ impl Message {
             FrameKind::Part => Self::Part(decode_body(body)?),
             FrameKind::Done => Self::Done(decode_body(body)?),
             FrameKind::Push => Self::Push(decode_body(body)?),
+            FrameKind::Ask => Self::Ask(decode_body(body)?),
+            FrameKind::Granted => Self::Granted(decode_body(body)?),
         })
     }
 
@@ -193,6 +230,8 @@ impl Message {
             Self::Part(_) => FrameKind::Part,
             Self::Done(_) => FrameKind::Done,
             Self::Push(_) => FrameKind::Push,
+            Self::Ask(_) => FrameKind::Ask,
+            Self::Granted(_) => FrameKind::Granted,
         }
     }
 }

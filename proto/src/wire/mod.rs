@@ -6,11 +6,13 @@
 mod bounded;
 mod delta;
 mod frame;
+mod ledger;
 mod message;
 mod push;
 mod record;
 
 pub use frame::{FrameKind, WireError, decode_body, encode_frame, frame_length, split_kind};
-pub use message::{Hello, Message, Open, Part, Refusal, RefusalCode, Summary};
+pub use ledger::{LedgerPart, LedgerRecord, LedgerRequest};
+pub use message::{Ask, Granted, Hello, Message, Open, Part, Refusal, RefusalCode, Summary};
 pub use push::{Push, PushShard};
 pub use record::{BatchRecord, ShardRecord, SnapshotRecord};

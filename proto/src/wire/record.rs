@@ -3,10 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::frame::{WireError, decode_body};
+use super::ledger::LedgerRecord;
 use super::{bounded, delta};
 use crate::delta::Products;
 use crate::fingerprint::Fingerprint;
 use crate::hlc::Stamp;
+use crate::hold::Hold;
 use crate::id::ShardIndex;
 use crate::limits::SHARDS_MAX;
 use crate::version::VersionVector;
@@ -81,3 +83,5 @@ macro_rules! record_codec {
 
 record_codec!(BatchRecord);
 record_codec!(SnapshotRecord);
+record_codec!(LedgerRecord);
+record_codec!(Hold);

@@ -220,6 +220,7 @@ fn a_push_of_what_its_origin_did_not_write_is_refused() {
         sku: crate::support::sku(name),
         location: crate::support::location("x"),
         units: 1,
+        reason: stockmesh_proto::movement::Reason::Found,
     };
     let honest = writer.write(&[operation("A"), operation("B")], 1_000).1.remove(0);
     let foreign = other.write(&[operation("A")], 1_000).1.remove(0);

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use stockmesh_proto::counter::Counters;
 use stockmesh_proto::hlc::{Clock, Stamp};
 use stockmesh_proto::limits::STOCK_SLOTS_OPENED_MAX;
-use stockmesh_proto::operation::{Operation, OperationRefused, Writer};
+use stockmesh_proto::movement::Reason;
+use stockmesh_proto::operation::{Books, Operation, OperationRefused, Writer};
 use stockmesh_proto::product::{Product, StockSlot};
 use stockmesh_proto::{Location, ShardIndex, Sku};
 
@@ -35,7 +36,7 @@ proptest! {
             }
             for operation in batch {
                 match operation {
-                    Operation::Adjust { sku, location, units } => {
+                    Operation::Adjust { sku, location, units, .. } => {
                         *on_hand.entry((sku, location)).or_default() += i128::from(units);
                     }
                     Operation::Stocktake { sku, location, counted } => {
@@ -64,14 +65,14 @@ proptest! {
 }
 
 fn adjust(name: &str, place: &str, units: i64) -> Operation {
-    Operation::Adjust { sku: sku(name), location: location(place), units }
+    Operation::Adjust { sku: sku(name), location: location(place), units, reason: Reason::Correction }
 }
 
 /// Evaluates, and checks that a refusal moved nothing.
 fn refusal(replica: &Replica, operations: &[Operation], mut clock: Clock) -> OperationRefused {
     let writer = Writer { own: replica.id, shards: replica.count, drift_ms_max: u64::MAX };
     let before = clock.latest();
-    let refused = writer.evaluate(operations, replica, &mut clock, 1_000).unwrap_err();
+    let refused = writer.evaluate(&operations.to_vec().into(), replica, &Books::default(), &mut clock, 1_000).unwrap_err();
     assert_eq!(clock.latest(), before, "the clock advances only if all succeed (rule O1)");
     refused
 }
@@ -90,11 +91,11 @@ fn a_stamp_that_no_peer_would_take_refuses_the_group() {
     let writer = Writer { own: replica.id, shards: replica.count, drift_ms_max: 60_000 };
     let ahead = Clock::resume(Stamp::from_bits(100_000 << 16));
     let price = [Operation::SetPrice { sku: sku("A"), price: euros(1) }];
-    let refused = writer.evaluate(&price, &replica, &mut ahead.clone(), 39_999).unwrap_err();
+    let refused = writer.evaluate(&price.to_vec().into(), &replica, &Books::default(), &mut ahead.clone(), 39_999).unwrap_err();
     let expected = OperationRefused::ClockAhead { sku: sku("A"), ahead_ms: 60_001, drift_ms_max: 60_000 };
     assert_eq!(refused, expected);
-    assert!(writer.evaluate(&price, &replica, &mut ahead.clone(), 40_000).is_ok());
-    assert!(writer.evaluate(&[adjust("A", "x", 1)], &replica, &mut ahead.clone(), 0).is_ok());
+    assert!(writer.evaluate(&price.to_vec().into(), &replica, &Books::default(), &mut ahead.clone(), 40_000).is_ok());
+    assert!(writer.evaluate(&vec![adjust("A", "x", 1)].into(), &replica, &Books::default(), &mut ahead.clone(), 0).is_ok());
 }
 
 #[test]
@@ -109,7 +110,7 @@ fn a_counter_that_would_overflow_refuses_the_whole_group() {
     }
     let writer = Writer { own: replica.id, shards: replica.count, drift_ms_max: u64::MAX };
     let within = [adjust("A", "x", 5), adjust("A", "x", -5)];
-    assert!(writer.evaluate(&within, &replica, &mut Clock::default(), 0).is_ok());
+    assert!(writer.evaluate(&within.to_vec().into(), &replica, &Books::default(), &mut Clock::default(), 0).is_ok());
     let beyond = [adjust("A", "x", 5), adjust("A", "x", 1)];
     assert_eq!(refusal(&replica, &beyond, Clock::default()), OperationRefused::Overflow { sku: sku("A") });
 }
@@ -143,5 +144,5 @@ fn locations_of_a_product_are_limited() {
     let refused = refusal(&replica, &[adjust("A", "new", 1)], Clock::default());
     assert_eq!(refused, OperationRefused::TooManySlots { sku: sku("A"), slots: STOCK_SLOTS_OPENED_MAX });
     let writer = Writer { own: replica.id, shards: replica.count, drift_ms_max: u64::MAX };
-    assert!(writer.evaluate(&[adjust("A", "0000", 1)], &replica, &mut Clock::default(), 0).is_ok());
+    assert!(writer.evaluate(&vec![adjust("A", "0000", 1)].into(), &replica, &Books::default(), &mut Clock::default(), 0).is_ok());
 }

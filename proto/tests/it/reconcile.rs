@@ -3,6 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use stockmesh_proto::check::DriftCheck;
+use stockmesh_proto::movement::Reason;
 use stockmesh_proto::operation::Operation;
 use stockmesh_proto::reconcile::{Agreement, Effect, StateView};
 use stockmesh_proto::wire::{FrameKind, Push};
@@ -139,7 +140,7 @@ fn replica(bits: u64) -> Replica {
 }
 
 fn receive(name: &str, units: i64) -> Operation {
-    Operation::Adjust { sku: sku(name), location: location("x"), units }
+    Operation::Adjust { sku: sku(name), location: location("x"), units, reason: Reason::Found }
 }
 
 fn price(name: &str) -> Operation {

@@ -2,6 +2,7 @@
 //! way by hand, and shows that replicas part for good, so the test is known to bite.
 
 use stockmesh_proto::check::DriftCheck;
+use stockmesh_proto::movement::Reason;
 use stockmesh_proto::operation::Operation;
 use stockmesh_proto::reconcile::{Effect, StateView};
 use stockmesh_proto::wire::{FrameKind, PushShard};
@@ -25,7 +26,7 @@ fn price(name: &str, cents: u64) -> Operation {
 }
 
 fn receive(name: &str, units: i64) -> Operation {
-    Operation::Adjust { sku: sku(name), location: location("x"), units }
+    Operation::Adjust { sku: sku(name), location: location("x"), units, reason: Reason::Found }
 }
 
 /// A writer whose price of B is superseded at the relay by the other's, and a product A that comes before it.

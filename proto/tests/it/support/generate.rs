@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use stockmesh_proto::counter::Counters;
 use stockmesh_proto::hlc::Stamp;
 use stockmesh_proto::id::Dot;
+use stockmesh_proto::movement::Reason;
 use stockmesh_proto::operation::Operation;
 use stockmesh_proto::product::{GrantSlot, Product, StockSlot};
 use stockmesh_proto::register::Register;
@@ -111,7 +112,7 @@ pub(crate) fn operation() -> impl Strategy<Value = Operation> {
     (sku, location, 0_u8..6, 0_u64..50, any::<bool>()).prop_map(|(sku, location, kind, amount, flag)| match kind {
         0 | 1 => {
             let units = i64::try_from(amount).unwrap();
-            Operation::Adjust { sku, location, units: if flag { units } else { -units } }
+            Operation::Adjust { sku, location, units: if flag { units } else { -units }, reason: Reason::Correction }
         }
         2 => Operation::Stocktake { sku, location, counted: amount },
         3 | 4 => Operation::SetPrice { sku, price: super::euros(amount) },

@@ -8,7 +8,7 @@ use stockmesh_proto::check::{DriftCheck, shows_own_future};
 use stockmesh_proto::fingerprint::FingerprintTree;
 use stockmesh_proto::gossip::{check_push, pack};
 use stockmesh_proto::hlc::Clock;
-use stockmesh_proto::operation::{Evaluation, Operation, Reader, Writer};
+use stockmesh_proto::operation::{Books, Evaluation, Operation, Reader, Writer};
 use stockmesh_proto::product::{KeyedProduct, Product};
 use stockmesh_proto::reconcile::{Effect, StateView};
 use stockmesh_proto::shard::{Chunk, Merged};
@@ -75,7 +75,7 @@ impl Replica {
     pub(crate) fn write(&mut self, operations: &[Operation], now_ms: u64) -> (Evaluation, Vec<Push>) {
         let writer = Writer { own: self.id, shards: self.count, drift_ms_max: u64::MAX };
         let mut clock = self.state.clock.clone();
-        let evaluation = writer.evaluate(operations, &*self, &mut clock, now_ms).unwrap();
+        let evaluation = writer.evaluate(&operations.to_vec().into(), &*self, &Books::default(), &mut clock, now_ms).unwrap();
         self.state.clock = clock;
         let mut parts = Vec::new();
         for (shard, writes) in evaluation.shards.clone() {

@@ -87,17 +87,18 @@ impl World {
             sequences.insert(shard, replica.sequence(shard, replica.id));
         }
         let (evaluation, pushes) = replica.write(operations, now_ms);
-        for (operation, units) in operations.iter().zip(&evaluation.differences) {
-            let shard = replica.count.shard_of(operation.sku());
+        for (operation, units) in operations.iter().zip(evaluation.differences()) {
+            let shard = replica.count.shard_of(operation.sku().unwrap());
             let sequence = sequences.get_mut(&shard).unwrap();
             let location = match operation {
-                Operation::Stocktake { .. } if *units == 0 => continue,
+                Operation::Stocktake { .. } if units == 0 => continue,
                 Operation::Adjust { location, .. } | Operation::Stocktake { location, .. } => Some(location.clone()),
                 _ => None,
             };
             *sequence += 1;
             if let Some(location) = location {
-                let (sku, units) = (operation.sku().clone(), *units);
+                let units = if let Operation::Adjust { units, .. } = operation { *units } else { units };
+                let sku = operation.sku().unwrap().clone();
                 let counted = Counted { replica: replica.id, shard, sequence: *sequence, sku, location, units };
                 self.model.push(counted);
             }
