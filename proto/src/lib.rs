@@ -11,6 +11,8 @@
 //! - [`operation::Writer`] turns users' operations into slots with new dots, [`reconcile::Session`] makes two replicas
 //!   equal, [`gossip`] packs, spreads and checks pushes, [`check`] judges what came from elsewhere, and [`wire`] is the
 //!   encoding of it all.
+//! - A replica that lacks rights to sell asks for them: [`demand`] tells what it sells, [`asking`] whom it asks and when
+//!   not to, and [`grant`] what it is given.
 //!
 //! ```
 //! use std::ops::Bound;
@@ -77,6 +79,11 @@ pub mod wire;
 pub mod check;
 
 pub mod gossip;
+
+pub mod demand;
+pub mod grant;
+pub mod asking;
+
 pub mod reconcile;
 
 pub use fingerprint::Fingerprint;

@@ -95,3 +95,19 @@ pub const REFERENCES_MAX_DEFAULT: usize = 1_000_000;
 pub const LEDGER_REQUESTS_MAX: usize = 65_536;
 /// Movements of one request: a transfer has two, and so has a hold of which a part is sold.
 pub const LEDGER_MOVEMENTS_MAX: usize = 2 * BATCH_OPERATIONS_MAX;
+
+/// Half-life of the rate of sales, in milliseconds: long enough to smooth a queue at the till, short enough to follow
+/// the hour of the day.
+pub const DEMAND_HALF_LIFE_MS: u64 = 60_000;
+/// For how long a grant provides for the asker's demand, in milliseconds. Longer means fewer requests, and more rights
+/// where they may turn out not to be needed.
+pub const GRANT_HORIZON_MS: u64 = 600_000;
+
+/// Most peers asked for rights at once.
+pub const ASKED_AT_ONCE_MAX: usize = 8;
+/// First pause before a peer that gave nothing is asked again, in milliseconds. It doubles with each failure.
+pub const BACK_OFF_MS_MIN: u64 = 100;
+/// Longest pause before a peer that gave nothing is asked again, in milliseconds.
+pub const BACK_OFF_MS_MAX: u64 = 10_000;
+/// Most (peer, product, location) whose pauses are kept: what bounds the memory of the back-off.
+pub const BACK_OFF_ENTRIES_MAX: usize = 65_536;
