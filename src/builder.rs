@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use stockmesh_proto::grant::{DemandShare, GrantPolicy};
 use stockmesh_proto::limits::{DRIFT_MS_MAX, SHARDS_DEFAULT};
+use stockmesh_proto::operation::Books;
 use stockmesh_proto::{ClusterId, InvalidInput, Location, ShardCount};
 use tokio::sync::mpsc;
 
@@ -75,6 +77,7 @@ pub struct Builder {
     reconcile_every: Duration,
     drift_max: Duration,
     damage: DamagePolicy,
+    policy: Arc<dyn GrantPolicy>,
     wall: WallClock,
 }
 
@@ -98,6 +101,7 @@ impl Builder {
             reconcile_every: RECONCILE_EVERY_DEFAULT,
             drift_max: Duration::from_millis(DRIFT_MS_MAX),
             damage: DamagePolicy::default(),
+            policy: Arc::new(DemandShare::default()),
             wall: WallClock::default(),
         }
     }
@@ -188,6 +192,13 @@ impl Builder {
         self
     }
 
+    /// How much this node grants to a peer that asks for rights to sell. By default what the peer needs and a share for
+    /// its demand, see [`DemandShare`].
+    pub fn grant_policy(mut self, policy: impl GrantPolicy + 'static) -> Self {
+        self.policy = Arc::new(policy);
+        self
+    }
+
     /// Opens the store: locks the directory, recovers what it holds, starts to listen and to dial.
     ///
     /// Costs a read of all data: about a second for a million products. Needs a tokio runtime. Does not wait for peers.
@@ -208,9 +219,14 @@ impl Builder {
         let (recovered, directory) = opening.await.map_err(lost)??;
         let Recovered { table, engine, clock, settings } = recovered;
         let drift_ms_max = u64::try_from(self.drift_max.as_millis()).unwrap_or(u64::MAX);
-        let (committer, commits) =
-            Worker::start(Arc::clone(&table), (engine, directory), clock, (self.wall, drift_ms_max), settings.former)
-                .map_err(OpenError::Thread)?;
+        let (committer, commits) = Worker::start(
+            Arc::clone(&table),
+            (engine, directory),
+            clock,
+            (self.wall, drift_ms_max),
+            (settings.former, Books::default()),
+        )
+        .map_err(OpenError::Thread)?;
         let node = match self.identity {
             None => None,
             Some(identity) => {
@@ -223,6 +239,7 @@ impl Builder {
                     reconcile_every: self.reconcile_every,
                     drift_ms_max,
                     wall: self.wall,
+                    policy: self.policy,
                 };
                 match start_node(node, &self.peers, &table, &committer, commits) {
                     Ok(node) => Some(node),

@@ -86,7 +86,10 @@ mod recovery;
 
 mod net;
 
+mod sales;
 mod replica;
+mod hold;
+mod withdraw;
 mod product;
 mod batch;
 mod status;
@@ -100,9 +103,10 @@ pub mod certificates;
 #[cfg(feature = "transactions")]
 pub mod transactions;
 
-pub use batch::Batch;
+pub use batch::{Batch, Committed};
 pub use builder::Builder;
 pub use error::{CloseError, GetError, OpenError, ReplicationError, WriteError};
+pub use hold::{Hold, HoldId, HoldState, Resolved};
 pub use inspect::{InspectError, Inspection, inspect};
 pub use net::{Identity, IdentityError, LinkState, PeerStatus, Refused};
 pub use product::{Product, Reason};
@@ -113,11 +117,15 @@ pub use storage::StorageError;
 pub use store::Store;
 pub use subscribe::{Change, Changes, Filter};
 pub use view::{ProductView, StockView};
+pub use withdraw::{HoldUnits, Sell, Transfer};
 
 /// Compiles and runs the README's examples.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-pub use stockmesh_proto::operation::OperationRefused;
-pub use stockmesh_proto::{ClusterId, Currency, Decimal, Fingerprint, InvalidInput, Location, Price, ReplicaId, Sku};
+pub use stockmesh_proto::grant::{DemandShare, GrantPolicy, GrantRequest, NeedOnly};
+pub use stockmesh_proto::operation::{OperationRefused, OversellPolicy, Shortfall};
+pub use stockmesh_proto::{
+    ClusterId, Currency, Decimal, Fingerprint, InvalidInput, Location, Price, Reference, ReplicaId, Sku,
+};

@@ -73,6 +73,8 @@ pub(crate) const REPLY_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Reconciliations that one peer may have open with this node at once.
 pub(crate) const SESSIONS_MAX: usize = 4;
+/// Longest frame that a peer may begin a stream with: an opening of the most shards is far below.
+pub(crate) const FIRST_FRAME_BYTES_MAX: usize = 16 << 10;
 /// Streams of pushes that one peer may have open; it needs one.
 pub(crate) const PUSH_STREAMS_MAX: usize = 2;
 
@@ -92,6 +94,42 @@ pub(crate) const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// Peers that may wait for an urgent reconciliation.
 pub(crate) const URGENT_MAX: usize = 256;
+
+// Rights to sell.
+
+/// How long peers are asked for rights unless a call says otherwise …
+pub(crate) const ASKING_TIME_DEFAULT: Duration = Duration::from_millis(500);
+/// … and the longest it may say.
+pub(crate) const ASKING_TIME_MAX: Duration = Duration::from_secs(60 * 60);
+/// How long one peer may take to answer before another is asked instead.
+pub(crate) const ASK_TIME_MAX: Duration = Duration::from_millis(200);
+/// Questions for rights of one peer that are answered at once; more wait on their streams.
+pub(crate) const ASKS_MAX: usize = 16;
+/// Questions of one peer per second that are answered with rights, on average; beyond it the answer is nothing.
+pub(crate) const ASKS_PER_SECOND_MAX: u32 = 2_000;
+/// Products and locations of which the demand is kept.
+pub(crate) const DEMANDS_MAX: usize = 65_536;
+/// How often rights are moved towards demand, with a quarter of jitter.
+pub(crate) const REBALANCE_EVERY: Duration = Duration::from_secs(1);
+/// Questions of one such round.
+pub(crate) const REBALANCE_ASKS_MAX: usize = 16;
+/// Rights that last so long at the present demand are enough.
+pub(crate) const REBALANCE_COVER: Duration = Duration::from_secs(60);
+
+// Holds, references and the ledger.
+
+/// Longest time that references are remembered.
+pub(crate) const REFERENCE_WINDOW_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// Most references that may be remembered.
+pub(crate) const REFERENCES_MAX: usize = 100_000_000;
+/// How long the ledger keeps movements unless said.
+pub(crate) const LEDGER_RETENTION_DEFAULT: Duration = Duration::from_secs(400 * 24 * 60 * 60);
+/// Bytes of the ledger that are read at a time.
+pub(crate) const LEDGER_PAGE_BYTES: usize = 1 << 20;
+/// Holds that are released in one request when their time has run out.
+pub(crate) const EXPIRED_AT_ONCE_MAX: usize = 1_000;
+/// How long the clock may be off before a hold's expiry is looked at again: a clock that is set ahead is noticed then.
+pub(crate) const EXPIRY_LOOK_EVERY: Duration = Duration::from_secs(1);
 
 // The committer.
 

@@ -4,11 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use stockmesh_proto::hold::{Hold as Record, HoldId, HoldState};
+use stockmesh_proto::operation::Books;
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::{InvalidInput, ReplicaId, Sku};
 
 use crate::batch::Batch;
 use crate::error::{CloseError, GetError, ReplicationError};
+use crate::hold::Hold;
 use crate::limits::CLOSE_DRAIN_TIME_MAX;
 use crate::net::{Node, check_address};
 use crate::product::Product;
@@ -98,6 +101,22 @@ impl Store {
             Some(product) => Ok(ProductView::new(product)),
             None => Err(GetError::Unknown { sku: Sku::new(sku)? }),
         }
+    }
+
+    /// The hold of this id, if it is active or was resolved lately, as long as 7 days.
+    pub fn hold(&self, id: HoldId) -> Option<Hold> {
+        let record = self.inner.committer.books(|books| books.hold(id).cloned());
+        record.map(|record| Hold::new(Arc::clone(&self.inner), record))
+    }
+
+    /// The holds of this node that are not resolved, in the order of their ids. Those that others gave are not known one
+    /// by one: they show as held in the views.
+    pub fn holds(&self) -> Vec<Hold> {
+        let active = |books: &Books| -> Vec<Record> {
+            books.holds().filter(|hold| hold.state == HoldState::Active).cloned().collect()
+        };
+        let records = self.inner.committer.books(active);
+        records.into_iter().map(|record| Hold::new(Arc::clone(&self.inner), record)).collect()
     }
 
     /// Selects products, in SKU order, see [`Query`].
