@@ -196,7 +196,8 @@ impl Loaded {
             Damage::SnapshotRow { shard, .. } if self.count.index(*shard).is_some() => {
                 self.lossy.extend(self.count.index(*shard));
             }
-            Damage::SettingsRow { .. } => {}
+            // The state does not rest on the ledger.
+            Damage::SettingsRow { .. } | Damage::LedgerRow { .. } | Damage::LedgerGap { .. } => {}
             _ => self.lossy.extend(self.count.indexes()),
         }
     }
@@ -264,8 +265,7 @@ pub(crate) fn recover_directory(
     for damage in &loaded.damage {
         warn!(%damage, "the store is damaged");
     }
-    drop(engine);
-    rebuild(directory, Some(loaded), wanted)
+    rebuild(directory, Some((engine, loaded)), wanted)
 }
 
 /// Takes an intact store as it is; a new one gets its settings.
@@ -299,7 +299,12 @@ fn fresh(wanted: &Wanted, former: Vec<ReplicaId>) -> Settings {
 }
 
 /// Writes what is intact of a damaged store into a new file, under a new replica id, and puts it in place.
-fn rebuild(directory: &DataDirectory, loaded: Option<Loaded>, wanted: &Wanted) -> Result<Recovered, OpenError> {
+fn rebuild(
+    directory: &DataDirectory,
+    damaged: Option<(Engine, Loaded)>,
+    wanted: &Wanted,
+) -> Result<Recovered, OpenError> {
+    let (old_engine, loaded) = damaged.unzip();
     let stored = loaded.as_ref().and_then(|loaded| Settings::from_stored(&loaded.settings).ok().flatten());
     let mut former = Vec::new();
     if let Some(stored) = stored {
@@ -318,6 +323,10 @@ fn rebuild(directory: &DataDirectory, loaded: Option<Loaded>, wanted: &Wanted) -
     let mut engine = directory.create_aside(last.unwrap_or_default())?;
     engine.load(&mut |_| ())?;
     engine.commit(&Transaction { settings: settings.to_stored(), ..Transaction::default() })?;
+    // The old engine ends here, as its file must be closed before another is put in its place.
+    if let Some(old_engine) = old_engine {
+        save_ledger(&old_engine, &mut engine)?;
+    }
     let batch = engine.figures().last_batch;
     for shard in wanted.shards.indexes() {
         let payload = snapshot(&table, shard, batch).map_err(|error| OpenError::Damaged {
@@ -330,4 +339,25 @@ fn rebuild(directory: &DataDirectory, loaded: Option<Loaded>, wanted: &Wanted) -
     let mut engine = directory.open_engine()?;
     engine.load(&mut |_| ())?;
     Ok(Recovered { table: Arc::new(table), engine, clock, settings })
+}
+
+/// Enters what can be read of the old ledger into the new one, whose numbers begin anew.
+fn save_ledger(old: &Engine, new: &mut Engine) -> Result<(), OpenError> {
+    let view = match old.ledger() {
+        Ok(view) => view,
+        // The state is worth more than the ledger: it must not stay out of reach because nothing of this is left.
+        Err(error @ StorageError::Damaged(_)) => {
+            warn!(%error, "nothing of the ledger can be saved");
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let lost_count = view.salvage(|_, payload| {
+        new.commit(&Transaction { ledger: Some(payload), ..Transaction::default() })?;
+        Ok::<_, StorageError>(())
+    })?;
+    if view.first().is_some() {
+        info!(saved = new.figures().last_ledger, lost = lost_count, "the ledger was saved under new numbers");
+    }
+    Ok(())
 }
