@@ -25,6 +25,8 @@ const SALVAGE_PAGE_BYTES: usize = 1 << 20;
 const SALVAGE_LOST_MAX: u64 = 10_000;
 
 type LedgerTable = ReadOnlyTable<(u64, u16), &'static [u8]>;
+/// A row under the number and part it was found at.
+type FoundRow = ((u64, u16), Vec<u8>);
 type LedgerRange = Range<'static, (u64, u16), &'static [u8]>;
 
 /// The ledger as of one commit, whatever is committed after it.
@@ -164,7 +166,7 @@ struct Entries {
     rows: LedgerRange,
     assembly: Assembly,
     /// The first row of the entry after the one that was taken last.
-    ahead: Option<((u64, u16), Vec<u8>)>,
+    ahead: Option<FoundRow>,
 }
 
 impl Entries {
@@ -290,7 +292,7 @@ fn find_ends(table: &LedgerTable) -> Result<Option<(u64, u64)>, redb::Error> {
     Ok(first.zip(last))
 }
 
-fn next_row(rows: &mut LedgerRange) -> Result<Option<((u64, u16), Vec<u8>)>, Failure> {
+fn next_row(rows: &mut LedgerRange) -> Result<Option<FoundRow>, Failure> {
     guarded(|| {
         let Some(entry) = rows.next() else { return Ok(None) };
         let (key, row) = entry?;
