@@ -37,7 +37,9 @@ type LedgerRange = Range<'static, (u64, u16), &'static [u8]>;
 pub struct LedgerView {
     /// Keeps the commit it was opened in readable. `None` in a store that an older version laid out.
     table: Option<LedgerTable>,
-    closed: Arc<AtomicBool>,
+    /// The engine goes on to serve pages that it has in memory after it was closed, and fails at others. So that a view
+    /// does not work by chance, this is asked first.
+    pub(super) closed: Arc<AtomicBool>,
     dropped_through: u64,
     first: Option<u64>,
     last: u64,

@@ -1,5 +1,7 @@
 //! The ledger: order, drops, damage, rollbacks, views beside commits, and stores from before it was.
 
+use std::sync::Arc;
+
 use redb::{ReadableTable, TableHandle};
 
 use super::*;
@@ -293,13 +295,38 @@ fn a_view_that_outlives_its_engine_fails_cleanly_and_harms_nothing() {
     assert!(store.kill() == image, "the end of a view writes nothing");
 }
 
-#[test]
-fn a_failed_disk_is_not_taken_for_lost_entries() {
-    let (store, _, mut engine) = create();
-    // More than the engine keeps in memory.
+/// A store whose ledger is more than the engine keeps in memory: 24 entries of a megabyte.
+fn huge() -> (FaultyDisk, FaultyDisk, Engine) {
+    let (store, mark, mut engine) = create();
     for _ in 0..24 {
         engine.commit(&Transaction { ledger: Some(vec![1; 1 << 20]), ..Transaction::default() }).unwrap();
     }
+    (store, mark, engine)
+}
+
+#[test]
+fn a_read_that_the_end_of_the_engine_overtakes_is_right_or_fails_cleanly() {
+    let (_, _, engine) = huge();
+    let mut view = engine.ledger().unwrap();
+    drop(engine);
+    // As if the engine had been closed just after the view asked whether it was.
+    view.closed = Arc::default();
+    let mut failed_count = 0;
+    for number in 1..=24 {
+        match view.read(number, 0) {
+            Ok(page) => assert!(page == [(number, vec![1; 1 << 20])]),
+            Err(error) => {
+                assert!(matches!(error, StorageError::Closed), "{error:?}");
+                failed_count += 1;
+            }
+        }
+    }
+    assert!(failed_count > 0);
+}
+
+#[test]
+fn a_failed_disk_is_not_taken_for_lost_entries() {
+    let (store, _, mut engine) = huge();
     let view = engine.ledger().unwrap();
     store.fail_at(1, FaultMode::Forever);
     engine.commit(&appending(25, 10)).unwrap_err();
