@@ -196,7 +196,8 @@ impl Loaded {
             Damage::SnapshotRow { shard, .. } if self.count.index(*shard).is_some() => {
                 self.lossy.extend(self.count.index(*shard));
             }
-            Damage::SettingsRow { .. } => {}
+            // The state does not rest on the ledger.
+            Damage::SettingsRow { .. } | Damage::LedgerRow { .. } | Damage::LedgerGap { .. } => {}
             _ => self.lossy.extend(self.count.indexes()),
         }
     }
@@ -264,8 +265,7 @@ pub(crate) fn recover_directory(
     for damage in &loaded.damage {
         warn!(%damage, "the store is damaged");
     }
-    drop(engine);
-    rebuild(directory, Some(loaded), wanted)
+    rebuild(directory, Some((engine, loaded)), wanted)
 }
 
 /// Takes an intact store as it is; a new one gets its settings.
@@ -299,7 +299,12 @@ fn fresh(wanted: &Wanted, former: Vec<ReplicaId>) -> Settings {
 }
 
 /// Writes what is intact of a damaged store into a new file, under a new replica id, and puts it in place.
-fn rebuild(directory: &DataDirectory, loaded: Option<Loaded>, wanted: &Wanted) -> Result<Recovered, OpenError> {
+fn rebuild(
+    directory: &DataDirectory,
+    damaged: Option<(Engine, Loaded)>,
+    wanted: &Wanted,
+) -> Result<Recovered, OpenError> {
+    let (old_engine, loaded) = damaged.unzip();
     let stored = loaded.as_ref().and_then(|loaded| Settings::from_stored(&loaded.settings).ok().flatten());
     let mut former = Vec::new();
     if let Some(stored) = stored {
@@ -318,6 +323,10 @@ fn rebuild(directory: &DataDirectory, loaded: Option<Loaded>, wanted: &Wanted) -
     let mut engine = directory.create_aside(last.unwrap_or_default())?;
     engine.load(&mut |_| ())?;
     engine.commit(&Transaction { settings: settings.to_stored(), ..Transaction::default() })?;
+    // The old engine ends here, as its file must be closed before another is put in its place.
+    if let Some(old_engine) = old_engine {
+        save_ledger(&old_engine, &mut engine)?;
+    }
     let batch = engine.figures().last_batch;
     for shard in wanted.shards.indexes() {
         let payload = snapshot(&table, shard, batch).map_err(|error| OpenError::Damaged {
@@ -330,4 +339,101 @@ fn rebuild(directory: &DataDirectory, loaded: Option<Loaded>, wanted: &Wanted) -
     let mut engine = directory.open_engine()?;
     engine.load(&mut |_| ())?;
     Ok(Recovered { table: Arc::new(table), engine, clock, settings })
+}
+
+/// Enters what can be read of the old ledger into the new one, whose numbers begin anew.
+fn save_ledger(old: &Engine, new: &mut Engine) -> Result<(), OpenError> {
+    let view = match old.ledger() {
+        Ok(view) => view,
+        // The state is worth more than the ledger: it must not stay out of reach because nothing of this is left.
+        Err(error @ StorageError::Damaged(_)) => {
+            warn!(%error, "nothing of the ledger can be saved");
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let lost_count = view.salvage(|_, payload| {
+        new.commit(&Transaction { ledger: Some(payload), ..Transaction::default() })?;
+        Ok::<_, StorageError>(())
+    })?;
+    if view.first().is_some() {
+        info!(saved = new.figures().last_ledger, lost = lost_count, "the ledger was saved under new numbers");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted() -> Wanted {
+        Wanted {
+            cluster: ClusterId::new("shop").unwrap(),
+            shards: ShardCount::new(1).unwrap(),
+            location: Location::new("here").unwrap(),
+        }
+    }
+
+    fn recover(directory: &DataDirectory, policy: DamagePolicy) -> Result<Engine, OpenError> {
+        recover_directory(directory, &wanted(), policy).map(|recovered| recovered.engine)
+    }
+
+    /// Entries that are found again among the bytes of a file; every third takes more than a row.
+    fn entry(number: u8) -> Vec<u8> {
+        [200 + number; 64].repeat(if number.is_multiple_of(3) { 1000 } else { 1 })
+    }
+
+    fn ledger(engine: &Engine) -> Vec<Vec<u8>> {
+        let page = engine.ledger().unwrap().read(0, usize::MAX).unwrap();
+        let (numbers, payloads): (Vec<u64>, Vec<_>) = page.into_iter().unzip();
+        assert!(numbers.into_iter().eq(1..=engine.figures().last_ledger), "numbered anew");
+        payloads
+    }
+
+    #[test]
+    fn a_new_store_takes_over_the_ledger_but_for_what_is_lost_of_it() {
+        for lost in [3, 6, 9, 10] {
+            let root = tempfile::tempdir().unwrap();
+            let directory = DataDirectory::open(root.path()).unwrap();
+            let mut engine = recover(&directory, DamagePolicy::Refuse).unwrap();
+            for number in 1..=10 {
+                // The first are gone by the time of the damage.
+                let drop_ledger_through = (number == 5).then_some(2);
+                let ledger = Some(entry(number));
+                engine.commit(&Transaction { ledger, drop_ledger_through, ..Transaction::default() }).unwrap();
+            }
+            drop(engine);
+            let path = root.path().join("store.redb");
+            let mut image = std::fs::read(&path).unwrap();
+            // Freed pages keep older copies, so all of them are damaged.
+            let damaged: Vec<usize> =
+                (0..image.len() - 64).filter(|offset| image[*offset..*offset + 64] == entry(lost)[..64]).collect();
+            damaged.into_iter().for_each(|offset| image[offset] ^= 1);
+            std::fs::write(&path, &image).unwrap();
+            let refused = recover(&directory, DamagePolicy::Refuse);
+            assert!(matches!(refused, Err(OpenError::Damaged { .. })), "{lost}");
+            let engine = recover(&directory, DamagePolicy::NewIncarnation).unwrap();
+            let saved: Vec<_> = (3..=10).filter(|number| *number != lost).map(entry).collect();
+            assert_eq!(ledger(&engine), saved, "{lost}");
+            drop(engine);
+            let engine = recover(&directory, DamagePolicy::Refuse).unwrap();
+            assert_eq!(ledger(&engine), saved, "{lost}");
+        }
+    }
+
+    #[test]
+    fn damage_to_the_ledger_alone_costs_no_shard_its_vector() {
+        let mut engine = Engine::create(
+            Box::new(crate::storage::MemoryDisk::new()),
+            Box::new(crate::storage::MemoryDisk::new()),
+            Mark::default(),
+        )
+        .unwrap();
+        let mut loaded = Loaded::read(&mut engine, wanted().shards).unwrap();
+        loaded.note(&Damage::LedgerRow { number: 1, part: 0, why: String::new() });
+        loaded.note(&Damage::LedgerGap { from: 1, to: 2 });
+        assert_eq!((loaded.damage.len(), loaded.lossy.len()), (2, 0));
+        loaded.note(&Damage::JournalGap { from: 1, to: 2 });
+        assert_eq!(loaded.lossy.len(), 1);
+    }
 }
