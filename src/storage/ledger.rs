@@ -1,4 +1,4 @@
-//! The ledger: what was appended stays, in order, until it is dropped from the front (rule D6).
+//! The ledger: what was appended stays, in order, until it is dropped from the front (rule D8).
 //!
 //! It may be far larger than memory, so it is neither read nor kept at open: only its ends are looked for, and its newest
 //! entry is judged, because that one witnesses the last commit. Everything else is judged when it is read.

@@ -97,7 +97,7 @@ fn write_journal(
     Ok(())
 }
 
-/// The ledger is written with the journal, so that no crash parts an entry from the batch it came with (rule D6).
+/// The ledger is written with the journal, so that no crash parts an entry from the batch it came with (rule D8).
 fn write_ledger(
     write: &WriteTransaction,
     transaction: &Transaction,
