@@ -6,15 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stockmesh_proto::grant::{DemandShare, GrantPolicy};
-use stockmesh_proto::limits::{DRIFT_MS_MAX, SHARDS_DEFAULT};
-use stockmesh_proto::operation::Books;
+use stockmesh_proto::limits::{DRIFT_MS_MAX, REFERENCE_WINDOW_MS_DEFAULT, REFERENCES_MAX_DEFAULT, SHARDS_DEFAULT};
 use stockmesh_proto::{ClusterId, InvalidInput, Location, ShardCount};
 use tokio::sync::mpsc;
 
 use crate::clock::WallClock;
 use crate::commit::{OwnWrites, Worker};
 use crate::error::OpenError;
-use crate::limits::{DRIFT_MAX, PEERS_MAX, RECONCILE_EVERY_MAX, RECONCILE_EVERY_MIN};
+use crate::expiry::expire_for_ever;
+use crate::limits::{
+    DRIFT_MAX, LEDGER_RETENTION_DEFAULT, LEDGER_RETENTION_MAX, PEERS_MAX, RECONCILE_EVERY_MAX, RECONCILE_EVERY_MIN,
+    REFERENCE_WINDOW_MAX, REFERENCES_MAX,
+};
 use crate::net::{Identity, Node, NodeSettings, check_address};
 use crate::recovery::{DamagePolicy, Recovered, Wanted, recover, recover_directory};
 use crate::replica::Replica;
@@ -78,6 +81,9 @@ pub struct Builder {
     drift_max: Duration,
     damage: DamagePolicy,
     policy: Arc<dyn GrantPolicy>,
+    reference_window: Duration,
+    references_max: usize,
+    ledger_retention: Duration,
     wall: WallClock,
 }
 
@@ -102,6 +108,9 @@ impl Builder {
             drift_max: Duration::from_millis(DRIFT_MS_MAX),
             damage: DamagePolicy::default(),
             policy: Arc::new(DemandShare::default()),
+            reference_window: Duration::from_millis(REFERENCE_WINDOW_MS_DEFAULT),
+            references_max: REFERENCES_MAX_DEFAULT,
+            ledger_retention: LEDGER_RETENTION_DEFAULT,
             wall: WallClock::default(),
         }
     }
@@ -199,6 +208,27 @@ impl Builder {
         self
     }
 
+    /// How long references of operations are remembered, see [`Product::reference`](crate::Product::reference): up to a
+    /// year, 7 days by default.
+    pub fn reference_window(mut self, window: Duration) -> Self {
+        self.reference_window = window;
+        self
+    }
+
+    /// How many references are remembered at the most, the latest: a million by default, 100 million at the most. Each
+    /// takes about 200 bytes of memory. Beyond it the oldest are forgotten before their time.
+    pub fn references_max(mut self, references: usize) -> Self {
+        self.references_max = references;
+        self
+    }
+
+    /// How long the ledger keeps stock movements, see [`Store::movements`]: 400 days by default, up to a hundred years.
+    /// What is needed to remember references is kept longer if need be.
+    pub fn ledger_retention(mut self, retention: Duration) -> Self {
+        self.ledger_retention = retention;
+        self
+    }
+
     /// Opens the store: locks the directory, recovers what it holds, starts to listen and to dial.
     ///
     /// Costs a read of all data: about a second for a million products. Needs a tokio runtime. Does not wait for peers.
@@ -211,22 +241,24 @@ impl Builder {
             cluster: ClusterId::new(&self.cluster)?,
             shards: ShardCount::new(self.shards)?,
             location: Location::new(&self.location)?,
+            references: (milliseconds(self.reference_window), self.references_max),
         };
         self.check()?;
         let (place, policy, recovering) = (self.place, self.damage, wanted.clone());
         let opening = tokio::task::spawn_blocking(move || open_place(place, policy, &recovering));
         let lost = |error: tokio::task::JoinError| OpenError::Thread(std::io::Error::other(error));
         let (recovered, directory) = opening.await.map_err(lost)??;
-        let Recovered { table, engine, clock, settings } = recovered;
-        let drift_ms_max = u64::try_from(self.drift_max.as_millis()).unwrap_or(u64::MAX);
+        let Recovered { table, engine, clock, settings, books } = recovered;
+        let drift_ms_max = milliseconds(self.drift_max);
         let (committer, commits) = Worker::start(
             Arc::clone(&table),
             (engine, directory),
             clock,
             (self.wall, drift_ms_max),
-            (settings.former, Books::default()),
+            (settings.former, books, self.ledger_retention),
         )
         .map_err(OpenError::Thread)?;
+        tokio::spawn(expire_for_ever(committer.downgrade(), committer.next_expiry_ms(), self.wall));
         let node = match self.identity {
             None => None,
             Some(identity) => {
@@ -279,8 +311,24 @@ impl Builder {
         if self.peers.len() > PEERS_MAX {
             return Err(InvalidInput::new("peer", self.peers.len(), format!("must be at most {PEERS_MAX} addresses")));
         }
+        if self.reference_window > REFERENCE_WINDOW_MAX {
+            let value = format!("{:?}", self.reference_window);
+            return Err(InvalidInput::new("reference_window", value, "must be at most 366 days"));
+        }
+        if self.references_max > REFERENCES_MAX {
+            let rule = format!("must be at most {REFERENCES_MAX}");
+            return Err(InvalidInput::new("references_max", self.references_max, rule));
+        }
+        if self.ledger_retention > LEDGER_RETENTION_MAX {
+            let value = format!("{:?}", self.ledger_retention);
+            return Err(InvalidInput::new("ledger_retention", value, "must be at most a hundred years"));
+        }
         self.peers.iter().try_for_each(|peer| check_address(peer))
     }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn start_node(

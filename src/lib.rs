@@ -83,6 +83,7 @@ mod subscribe;
 mod settings;
 mod commit;
 mod recovery;
+mod expiry;
 
 mod net;
 
@@ -92,6 +93,7 @@ mod hold;
 mod withdraw;
 mod product;
 mod batch;
+mod ledger;
 mod status;
 mod store;
 mod builder;
@@ -108,6 +110,7 @@ pub use builder::Builder;
 pub use error::{CloseError, GetError, OpenError, ReplicationError, WriteError};
 pub use hold::{Hold, HoldId, HoldState, Resolved};
 pub use inspect::{InspectError, Inspection, inspect};
+pub use ledger::{LedgerError, Movement, MovementKind, Movements};
 pub use net::{Identity, IdentityError, LinkState, PeerStatus, Refused};
 pub use product::{Product, Reason};
 pub use query::{Products, Query};

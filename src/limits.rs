@@ -124,8 +124,14 @@ pub(crate) const REFERENCE_WINDOW_MAX: Duration = Duration::from_secs(366 * 24 *
 pub(crate) const REFERENCES_MAX: usize = 100_000_000;
 /// How long the ledger keeps movements unless said.
 pub(crate) const LEDGER_RETENTION_DEFAULT: Duration = Duration::from_secs(400 * 24 * 60 * 60);
+/// … and the longest it may be told to.
+pub(crate) const LEDGER_RETENTION_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
 /// Bytes of the ledger that are read at a time.
 pub(crate) const LEDGER_PAGE_BYTES: usize = 1 << 20;
+/// How often the ledger is looked at for what need not be kept.
+pub(crate) const LEDGER_TRIM_EVERY: Duration = Duration::from_secs(60);
+/// About what a movement takes in the ledger, with names of a common length: for closing groups.
+pub(crate) const MOVEMENT_BYTES: usize = 64;
 /// Holds that are released in one request when their time has run out.
 pub(crate) const EXPIRED_AT_ONCE_MAX: usize = 1_000;
 /// How long the clock may be off before a hold's expiry is looked at again: a clock that is set ahead is noticed then.

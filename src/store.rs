@@ -12,6 +12,7 @@ use stockmesh_proto::{InvalidInput, ReplicaId, Sku};
 use crate::batch::Batch;
 use crate::error::{CloseError, GetError, ReplicationError};
 use crate::hold::Hold;
+use crate::ledger::Movements;
 use crate::limits::CLOSE_DRAIN_TIME_MAX;
 use crate::net::{Node, check_address};
 use crate::product::Product;
@@ -117,6 +118,19 @@ impl Store {
         };
         let records = self.inner.committer.books(active);
         records.into_iter().map(|record| Hold::new(Arc::clone(&self.inner), record)).collect()
+    }
+
+    /// The stock movements of one product that this node recorded, oldest first, see [`Movements`].
+    ///
+    /// # Errors
+    /// If the SKU is not valid.
+    pub fn movements(&self, sku: &str) -> Result<Movements, InvalidInput> {
+        Ok(Movements::new(Arc::clone(&self.inner), Some(Sku::new(sku)?)))
+    }
+
+    /// The stock movements of all products that this node recorded, oldest first, see [`Movements`].
+    pub fn ledger(&self) -> Movements {
+        Movements::new(Arc::clone(&self.inner), None)
     }
 
     /// Selects products, in SKU order, see [`Query`].

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use stockmesh_proto::delta::bytes_max;
 use stockmesh_proto::hlc::Stamp;
-use stockmesh_proto::operation::ShardWrites;
+use stockmesh_proto::hold::HoldId;
+use stockmesh_proto::operation::{Evaluation, ShardWrites};
 use stockmesh_proto::product::Product;
 use stockmesh_proto::wire::{BatchRecord, PushShard, ShardRecord};
 use stockmesh_proto::{ReplicaId, ShardIndex, Sku, VersionVector};
 
 use super::OwnWrites;
+use super::side::Side;
 use crate::limits::RECORD_BYTES_TARGET;
 use crate::table::Table;
 
@@ -20,6 +22,8 @@ pub(super) struct Gathered {
     own: BTreeMap<ShardIndex, ShardWrites>,
     origin: Option<ReplicaId>,
     bytes: usize,
+    /// Holds and the ledger.
+    pub(super) side: Side,
 }
 
 #[derive(Debug, Default)]
@@ -50,6 +54,11 @@ impl Gathered {
                 }
             }
         }
+    }
+
+    /// What a request did besides its slots.
+    pub(super) fn add_side(&mut self, own: ReplicaId, evaluation: Evaluation, forgotten: Vec<HoldId>, now_ms: u64) {
+        self.bytes += self.side.add(own, evaluation, forgotten, now_ms);
     }
 
     /// Entries of the version vector that advanced, in the same record as their slots (rule D3).

@@ -10,11 +10,12 @@ mod gathering;
 mod incarnation;
 mod own;
 mod room;
+mod side;
 mod worker;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 use stockmesh_proto::delta::Products;
@@ -24,9 +25,11 @@ use stockmesh_proto::{Location, ReplicaId, ShardIndex, Sku, VersionVector};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub(crate) use fold::snapshot;
+pub(crate) use side::HOLD_KEY_PREFIX;
 pub(crate) use worker::Worker;
 
 use crate::error::WriteError;
+use crate::storage::{LedgerView, StorageError};
 use crate::subscribe::Changed;
 
 /// What a remote delta lets this replica claim once it is merged.
@@ -92,6 +95,7 @@ enum Work {
     Remote { deltas: Vec<RemoteDelta>, reply: oneshot::Sender<Result<RemoteOutcome, Stopped>> },
     OwnFuture { replica: ReplicaId, shard: ShardIndex, sequence: u64 },
     IdTaken { replica: ReplicaId },
+    Ledger { reply: oneshot::Sender<Result<LedgerView, StorageError>> },
     Close,
 }
 
@@ -178,6 +182,24 @@ impl Committer {
         let (reply, answer) = oneshot::channel();
         self.work.send(Work::Grant { asked, reply }).await.map_err(|_| Stopped)?;
         answer.await.unwrap_or(Err(Stopped))
+    }
+
+    /// A view of the ledger as it is on disk.
+    pub(crate) async fn ledger(&self) -> Result<LedgerView, StorageError> {
+        let (reply, answer) = oneshot::channel();
+        self.work.send(Work::Ledger { reply }).await.map_err(|_| StorageError::Closed)?;
+        answer.await.unwrap_or(Err(StorageError::Closed))
+    }
+
+    /// The same committer, without keeping its thread alive.
+    pub(crate) fn downgrade(&self) -> WeakCommitter {
+        let (progress, changed) = (Arc::downgrade(&self.progress), self.changed.clone());
+        WeakCommitter { work: self.work.downgrade(), progress, changed, events: self.events.clone() }
+    }
+
+    /// When the next hold expires, in milliseconds since 1970.
+    pub(crate) fn next_expiry_ms(&self) -> watch::Receiver<Option<u64>> {
+        self.progress.next_expiry_ms.subscribe()
     }
 
     /// Looks at holds and references as they are in memory: up to one sync ahead of the disk.
@@ -280,6 +302,23 @@ impl Committer {
 
     fn why_refused(&self) -> WriteError {
         self.failure().map_or(WriteError::Closed, |cause| WriteError::Poisoned { cause })
+    }
+}
+
+/// A committer that ends when nobody else needs it.
+#[derive(Debug)]
+pub(crate) struct WeakCommitter {
+    work: mpsc::WeakSender<Work>,
+    progress: Weak<Progress>,
+    changed: broadcast::WeakSender<Changed>,
+    events: broadcast::Sender<Event>,
+}
+
+impl WeakCommitter {
+    /// The committer, if its store is still there.
+    pub(crate) fn upgrade(&self) -> Option<Committer> {
+        let (work, progress) = (self.work.upgrade()?, self.progress.upgrade()?);
+        Some(Committer { work, progress, changed: self.changed.clone(), events: self.events.clone() })
     }
 }
 

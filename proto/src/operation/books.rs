@@ -119,6 +119,13 @@ impl Books {
         self.forget_holds(now_ms)
     }
 
+    /// Lets go of all holds, and returns which: those of an id that was left (rule B6).
+    pub fn take_holds(&mut self) -> Vec<HoldId> {
+        self.expiries.clear();
+        self.resolved.clear();
+        std::mem::take(&mut self.holds).into_keys().collect()
+    }
+
     /// Puts a hold as it is now.
     pub fn put_hold(&mut self, hold: Hold) {
         let id = hold.id;

@@ -1,11 +1,14 @@
 //! Recovery: the state is the merge of all snapshots and of the whole journal, in any order, checked against the
 //! fingerprints that the last record of each shard names (rules D1 to D5).
 
+mod books;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use stockmesh_proto::delta::Products;
 use stockmesh_proto::hlc::{Clock, Stamp};
+use stockmesh_proto::operation::Books;
 use stockmesh_proto::wire::{BatchRecord, SnapshotRecord};
 use stockmesh_proto::{ClusterId, Fingerprint, Location, ReplicaId, Shard, ShardCount, ShardIndex, VersionVector};
 use tracing::{info, warn};
@@ -49,6 +52,8 @@ pub(crate) struct Wanted {
     pub(crate) cluster: ClusterId,
     pub(crate) shards: ShardCount,
     pub(crate) location: Location,
+    /// How long references are remembered, in milliseconds, and how many.
+    pub(crate) references: (u64, usize),
 }
 
 /// A store that was read from disk.
@@ -58,6 +63,7 @@ pub(crate) struct Recovered {
     pub(crate) engine: Engine,
     pub(crate) clock: Clock,
     pub(crate) settings: Settings,
+    pub(crate) books: Books,
 }
 
 /// Everything that was read, before anything is decided.
@@ -289,12 +295,17 @@ fn adopt(mut engine: Engine, loaded: Loaded, wanted: &Wanted) -> Result<Recovere
         }
     };
     let clock = loaded.clock();
-    let table = Arc::new(loaded.into_table(settings.replica));
-    Ok(Recovered { table, engine, clock, settings })
+    let damaged = |why: String| OpenError::Damaged { damage: vec![why] };
+    let mut books = Books::new(wanted.references.0, wanted.references.1);
+    books::read_holds(&loaded.settings, settings.replica, &mut books).map_err(damaged)?;
+    books::read_references(&engine, &mut books)?;
+    let table = loaded.into_table(settings.replica);
+    books::check(&books, &table);
+    Ok(Recovered { table: Arc::new(table), engine, clock, settings, books })
 }
 
 fn fresh(wanted: &Wanted, former: Vec<ReplicaId>) -> Settings {
-    let Wanted { cluster, shards, location } = wanted.clone();
+    let Wanted { cluster, shards, location, .. } = wanted.clone();
     Settings { replica: ReplicaId::from_random(rand::random()), former, cluster, shards, location }
 }
 
@@ -338,7 +349,10 @@ fn rebuild(
     warn!(replica = %settings.replica, kept = ?kept, "the store goes on under a new replica id");
     let mut engine = directory.open_engine()?;
     engine.load(&mut |_| ())?;
-    Ok(Recovered { table: Arc::new(table), engine, clock, settings })
+    // The holds stayed with the former id; requests that were done are done, whatever the id.
+    let mut books = Books::new(wanted.references.0, wanted.references.1);
+    books::read_references(&engine, &mut books)?;
+    Ok(Recovered { table: Arc::new(table), engine, clock, settings, books })
 }
 
 /// Enters what can be read of the old ledger into the new one, whose numbers begin anew.
@@ -371,6 +385,7 @@ mod tests {
             cluster: ClusterId::new("shop").unwrap(),
             shards: ShardCount::new(1).unwrap(),
             location: Location::new("here").unwrap(),
+            references: (u64::MAX, usize::MAX),
         }
     }
 
