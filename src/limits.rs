@@ -132,6 +132,8 @@ pub(crate) const LEDGER_PAGE_BYTES: usize = 1 << 20;
 pub(crate) const LEDGER_TRIM_EVERY: Duration = Duration::from_secs(60);
 /// About what a movement takes in the ledger, with names of a common length: for closing groups.
 pub(crate) const MOVEMENT_BYTES: usize = 64;
+/// Lost entries of the ledger that are named one by one at open.
+pub(crate) const DAMAGE_NAMED_MAX: usize = 1_000;
 /// Holds that are released in one request when their time has run out.
 pub(crate) const EXPIRED_AT_ONCE_MAX: usize = 1_000;
 /// How long the clock may be off before a hold's expiry is looked at again: a clock that is set ahead is noticed then.

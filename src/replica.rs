@@ -16,7 +16,6 @@ use crate::sales::Sales;
 use crate::table::Table;
 
 /// One open replica.
-#[derive(Debug)]
 pub(crate) struct Replica {
     pub(crate) table: Arc<Table>,
     pub(crate) committer: Committer,
@@ -25,6 +24,15 @@ pub(crate) struct Replica {
     pub(crate) cluster: ClusterId,
     pub(crate) location: Location,
     closing: AtomicBool,
+}
+
+/// Not with all that is stored: handles of the API show their replica.
+impl std::fmt::Debug for Replica {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (id, cluster, location) = (self.table.own(), &self.cluster, &self.location);
+        let mut shown = formatter.debug_struct("Replica");
+        shown.field("id", &id).field("cluster", cluster).field("location", location).finish_non_exhaustive()
+    }
 }
 
 impl Replica {

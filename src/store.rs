@@ -140,7 +140,8 @@ impl Store {
 
     /// Changes from now on, of this node's and of others' writes, once they are durable here, see [`Changes`].
     pub fn subscribe(&self, filter: Filter) -> Changes {
-        Changes::new(Arc::clone(&self.inner.table), filter, self.inner.committer.changes())
+        let Replica { table, committer, .. } = &*self.inner;
+        Changes::new(Arc::clone(table), filter, committer.changes(), committer.watchers())
     }
 
     /// How the store stands: state, disk, peers. Costs a lock per shard.

@@ -14,7 +14,7 @@ mod side;
 mod worker;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
@@ -117,6 +117,8 @@ pub(crate) struct Progress {
     books: RwLock<Books>,
     /// When the next hold expires, in milliseconds since 1970.
     next_expiry_ms: watch::Sender<Option<u64>>,
+    /// Subscriptions that watch for stock that runs low.
+    watchers: Arc<AtomicUsize>,
     /// Ids under which this directory wrote before.
     former: Mutex<Vec<ReplicaId>>,
     /// Shards in which a merge repaired something (rule F4).
@@ -141,6 +143,7 @@ impl Progress {
             journal_bytes: AtomicU64::new(0),
             next_expiry_ms: watch::Sender::new(books.next_expiry().map(|(expires_ms, _)| expires_ms)),
             books: RwLock::new(books),
+            watchers: Arc::default(),
             former: Mutex::new(former),
             repaired: Mutex::default(),
             ended: watch::Sender::new(false),
@@ -287,6 +290,11 @@ impl Committer {
     /// Where changes are told, for as long as the store is open.
     pub(crate) fn changes(&self) -> broadcast::WeakSender<Changed> {
         self.changed.clone()
+    }
+
+    /// Counts subscriptions that watch for stock that runs low.
+    pub(crate) fn watchers(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.progress.watchers)
     }
 
     pub(crate) fn events(&self) -> broadcast::Receiver<Event> {

@@ -110,6 +110,9 @@ impl Worker {
         let (own, shards) = (self.table.own(), &evaluation.shards);
         let written: Vec<(ShardIndex, Products, u64)> =
             shards.iter().map(|(shard, writes)| (*shard, writes.clone().into_products(), writes.to)).collect();
+        if self.is_watched() {
+            written.iter().for_each(|(_, products, _)| gathered.note_before(products, &self.table));
+        }
         self.table.write_all(shards.keys().copied(), |states| {
             for ((_, state), (_, products, to)) in states.iter_mut().zip(&written) {
                 state.merge(products);

@@ -220,6 +220,9 @@ impl Worker {
         let refused = products.len() < delta.products.len();
         outcome.shards_refused.extend(refused.then_some(*shard));
         let products = &*products;
+        if self.is_watched() {
+            gathered.note_before(products, &self.table);
+        }
         let limit = entries_claimed_max(self.table.count());
         let mut merged = stockmesh_proto::shard::Merged::default();
         let mut advanced = None;
@@ -261,6 +264,10 @@ impl Worker {
         }
     }
 
+    pub(super) fn is_watched(&self) -> bool {
+        self.progress.watchers.load(Ordering::SeqCst) > 0
+    }
+
     fn check_own_future(&mut self, replica: ReplicaId, shard: ShardIndex, sequence: u64) {
         let own = self.table.own();
         let written = self.table.read(shard, |state| state.version().get(own)).unwrap_or_default();
@@ -288,7 +295,8 @@ impl Worker {
             self.answer(answers, Err("the disk failed earlier"));
             return;
         }
-        let products = if self.changed.receiver_count() > 0 { gathered.changed() } else { Vec::new() };
+        let is_heard = self.changed.receiver_count() > 0;
+        let products = if is_heard { gathered.changed(&self.table) } else { Vec::new() };
         let own_writes = gathered.own_writes();
         if let Err(cause) = self.make_durable(gathered) {
             self.fail(&cause);

@@ -10,8 +10,7 @@ use stockmesh_proto::wire::LedgerRecord;
 use tracing::error;
 
 use crate::commit::HOLD_KEY_PREFIX;
-use crate::error::OpenError;
-use crate::limits::LEDGER_PAGE_BYTES;
+use crate::limits::{DAMAGE_NAMED_MAX, LEDGER_PAGE_BYTES};
 use crate::storage::{Engine, LedgerView, StorageError};
 use crate::table::Table;
 
@@ -32,20 +31,35 @@ pub(super) fn read_holds(
     Ok(())
 }
 
-/// References from the part of the ledger that holds those which were remembered at its end.
-pub(super) fn read_references(engine: &Engine, books: &mut Books) -> Result<(), OpenError> {
-    let view = engine.ledger()?;
+/// References from the part of the ledger that holds those which were remembered at its end. What cannot be read is
+/// passed over, and named in `damage`.
+pub(super) fn read_references(
+    engine: &Engine,
+    books: &mut Books,
+    damage: &mut Vec<String>,
+) -> Result<(), StorageError> {
+    let view = match engine.ledger() {
+        Err(StorageError::Damaged(why)) => {
+            damage.push(why);
+            return Ok(());
+        }
+        view => view?,
+    };
     let last = view.last();
-    let Some(newest) = read_page(&view, last)?.into_iter().next() else { return Ok(()) };
-    let mut next = last.saturating_sub(newest.1.references_back);
-    loop {
-        let page = read_page(&view, next)?;
-        let Some((number, _)) = page.last() else { return Ok(()) };
-        next = number.saturating_add(1);
+    let newest = read_page(&view, last, damage)?.0.into_iter().next();
+    // If the newest entry is lost, it is not known how far back to go.
+    let mut next = newest.map_or(0, |(_, record)| last.saturating_sub(record.references_back));
+    while next <= last {
+        let (page, after) = read_page(&view, next, damage)?;
+        if after <= next {
+            break;
+        }
+        next = after;
         for (number, record) in page {
             remember(number, record, books);
         }
     }
+    Ok(())
 }
 
 fn remember(number: u64, record: LedgerRecord, books: &mut Books) {
@@ -57,21 +71,35 @@ fn remember(number: u64, record: LedgerRecord, books: &mut Books) {
     }
 }
 
-fn read_page(view: &LedgerView, from: u64) -> Result<Vec<(u64, LedgerRecord)>, OpenError> {
+/// The entries from a number on, as far as they can be read in one go, and where to go on.
+fn read_page(
+    view: &LedgerView,
+    from: u64,
+    damage: &mut Vec<String>,
+) -> Result<(Vec<(u64, LedgerRecord)>, u64), StorageError> {
     let page = match view.read(from, LEDGER_PAGE_BYTES) {
-        Ok(page) => page,
-        Err(error @ (StorageError::LedgerEntry { .. } | StorageError::LedgerGap { .. })) => {
-            return Err(OpenError::Damaged { damage: vec![error.to_string()] });
+        Err(error @ (StorageError::LedgerEntry { number: to, .. } | StorageError::LedgerGap { to, .. })) => {
+            note(damage, error.to_string());
+            return Ok((Vec::new(), to.saturating_add(1)));
         }
-        Err(error) => return Err(error.into()),
+        page => page?,
     };
-    let decode = |(number, payload): (u64, Vec<u8>)| match LedgerRecord::decode(&payload) {
-        Ok(record) => Ok((number, record)),
-        Err(error) => {
-            Err(OpenError::Damaged { damage: vec![format!("entry {number} of the ledger cannot be read: {error}")] })
+    let after = page.last().map_or(from, |(number, _)| number.saturating_add(1));
+    let mut records = Vec::new();
+    for (number, payload) in page {
+        match LedgerRecord::decode(&payload) {
+            Ok(record) => records.push((number, record)),
+            Err(error) => note(damage, format!("entry {number} of the ledger cannot be read: {error}")),
         }
-    };
-    page.into_iter().map(decode).collect()
+    }
+    Ok((records, after))
+}
+
+/// Names what is lost, once, and not without end.
+fn note(damage: &mut Vec<String>, why: String) {
+    if damage.len() < DAMAGE_NAMED_MAX && !damage.contains(&why) {
+        damage.push(why);
+    }
 }
 
 /// Holds the books against the slots: all was written together, so they agree unless there is a bug.

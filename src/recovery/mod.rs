@@ -219,6 +219,16 @@ impl Loaded {
         }
     }
 
+    /// Holds and references; what cannot be read of them is damage.
+    fn read_books(&mut self, engine: &Engine, wanted: &Wanted) -> Result<Books, StorageError> {
+        let mut books = Books::new(wanted.references.0, wanted.references.1);
+        if let Ok(Some(settings)) = Settings::from_stored(&self.settings) {
+            self.damage.extend(books::read_holds(&self.settings, settings.replica, &mut books).err());
+        }
+        books::read_references(engine, &mut books, &mut self.damage)?;
+        Ok(books)
+    }
+
     /// The table of what was read. Shards that lost something claim nothing: they ask their peers for everything.
     pub(crate) fn into_table(self, own: ReplicaId) -> Table {
         let Self { mut shards, count, lossy, .. } = self;
@@ -237,11 +247,12 @@ impl Loaded {
 
 /// Recovers a store in memory, or from another disk, without a directory.
 pub(crate) fn recover(mut engine: Engine, wanted: &Wanted) -> Result<Recovered, OpenError> {
-    let loaded = Loaded::read(&mut engine, wanted.shards)?;
+    let mut loaded = Loaded::read(&mut engine, wanted.shards)?;
+    let books = loaded.read_books(&engine, wanted)?;
     if !loaded.damage.is_empty() {
         return Err(OpenError::Damaged { damage: loaded.damage });
     }
-    adopt(engine, loaded, wanted)
+    adopt(engine, loaded, books, wanted)
 }
 
 /// Recovers the store of a data directory.
@@ -261,9 +272,10 @@ pub(crate) fn recover_directory(
         }
         Err(error) => return Err(error.into()),
     };
-    let loaded = Loaded::read(&mut engine, wanted.shards)?;
+    let mut loaded = Loaded::read(&mut engine, wanted.shards)?;
+    let books = loaded.read_books(&engine, wanted)?;
     if loaded.damage.is_empty() {
-        return adopt(engine, loaded, wanted);
+        return adopt(engine, loaded, books, wanted);
     }
     if policy == DamagePolicy::Refuse {
         return Err(OpenError::Damaged { damage: loaded.damage });
@@ -275,7 +287,7 @@ pub(crate) fn recover_directory(
 }
 
 /// Takes an intact store as it is; a new one gets its settings.
-fn adopt(mut engine: Engine, loaded: Loaded, wanted: &Wanted) -> Result<Recovered, OpenError> {
+fn adopt(mut engine: Engine, loaded: Loaded, books: Books, wanted: &Wanted) -> Result<Recovered, OpenError> {
     let stored =
         Settings::from_stored(&loaded.settings).map_err(|damage| OpenError::Damaged { damage: vec![damage] })?;
     let settings = match stored {
@@ -295,10 +307,6 @@ fn adopt(mut engine: Engine, loaded: Loaded, wanted: &Wanted) -> Result<Recovere
         }
     };
     let clock = loaded.clock();
-    let damaged = |why: String| OpenError::Damaged { damage: vec![why] };
-    let mut books = Books::new(wanted.references.0, wanted.references.1);
-    books::read_holds(&loaded.settings, settings.replica, &mut books).map_err(damaged)?;
-    books::read_references(&engine, &mut books)?;
     let table = loaded.into_table(settings.replica);
     books::check(&books, &table);
     Ok(Recovered { table: Arc::new(table), engine, clock, settings, books })
@@ -351,7 +359,11 @@ fn rebuild(
     engine.load(&mut |_| ())?;
     // The holds stayed with the former id; requests that were done are done, whatever the id.
     let mut books = Books::new(wanted.references.0, wanted.references.1);
-    books::read_references(&engine, &mut books)?;
+    let mut lost = Vec::new();
+    books::read_references(&engine, &mut books, &mut lost)?;
+    for damage in lost {
+        warn!(%damage, "requests of this part of the ledger are not remembered");
+    }
     Ok(Recovered { table: Arc::new(table), engine, clock, settings, books })
 }
 
@@ -377,78 +389,4 @@ fn save_ledger(old: &Engine, new: &mut Engine) -> Result<(), OpenError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn wanted() -> Wanted {
-        Wanted {
-            cluster: ClusterId::new("shop").unwrap(),
-            shards: ShardCount::new(1).unwrap(),
-            location: Location::new("here").unwrap(),
-            references: (u64::MAX, usize::MAX),
-        }
-    }
-
-    fn recover(directory: &DataDirectory, policy: DamagePolicy) -> Result<Engine, OpenError> {
-        recover_directory(directory, &wanted(), policy).map(|recovered| recovered.engine)
-    }
-
-    /// Entries that are found again among the bytes of a file; every third takes more than a row.
-    fn entry(number: u8) -> Vec<u8> {
-        [200 + number; 64].repeat(if number.is_multiple_of(3) { 1000 } else { 1 })
-    }
-
-    fn ledger(engine: &Engine) -> Vec<Vec<u8>> {
-        let page = engine.ledger().unwrap().read(0, usize::MAX).unwrap();
-        let (numbers, payloads): (Vec<u64>, Vec<_>) = page.into_iter().unzip();
-        assert!(numbers.into_iter().eq(1..=engine.figures().last_ledger), "numbered anew");
-        payloads
-    }
-
-    #[test]
-    fn a_new_store_takes_over_the_ledger_but_for_what_is_lost_of_it() {
-        for lost in [3, 6, 9, 10] {
-            let root = tempfile::tempdir().unwrap();
-            let directory = DataDirectory::open(root.path()).unwrap();
-            let mut engine = recover(&directory, DamagePolicy::Refuse).unwrap();
-            for number in 1..=10 {
-                // The first are gone by the time of the damage.
-                let drop_ledger_through = (number == 5).then_some(2);
-                let ledger = Some(entry(number));
-                engine.commit(&Transaction { ledger, drop_ledger_through, ..Transaction::default() }).unwrap();
-            }
-            drop(engine);
-            let path = root.path().join("store.redb");
-            let mut image = std::fs::read(&path).unwrap();
-            // Freed pages keep older copies, so all of them are damaged.
-            let damaged: Vec<usize> =
-                (0..image.len() - 64).filter(|offset| image[*offset..*offset + 64] == entry(lost)[..64]).collect();
-            damaged.into_iter().for_each(|offset| image[offset] ^= 1);
-            std::fs::write(&path, &image).unwrap();
-            let refused = recover(&directory, DamagePolicy::Refuse);
-            assert!(matches!(refused, Err(OpenError::Damaged { .. })), "{lost}");
-            let engine = recover(&directory, DamagePolicy::NewIncarnation).unwrap();
-            let saved: Vec<_> = (3..=10).filter(|number| *number != lost).map(entry).collect();
-            assert_eq!(ledger(&engine), saved, "{lost}");
-            drop(engine);
-            let engine = recover(&directory, DamagePolicy::Refuse).unwrap();
-            assert_eq!(ledger(&engine), saved, "{lost}");
-        }
-    }
-
-    #[test]
-    fn damage_to_the_ledger_alone_costs_no_shard_its_vector() {
-        let mut engine = Engine::create(
-            Box::new(crate::storage::MemoryDisk::new()),
-            Box::new(crate::storage::MemoryDisk::new()),
-            Mark::default(),
-        )
-        .unwrap();
-        let mut loaded = Loaded::read(&mut engine, wanted().shards).unwrap();
-        loaded.note(&Damage::LedgerRow { number: 1, part: 0, why: String::new() });
-        loaded.note(&Damage::LedgerGap { from: 1, to: 2 });
-        assert_eq!((loaded.damage.len(), loaded.lossy.len()), (2, 0));
-        loaded.note(&Damage::JournalGap { from: 1, to: 2 });
-        assert_eq!(loaded.lossy.len(), 1);
-    }
-}
+mod tests;
