@@ -46,7 +46,8 @@ pub const PRODUCT_BYTES_MAX: usize = 896 << 10;
 
 /// Most bytes of one frame after its length prefix.
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
-/// Most bytes of the hello and of its refusal: they are read before the peer is trusted with anything.
+/// Most bytes of the hello and of its refusal, which are read before the peer is trusted with anything, and of a question
+/// for rights, which nobody has asked for.
 pub const HELLO_BYTES_MAX: usize = 1024;
 /// Size at which a sender closes a chunk of a shard's delta, in bytes by an estimate that is never too low.
 pub const CHUNK_BYTES_TARGET: usize = 128 << 10;
