@@ -80,6 +80,7 @@ pub struct Builder {
     reconcile_every: Duration,
     drift_max: Duration,
     damage: DamagePolicy,
+    restored: bool,
     policy: Arc<dyn GrantPolicy>,
     reference_window: Duration,
     references_max: usize,
@@ -107,6 +108,7 @@ impl Builder {
             reconcile_every: RECONCILE_EVERY_DEFAULT,
             drift_max: Duration::from_millis(DRIFT_MS_MAX),
             damage: DamagePolicy::default(),
+            restored: false,
             policy: Arc::new(DemandShare::default()),
             reference_window: Duration::from_millis(REFERENCE_WINDOW_MS_DEFAULT),
             references_max: REFERENCES_MAX_DEFAULT,
@@ -201,6 +203,14 @@ impl Builder {
         self
     }
 
+    /// Says that the directory was restored from a backup, or copied: it goes on under a new replica id at once, and not
+    /// only when a peer shows it its own future. Until it has met one, a copy would sell what the original has sold since.
+    /// The rights and holds of the old id stay with it. For one opening, not for every.
+    pub fn restored(mut self) -> Self {
+        self.restored = true;
+        self
+    }
+
     /// How much this node grants to a peer that asks for rights to sell. By default what the peer needs and a share for
     /// its demand, see [`DemandShare`].
     pub fn grant_policy(mut self, policy: impl GrantPolicy + 'static) -> Self {
@@ -242,6 +252,7 @@ impl Builder {
             shards: ShardCount::new(self.shards)?,
             location: Location::new(&self.location)?,
             references: (milliseconds(self.reference_window), self.references_max),
+            restored: self.restored,
         };
         self.check()?;
         let (place, policy, recovering) = (self.place, self.damage, wanted.clone());

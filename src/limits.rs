@@ -73,8 +73,6 @@ pub(crate) const REPLY_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Reconciliations that one peer may have open with this node at once.
 pub(crate) const SESSIONS_MAX: usize = 4;
-/// Longest frame that a peer may begin a stream with: an opening of the most shards is far below.
-pub(crate) const FIRST_FRAME_BYTES_MAX: usize = 16 << 10;
 /// Streams of pushes that one peer may have open; it needs one.
 pub(crate) const PUSH_STREAMS_MAX: usize = 2;
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use stockmesh_proto::operation::{Operation, OperationRefused, Outcome, Request, Shortfall};
+use stockmesh_proto::operation::{Operation, OperationRefused, Outcome, OversellPolicy, Request, Shortfall};
 use stockmesh_proto::reconcile::StateView;
-use stockmesh_proto::{ClusterId, Location};
+use stockmesh_proto::{ClusterId, Location, Sku};
 use tokio::time::Instant;
 
 use crate::commit::Committer;
@@ -33,6 +33,19 @@ impl std::fmt::Debug for Replica {
         let mut shown = formatter.debug_struct("Replica");
         shown.field("id", &id).field("cluster", cluster).field("location", location).finish_non_exhaustive()
     }
+}
+
+/// Where a request may take this replica below zero.
+fn facts(operations: &[Operation]) -> Vec<(Sku, Location)> {
+    let place = |operation: &Operation| match operation {
+        Operation::Adjust { sku, location, units, .. } if *units < 0 => Some((sku.clone(), location.clone())),
+        Operation::Stocktake { sku, location, .. }
+        | Operation::Sell { sku, location, policy: OversellPolicy::Backorder, .. } => {
+            Some((sku.clone(), location.clone()))
+        }
+        _ => None,
+    };
+    operations.iter().filter_map(place).collect()
 }
 
 impl Replica {
@@ -104,7 +117,17 @@ impl Replica {
         if self.closing.load(Ordering::SeqCst) {
             return Err(WriteError::Closed);
         }
-        self.committer.write(request).await
+        let places = if self.node.is_some() { facts(&request.operations) } else { Vec::new() };
+        let outcomes = self.committer.write(request).await?;
+        places.iter().for_each(|place| self.note_deficit(place));
+        Ok(outcomes)
+    }
+
+    fn note_deficit(&self, (sku, location): &(Sku, Location)) {
+        let rights = self.table.get(sku.as_str()).map_or(0, |product| product.rights(location, self.table.own()));
+        if let Some(node) = self.node.as_ref().filter(|_| rights < 0) {
+            node.note_deficit(sku, location);
+        }
     }
 
     fn note_demand(&self, node: &Node, operations: &[Operation]) {

@@ -1,7 +1,7 @@
 //! The committer: the one thread that changes the replica's state, and makes every change durable.
 //!
 //! It takes what has queued up, evaluates and applies it to the table, appends one batch to the journal, syncs once,
-//! and only then acknowledges and lets anything of it leave the node (rules D1 to D4). While it syncs the next group
+//! and only then acknowledges and lets anything of it leave the node (rules D1 to D4, R8). While it syncs the next group
 //! gathers: that is the group commit.
 
 mod batch;
@@ -25,7 +25,7 @@ use stockmesh_proto::{Location, ReplicaId, ShardIndex, Sku, VersionVector};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub(crate) use fold::snapshot;
-pub(crate) use side::HOLD_KEY_PREFIX;
+pub(crate) use side::{HOLD_KEY_PREFIX, delete_holds};
 pub(crate) use worker::Worker;
 
 use crate::error::WriteError;
@@ -231,7 +231,7 @@ impl Committer {
         self.work.send(Work::IdTaken { replica }).await.map_err(|_| Stopped)
     }
 
-    /// Waits until everything that could be read of the table before this call is durable (rule D4): to be called
+    /// Waits until everything that could be read of the table before this call is durable (rule R8): to be called
     /// between reading state and sending it.
     pub(crate) async fn barrier(&self) -> Result<(), Stopped> {
         let applied = self.progress.applied.load(Ordering::SeqCst);

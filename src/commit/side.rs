@@ -74,7 +74,7 @@ impl Side {
 }
 
 /// Settings that delete the rows of holds.
-pub(super) fn delete_holds(ids: &[HoldId]) -> Stored {
+pub(crate) fn delete_holds(ids: &[HoldId]) -> Stored {
     ids.iter().map(|id| (Cow::Owned(format!("{HOLD_KEY_PREFIX}{id}")), None)).collect()
 }
 

@@ -147,6 +147,11 @@ impl Node {
         self.shared.rights.note_demand(sku, location, units);
     }
 
+    /// Notes that this replica is below zero somewhere, so that others' rights pay it back.
+    pub(crate) fn note_deficit(&self, sku: &Sku, location: &Location) {
+        self.shared.rights.note_deficit((sku.clone(), location.clone()));
+    }
+
     /// Asks peers for the rights that are lacking, until the deadline. `None` if they cannot be had.
     pub(crate) async fn obtain_rights(
         &self,

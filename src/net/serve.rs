@@ -8,6 +8,7 @@ use metrics::{counter, gauge};
 use parking_lot::Mutex;
 use quinn::{Connection, RecvStream, SendStream};
 use stockmesh_proto::ReplicaId;
+use stockmesh_proto::limits::OPEN_BYTES_MAX;
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::wire::Message;
 use tokio::sync::{Semaphore, mpsc};
@@ -22,9 +23,7 @@ use super::refusal::{CloseCode, NEW_INCARNATION, closed_with};
 use super::rights::answer;
 use super::session::{SyncError, respond};
 use super::shared::Shared;
-use crate::limits::{
-    ASKS_MAX, FIRST_FRAME_BYTES_MAX, FRAME_TIME_MAX, LINK_DRAIN_TIME, PUSH_QUEUE_MAX, PUSH_STREAMS_MAX, SESSIONS_MAX,
-};
+use crate::limits::{ASKS_MAX, FRAME_TIME_MAX, LINK_DRAIN_TIME, PUSH_QUEUE_MAX, PUSH_STREAMS_MAX, SESSIONS_MAX};
 
 /// Makes a link of a connection whose hello was accepted, and starts its tasks.
 ///
@@ -142,14 +141,16 @@ async fn serve_stream(
     link: &Arc<Link>,
     shared: &Shared,
 ) -> Result<(), SyncError> {
-    match read_message(&mut receive, FIRST_FRAME_BYTES_MAX, Some(FRAME_TIME_MAX)).await? {
+    match read_message(&mut receive, OPEN_BYTES_MAX, Some(FRAME_TIME_MAX)).await? {
         Some(open @ Message::Open(_)) => {
             // Reconciliations wait for each other; questions for rights do not wait for them.
             let _permit = sessions.acquire().await;
             respond(open, send, receive, shared).await.map(|_| ())
         }
         Some(Message::Ask(ask)) => answer(ask, send, link, shared).await,
-        Some(_) => Err(FrameError::Violation("a stream began with neither an opening nor a question".into()).into()),
+        Some(_) => {
+            Err(FrameError::Violation("a stream began with a frame that has no place at this point".into()).into())
+        }
         None => Err(FrameError::Violation("a stream was opened and ended empty".into()).into()),
     }
 }

@@ -108,7 +108,7 @@ async fn drive(
                 }
                 message => message,
             };
-            // Nothing that was read may leave before it is durable (rule D4).
+            // Nothing that was read may leave before it is durable (rule R8).
             shared.committer.barrier().await?;
             write_message(send, &message).await?;
         }

@@ -13,7 +13,7 @@ use stockmesh_proto::wire::{BatchRecord, SnapshotRecord};
 use stockmesh_proto::{ClusterId, Fingerprint, Location, ReplicaId, Shard, ShardCount, ShardIndex, VersionVector};
 use tracing::{info, warn};
 
-use crate::commit::snapshot;
+use crate::commit::{delete_holds, snapshot};
 use crate::error::OpenError;
 use crate::limits::RECORD_BYTES_MAX;
 use crate::settings::Settings;
@@ -54,6 +54,8 @@ pub(crate) struct Wanted {
     pub(crate) location: Location,
     /// How long references are remembered, in milliseconds, and how many.
     pub(crate) references: (u64, usize),
+    /// The directory is a copy, and must not go on under its id.
+    pub(crate) restored: bool,
 }
 
 /// A store that was read from disk.
@@ -287,7 +289,7 @@ pub(crate) fn recover_directory(
 }
 
 /// Takes an intact store as it is; a new one gets its settings.
-fn adopt(mut engine: Engine, loaded: Loaded, books: Books, wanted: &Wanted) -> Result<Recovered, OpenError> {
+fn adopt(mut engine: Engine, loaded: Loaded, mut books: Books, wanted: &Wanted) -> Result<Recovered, OpenError> {
     let stored =
         Settings::from_stored(&loaded.settings).map_err(|damage| OpenError::Damaged { damage: vec![damage] })?;
     let settings = match stored {
@@ -297,6 +299,9 @@ fn adopt(mut engine: Engine, loaded: Loaded, books: Books, wanted: &Wanted) -> R
                 info!(from = %stored.location, to = %wanted.location, "the home location changes");
                 stored.location = wanted.location.clone();
                 engine.commit(&Transaction { settings: stored.to_stored(), ..Transaction::default() })?;
+            }
+            if wanted.restored {
+                leave_id(&mut engine, &mut stored, &mut books)?;
             }
             stored
         }
@@ -310,6 +315,17 @@ fn adopt(mut engine: Engine, loaded: Loaded, books: Books, wanted: &Wanted) -> R
     let table = loaded.into_table(settings.replica);
     books::check(&books, &table);
     Ok(Recovered { table: Arc::new(table), engine, clock, settings, books })
+}
+
+/// Takes a new id, since the directory is a copy: the holds stay with the old one (rules I2, B6).
+fn leave_id(engine: &mut Engine, settings: &mut Settings, books: &mut Books) -> Result<(), OpenError> {
+    let former = std::mem::replace(&mut settings.replica, ReplicaId::from_random(rand::random()));
+    settings.former.push(former);
+    let mut stored = settings.to_stored();
+    stored.extend(delete_holds(&books.take_holds()));
+    engine.commit(&Transaction { settings: stored, ..Transaction::default() })?;
+    warn!(%former, own = %settings.replica, "the directory is said to be a copy: it goes on under a new replica id");
+    Ok(())
 }
 
 fn fresh(wanted: &Wanted, former: Vec<ReplicaId>) -> Settings {

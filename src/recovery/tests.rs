@@ -12,6 +12,7 @@ fn wanted() -> Wanted {
         shards: ShardCount::new(1).unwrap(),
         location: Location::new("here").unwrap(),
         references: (u64::MAX, usize::MAX),
+        restored: false,
     }
 }
 

@@ -151,9 +151,11 @@ impl Books {
         ledger: u64,
         now_ms: u64,
     ) {
-        if self.references.insert(reference.clone(), Remembered { content, outcomes }).is_none() {
-            self.order.push_back(InOrder { reference, at_ms: now_ms, ledger });
+        if self.references.insert(reference.clone(), Remembered { content, outcomes }).is_some() {
+            // Used again after it had been forgotten, as is seen when the ledger is read back: the later use counts.
+            self.order.retain(|known| known.reference != reference);
         }
+        self.order.push_back(InOrder { reference, at_ms: now_ms, ledger });
         for _ in 0..FORGOTTEN_AT_ONCE {
             let is_old = |oldest: &InOrder| oldest.at_ms.saturating_add(self.window_ms) < now_ms;
             let is_due = self.order.len() > self.references_max || self.order.front().is_some_and(is_old);

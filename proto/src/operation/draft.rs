@@ -317,7 +317,7 @@ impl<'a> Draft<'a> {
         let own = self.writer.own;
         let (rights, before, slots) = self
             .with_seen(sku, |seen| (seen.rights(location, own), seen.granted(location, own, to), seen.grants().len()));
-        let units = units.min(u64::try_from(rights.max(0)).unwrap_or(u64::MAX));
+        let units = units.min(u64::try_from(rights.clamp(0, i128::from(i64::MAX))).unwrap_or_default());
         if units == 0 || to == own {
             return Ok(Outcome::Granted { units: 0, sequence: 0 });
         }

@@ -8,7 +8,7 @@ mod obtain;
 mod queue;
 mod rebalance;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -42,6 +42,8 @@ pub(super) struct Rights {
     /// Apart from the other, so that a peer that gives nothing ahead of demand is still asked in need.
     back_off_ahead: Mutex<BackOff>,
     demands: Mutex<HashMap<Place, Demand>>,
+    /// Where this replica is below zero, as far as that was noticed: paid back from others' rights.
+    deficits: Mutex<BTreeSet<Place>>,
     begun: Instant,
 }
 
@@ -54,6 +56,7 @@ impl Rights {
             back_off: Mutex::default(),
             back_off_ahead: Mutex::default(),
             demands: Mutex::default(),
+            deficits: Mutex::default(),
             begun: Instant::now(),
         }
     }
@@ -85,6 +88,14 @@ impl Rights {
                     demands.insert(place, demand);
                 }
             }
+        }
+    }
+
+    /// Notes that this replica is below zero somewhere.
+    pub(super) fn note_deficit(&self, place: Place) {
+        let mut deficits = self.deficits.lock();
+        if deficits.len() < DEMANDS_MAX {
+            deficits.insert(place);
         }
     }
 

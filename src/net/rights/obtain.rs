@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::counter;
-use stockmesh_proto::ReplicaId;
 use stockmesh_proto::asking::{Candidate, asked_at_once, order};
 use stockmesh_proto::check::check_granted;
 use stockmesh_proto::limits::FRAME_BYTES_MAX;
 use stockmesh_proto::operation::Shortfall;
+use stockmesh_proto::product::Product;
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::wire::{Ask, Granted, Message};
+use stockmesh_proto::{ReplicaId, Shard};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -184,15 +185,30 @@ async fn take_in(
     shared: &Shared,
 ) -> Result<Option<(u64, u64)>, SyncError> {
     let Granted { units, sequence, shard, products } = granted;
+    let given = units;
     let left = products.first().map(|(_, product)| product.rights(&ask.location, link.replica)).unwrap_or_default();
     let left = u64::try_from(left.max(0)).unwrap_or(u64::MAX);
+    if products.is_empty() {
+        return Ok(Some((0, left)));
+    }
+    let granted = |product: &Product| product.granted(&ask.location, link.replica, link.told);
+    let after = products.first().map_or(0, |(_, product)| granted(product));
+    let read = |state: &Shard| {
+        let before = state.get(ask.sku.as_str()).map_or(0, |product| granted(product));
+        (before, state.version().get(link.replica) >= sequence)
+    };
+    let (before, is_known) = shared.table.read(shard, read).unwrap_or_default();
+    if units > 0 && is_known && after > before {
+        // Its own past as a future: it was restored from an old copy, and gives away what it has given already.
+        let reason = "a grant came under a number of which another write is known";
+        return Err(FrameError::Violation(reason.into()).into());
+    }
     let claim = match units {
         0 => Claim::Nothing,
         _ => Claim::Range { origin: link.replica, from: sequence, to: sequence },
     };
-    if products.is_empty() {
-        return Ok(Some((0, left)));
-    }
+    // What a push brought already is in the table, and must not be counted twice.
+    let units = units.min(after.saturating_sub(before));
     let merged = shared.committer.merge(vec![RemoteDelta { shard, products, claim }]).await?;
     queue::note_obtained(shared, place, units);
     let (place, shared_of_task) = (place.clone(), shared.clone());
@@ -200,7 +216,7 @@ async fn take_in(
         let _ = merged.await;
         queue::note_arrived(&shared_of_task, &place, units);
     });
-    Ok(Some((units, left)))
+    Ok(Some((given, left)))
 }
 
 /// Keeps in mind who gave nothing.
