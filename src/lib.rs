@@ -25,10 +25,14 @@
 //! // Writes: durable on this node's disk when they return.
 //! let mug = store.product("MUG-01")?;
 //! mug.receive(100).await?;
-//! mug.adjust(-3, Reason::Damaged).await?;
+//! mug.sell(2).await?; // never more than there is, over all nodes
+//! mug.reference("order-7")?.sell(1).deadline(Duration::from_millis(200)).await?; // a retry is not sold twice
+//! let hold = mug.hold(5, Duration::from_secs(900)).await?;
+//! hold.commit_part(4).await?; // or release; or it expires
+//! mug.adjust(-3, Reason::Damaged).await?; // a fact, whatever there is
 //! mug.set_price(Price::new("9.99".parse()?, Currency::EUR)?).await?;
 //! mug.at("shop")?.stocktake(95).await?;
-//! store.batch().receive("A", 5)?.adjust("B", -1, Reason::Sold)?.commit().await?;
+//! store.batch().receive("A", 5)?.sell("B", 1)?.transfer("C", "berlin", "shop", 2)?.commit().await?;
 //!
 //! // Reads: from memory, no await.
 //! let view = store.get("MUG-01")?;
@@ -36,10 +40,15 @@
 //! for product in store.query().prefix("MUG").available_below(10).iter() {
 //!     println!("order more of {}", product.sku());
 //! }
-//! let mut changes = store.subscribe(Filter::prefix("MUG"));
-//! while let Some(Change::Product(view)) = changes.next().await {
-//!     println!("{} changed", view.sku());
+//! let mut changes = store.subscribe(Filter::prefix("MUG").below(10));
+//! while let Some(change) = changes.next().await {
+//!     match change {
+//!         Change::Product(view) => println!("{} changed", view.sku()),
+//!         Change::LowStock { product, available, .. } => println!("{available} left of {}", product.sku()),
+//!         _ => {}
+//!     }
 //! }
+//! store.movements("MUG-01")?.write_csv(&mut std::io::stdout()).await?; // the ledger of this node
 //!
 //! // The cluster.
 //! println!("{:?}", store.status().peers);
@@ -57,8 +66,9 @@
 //! - **Cost:** a read is a lock and a look-up; a write is a sync of the disk, shared with all writes that wait at the
 //!   same time. So many writers at once, or one [`Batch`], are much faster than one write after the other.
 //! - **A tokio runtime** must be there; syncing and recovery run on threads of their own.
-//! - **No promise against overselling:** [`Product::adjust`] records facts. See the README for guarantees and their
-//!   limits.
+//! - **Overselling:** [`Product::sell`], [`Product::hold`] and [`Product::transfer`] never take more than there is, over
+//!   all nodes and through any cut; [`Product::adjust`] and [`Product::stocktake`] record facts. See the README for
+//!   guarantees and their limits.
 //! - **Metrics** go to the facade of the crate `metrics`, under names that begin with `stockmesh_`; logs to `tracing`.
 //!
 //! # Features
