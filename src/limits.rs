@@ -101,6 +101,8 @@ pub(crate) const ASKING_TIME_DEFAULT: Duration = Duration::from_millis(500);
 pub(crate) const ASKING_TIME_MAX: Duration = Duration::from_secs(60 * 60);
 /// How long one peer may take to answer before another is asked instead.
 pub(crate) const ASK_TIME_MAX: Duration = Duration::from_millis(200);
+/// Round trips that it may take besides: the question and its answer, and one for a datagram that is lost.
+pub(crate) const ASK_ROUND_TRIPS: u32 = 3;
 /// Questions for rights of one peer that are answered at once; more wait on their streams.
 pub(crate) const ASKS_MAX: usize = 16;
 /// Questions of one peer per second that are answered with rights, on average; beyond it the answer is nothing.

@@ -72,13 +72,14 @@ impl Replica {
             self.note_demand(node, &request.operations);
         }
         // What can be asked for is asked for before anything is backordered.
-        let asks = deadline > Duration::ZERO && sales.any();
+        let asks = deadline > Duration::ZERO && sales.any() && self.node.is_some();
         let first = Request { may_backorder: !asks, ..request };
-        let result = match self.commit(first.clone()).await {
-            Err(WriteError::Refused(OperationRefused::Insufficient { shortfalls })) if asks => {
-                self.write_helped(first, shortfalls, deadline).await
+        let again = asks.then(|| first.clone());
+        let result = match (self.commit(first).await, again) {
+            (Err(WriteError::Refused(OperationRefused::Insufficient { shortfalls })), Some(again)) => {
+                self.write_helped(again, shortfalls, deadline).await
             }
-            result => result.inspect(|_| sales.count_local()),
+            (result, _) => result.inspect(|_| sales.count_local()),
         };
         result.map_err(|error| match error {
             WriteError::Refused(OperationRefused::Insufficient { shortfalls }) => self.insufficient(&shortfalls),

@@ -39,6 +39,8 @@ pub struct Status {
     pub products: u64,
     /// Slots known here: counters of a replica at a location, and registers.
     pub slots: u64,
+    /// Holds of this node that are not resolved.
+    pub holds: u64,
     /// Whether writes become durable.
     pub durability: Durability,
     /// The number of the last durable batch.

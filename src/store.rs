@@ -176,6 +176,7 @@ impl Store {
             fingerprint: table.root(),
             products,
             slots,
+            holds: u64::try_from(committer.books(Books::holds_active)).unwrap_or(u64::MAX),
             durability,
             last_batch: committer.last_batch(),
             journal_bytes: committer.journal_bytes(),

@@ -75,9 +75,8 @@ macro_rules! withdrawal {
             fn into_future(self) -> Answer<$output> {
                 Box::pin(async move {
                     let replica = Arc::clone(&self.0.replica);
-                    let operation = self.0.operation.clone();
                     let outcome = self.0.run().await?;
-                    $finish(replica, operation, outcome)
+                    $finish(replica, outcome)
                 })
             }
         }
@@ -89,7 +88,7 @@ macro_rules! withdrawal {
 #[must_use = "nothing happens until it is awaited"]
 pub struct Sell(Withdrawal);
 
-withdrawal!(Sell -> (), |_, _, _| Ok(()));
+withdrawal!(Sell -> (), |_, _| Ok(()));
 
 impl Sell {
     /// What to do if rights do not cover the sale and cannot be had: refuse it, unless said.
@@ -107,14 +106,14 @@ impl Sell {
 #[must_use = "nothing happens until it is awaited"]
 pub struct Transfer(Withdrawal);
 
-withdrawal!(Transfer -> (), |_, _, _| Ok(()));
+withdrawal!(Transfer -> (), |_, _| Ok(()));
 
 /// A hold to be given, made by [`Product::hold`](crate::Product::hold). Awaiting it does it.
 #[derive(Clone, Debug)]
 #[must_use = "nothing happens until it is awaited"]
 pub struct HoldUnits(Withdrawal);
 
-withdrawal!(HoldUnits -> Hold, |replica: Arc<Replica>, _, outcome| Hold::of_outcome(&replica, outcome));
+withdrawal!(HoldUnits -> Hold, |replica: Arc<Replica>, outcome| Hold::of_outcome(&replica, outcome));
 
 /// The operation of a sale.
 pub(crate) fn sell(

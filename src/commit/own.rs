@@ -1,9 +1,11 @@
 //! Own requests: evaluated, applied to the table and the books, and gathered for the group's transaction.
 
+use std::collections::BTreeMap;
+
 use metrics::counter;
 use stockmesh_proto::ShardIndex;
 use stockmesh_proto::delta::Products;
-use stockmesh_proto::operation::{Evaluation, Operation, OperationRefused, Outcome, Request, Writer};
+use stockmesh_proto::operation::{Operation, OperationRefused, Outcome, Request, ShardWrites, Writer};
 use stockmesh_proto::product::Product;
 use stockmesh_proto::reconcile::StateView;
 use tokio::sync::oneshot;
@@ -77,7 +79,7 @@ impl Worker {
         let (own, shards, drift_ms_max) = (self.table.own(), self.table.count(), self.drift_ms_max);
         let writer = Writer { own, shards, drift_ms_max };
         let now_ms = self.wall.now_ms();
-        let evaluation = {
+        let mut evaluation = {
             let books = self.progress.books.read();
             writer.evaluate(request, &*self.table, &books, &mut self.clock, now_ms)?
         };
@@ -85,12 +87,14 @@ impl Worker {
             counter!("stockmesh_requests_repeated_total").increment(1);
             return Ok(evaluation.outcomes);
         }
-        self.merge_own(&evaluation, gathered);
-        let outcomes = evaluation.outcomes.clone();
+        self.merge_own(std::mem::take(&mut evaluation.shards), gathered);
         let forgotten = self.progress.books.write().enter(&evaluation, self.next_ledger(), now_ms);
         if !evaluation.holds.is_empty() {
             self.note_next_expiry();
         }
+        let is_remembered = evaluation.reference.is_some();
+        let outcomes =
+            if is_remembered { evaluation.outcomes.clone() } else { std::mem::take(&mut evaluation.outcomes) };
         gathered.add_side(writer.own, evaluation, forgotten, now_ms);
         Ok(outcomes)
     }
@@ -106,8 +110,8 @@ impl Worker {
     }
 
     /// Applies the slots that a request writes, all in one step for readers.
-    fn merge_own(&mut self, evaluation: &Evaluation, gathered: &mut Gathered) {
-        let (own, shards) = (self.table.own(), &evaluation.shards);
+    fn merge_own(&mut self, shards: BTreeMap<ShardIndex, ShardWrites>, gathered: &mut Gathered) {
+        let own = self.table.own();
         let written: Vec<(ShardIndex, Products, u64)> =
             shards.iter().map(|(shard, writes)| (*shard, writes.clone().into_products(), writes.to)).collect();
         if self.is_watched() {
@@ -119,11 +123,11 @@ impl Worker {
                 state.claim(&[(own, *to)].into_iter().collect());
             }
         });
-        for ((shard, writes), (_, products, to)) in shards.iter().zip(&written) {
-            gathered.add_slots(*shard, products.iter());
-            gathered.add_claim(*shard, &[(own, *to)].into_iter().collect());
+        for ((shard, writes), (_, products, to)) in shards.into_iter().zip(&written) {
+            gathered.add_slots(shard, products.iter());
+            gathered.add_claim(shard, &[(own, *to)].into_iter().collect());
             self.table.add_own_writes(writes.to - writes.from + 1);
-            gathered.add_own(own, *shard, writes.clone());
+            gathered.add_own(own, shard, writes);
         }
     }
 }

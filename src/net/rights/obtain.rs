@@ -24,7 +24,7 @@ use super::super::shared::Shared;
 use super::Place;
 use super::queue::{self, Part, Turn};
 use crate::commit::{Claim, RemoteDelta};
-use crate::limits::ASK_TIME_MAX;
+use crate::limits::{ASK_ROUND_TRIPS, ASK_TIME_MAX};
 
 /// What a peer answered.
 pub(super) struct Answer {
@@ -143,6 +143,8 @@ async fn ask_in_need(link: Arc<Link>, place: Place, needed: u64, shared: &Shared
 pub(super) async fn ask_peer(link: &Arc<Link>, ask: Ask, within: Duration, shared: &Shared) -> Answer {
     let peer = link.replica;
     let place = (ask.sku.clone(), ask.location.clone());
+    // A distant peer is given the time that its distance takes.
+    let within = within + link.connection.rtt() * ASK_ROUND_TRIPS;
     let given = match tokio::time::timeout(within, exchange(link, &ask, shared)).await {
         Ok(Ok(granted)) => take_in(granted, &ask, &place, link, shared).await,
         Ok(Err(error)) => Err(error),

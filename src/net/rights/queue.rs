@@ -55,10 +55,15 @@ impl Turn {
     pub(super) async fn come(&mut self, until: Instant) -> bool {
         for part in &mut self.parts {
             let Some(answer) = &mut part.answer else { continue };
-            let told = tokio::time::timeout_at(until, answer).await;
-            if let Ok(told) = told {
-                part.answer = None;
-                part.has_come = told == Ok(true);
+            tokio::select! {
+                biased;
+                told = answer => {
+                    part.answer = None;
+                    part.has_come = told == Ok(true);
+                }
+                () = tokio::time::sleep_until(until) => {}
+                // Nobody can be asked any more, as when the store is closed.
+                () = self.shared.until_offline() => {}
             }
             if !part.has_come {
                 return false;
