@@ -21,6 +21,8 @@ use crate::withdraw::{self, check_deadline};
 pub struct Committed {
     /// The holds that it gave, in the order of its operations.
     pub holds: Vec<Hold>,
+    /// Their ids. Only of a batch that was done before under the same reference a hold may be forgotten meanwhile.
+    pub hold_ids: Vec<HoldId>,
     /// The differences that its stocktakes found, in their order.
     pub differences: Vec<i64>,
 }
@@ -225,7 +227,10 @@ impl Batch {
         reasons.into_iter().for_each(count_reason);
         for outcome in outcomes {
             match outcome {
-                Outcome::Held { .. } => committed.holds.push(Hold::of_outcome(&replica, outcome)?),
+                Outcome::Held { id, .. } => {
+                    committed.hold_ids.push(id);
+                    committed.holds.extend(Hold::of_outcome(&replica, outcome));
+                }
                 Outcome::Difference(units) => committed.differences.push(units),
                 _ => {}
             }

@@ -226,7 +226,8 @@ impl Builder {
     }
 
     /// How many references are remembered at the most, the latest: a million by default, 100 million at the most. Each
-    /// takes about 200 bytes of memory. Beyond it the oldest are forgotten before their time.
+    /// takes about 200 bytes of memory; that of a batch counts once more for every fourth of its operations, if one of
+    /// them is a hold or a stocktake. Beyond it the oldest are forgotten before their time.
     pub fn references_max(mut self, references: usize) -> Self {
         self.references_max = references;
         self
@@ -245,7 +246,8 @@ impl Builder {
     ///
     /// # Errors
     /// If a setting is wrong, the directory is in use, damaged, or of another cluster, or the address is taken. Nothing
-    /// on disk was changed then, see [`OpenError`].
+    /// on disk was changed then, see [`OpenError`], but where the address is taken: the store was open for a moment, so it
+    /// may have a new replica id, if one was asked for, and fewer holds that had expired.
     pub async fn open(self) -> Result<Store, OpenError> {
         let wanted = Wanted {
             cluster: ClusterId::new(&self.cluster)?,

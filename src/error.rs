@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use stockmesh_proto::hold::HoldId;
 use stockmesh_proto::operation::OperationRefused;
 use stockmesh_proto::{InvalidInput, Location, Sku};
 
@@ -51,6 +52,15 @@ pub enum WriteError {
         elsewhere: u64,
         /// Units that only nodes without a link may sell.
         unreachable: u64,
+    },
+    /// The request was done before under the same reference, and gave a hold that is not known any more: it was resolved
+    /// long ago, or the node has another replica id now. Nothing was changed by this call.
+    #[error(
+        "the request was done before and gave hold {id}, which is not known any more; nothing was changed by this call"
+    )]
+    HoldForgotten {
+        /// The hold.
+        id: HoldId,
     },
     /// The store was closed. Nothing was changed.
     #[error("the store is closed; nothing was changed")]

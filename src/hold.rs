@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use stockmesh_proto::hold::Hold as Record;
 pub use stockmesh_proto::hold::{HoldId, HoldState};
-use stockmesh_proto::operation::{Operation, OperationRefused, Outcome};
+use stockmesh_proto::operation::{Operation, Outcome};
 use stockmesh_proto::{Location, Quantity, Reference, Sku};
 
 use crate::error::WriteError;
@@ -58,11 +58,10 @@ impl Hold {
 
     /// The hold that an operation gave, or gave earlier under the same reference.
     pub(crate) fn of_outcome(replica: &Arc<Replica>, outcome: Outcome) -> Result<Self, WriteError> {
-        let forgotten = |id| WriteError::Refused(OperationRefused::HoldUnknown { id });
         match outcome {
             Outcome::Held { id, .. } => {
                 let record = replica.committer.books(|books| books.hold(id).cloned());
-                record.map(|record| Self::new(Arc::clone(replica), record)).ok_or_else(|| forgotten(id))
+                record.map(|record| Self::new(Arc::clone(replica), record)).ok_or(WriteError::HoldForgotten { id })
             }
             // A hold has no other outcome.
             _ => Err(WriteError::Closed),

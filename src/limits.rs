@@ -109,6 +109,12 @@ pub(crate) const ASKS_MAX: usize = 16;
 pub(crate) const ASKS_PER_SECOND_MAX: u32 = 2_000;
 /// Products and locations of which the demand is kept.
 pub(crate) const DEMANDS_MAX: usize = 65_536;
+/// How often those of which nobody wants anything any more are looked for, where there is no room for another.
+pub(crate) const DEMANDS_SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// Deficits that are kept in mind, to be paid back from others' rights.
+pub(crate) const DEFICITS_MAX: usize = 4_096;
+/// Pause after which it is looked again for rights while a peer is silent.
+pub(crate) const RIGHTS_LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How often rights are moved towards demand, with a quarter of jitter.
 pub(crate) const REBALANCE_EVERY: Duration = Duration::from_secs(1);
 /// Questions of one such round.
@@ -134,6 +140,8 @@ pub(crate) const LEDGER_TRIM_EVERY: Duration = Duration::from_secs(60);
 pub(crate) const MOVEMENT_BYTES: usize = 64;
 /// Lost entries of the ledger that are named one by one at open.
 pub(crate) const DAMAGE_NAMED_MAX: usize = 1_000;
+/// Holds that are listed at a time.
+pub(crate) const HOLDS_PAGE: usize = 1_000;
 /// Holds that are released in one request when their time has run out.
 pub(crate) const EXPIRED_AT_ONCE_MAX: usize = 1_000;
 /// How long the clock may be off before a hold's expiry is looked at again: a clock that is set ahead is noticed then.

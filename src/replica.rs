@@ -35,6 +35,11 @@ impl std::fmt::Debug for Replica {
     }
 }
 
+fn may_backorder(operations: &[Operation]) -> bool {
+    let may = |operation: &Operation| matches!(operation, Operation::Sell { policy: OversellPolicy::Backorder, .. });
+    operations.iter().any(may)
+}
+
 /// Where a request may take this replica below zero.
 fn facts(operations: &[Operation]) -> Vec<(Sku, Location)> {
     let place = |operation: &Operation| match operation {
@@ -87,6 +92,7 @@ impl Replica {
         })
     }
 
+    /// Asks for what is lacking and tries again, until it is done or cannot be.
     async fn write_helped(
         &self,
         request: Request,
@@ -94,24 +100,31 @@ impl Replica {
         deadline: Duration,
     ) -> Result<Vec<Outcome>, WriteError> {
         let (begun, sales) = (Instant::now(), Sales::of(&request.operations));
-        if let Some(node) = &self.node {
-            let until = begun.checked_add(deadline).unwrap_or(begun);
-            let mut place = None;
-            while shortfalls.iter().all(Shortfall::can_be_helped) {
-                let Some(turn) = node.obtain_rights(&shortfalls, until, &mut place).await else { break };
-                let result = self.commit(request.clone()).await;
-                drop(turn);
-                match result {
-                    // Somebody else was faster: the place in the queue is kept.
-                    Err(WriteError::Refused(OperationRefused::Insufficient { shortfalls: still })) => {
-                        shortfalls = still
-                    }
-                    result => return result.inspect(|_| sales.count_helped(begun.elapsed())),
-                }
+        let until = begun.checked_add(deadline).unwrap_or(begun);
+        let (mut ticket, mut turn) = (None, None);
+        while let Some(node) = &self.node {
+            let helpable: Vec<Shortfall> = shortfalls.iter().filter(|lack| lack.can_be_helped()).cloned().collect();
+            let is_hopeless = helpable.len() < shortfalls.len();
+            if helpable.is_empty() || (is_hopeless && !may_backorder(&request.operations)) {
+                break;
+            }
+            turn = node.obtain_rights(&helpable, until, &mut ticket).await;
+            if turn.is_none() || is_hopeless {
+                // What cannot be had at all is backordered, with what could be had at hand.
+                break;
+            }
+            let result = self.commit(request.clone()).await;
+            drop(turn.take());
+            match result {
+                // Somebody else was faster: the place in the queue is kept.
+                Err(WriteError::Refused(OperationRefused::Insufficient { shortfalls: still })) => shortfalls = still,
+                result => return result.inspect(|_| sales.count_helped(begun.elapsed())),
             }
         }
+        let is_backorder = may_backorder(&request.operations);
         let result = self.commit(Request { may_backorder: true, ..request }).await;
-        result.inspect(|_| sales.count_local())
+        drop(turn);
+        result.inspect(|_| if is_backorder { sales.count_backordered() } else { sales.count_helped(begun.elapsed()) })
     }
 
     async fn commit(&self, request: Request) -> Result<Vec<Outcome>, WriteError> {
@@ -119,14 +132,16 @@ impl Replica {
             return Err(WriteError::Closed);
         }
         let places = if self.node.is_some() { facts(&request.operations) } else { Vec::new() };
+        // Before, since a caller may go away while it waits; and after, since only then it shows.
+        places.iter().for_each(|place| self.note_deficit(place));
         let outcomes = self.committer.write(request).await?;
         places.iter().for_each(|place| self.note_deficit(place));
         Ok(outcomes)
     }
 
+    /// Has somebody look whether this replica is below zero somewhere.
     fn note_deficit(&self, (sku, location): &(Sku, Location)) {
-        let rights = self.table.get(sku.as_str()).map_or(0, |product| product.rights(location, self.table.own()));
-        if let Some(node) = self.node.as_ref().filter(|_| rights < 0) {
+        if let Some(node) = &self.node {
             node.note_deficit(sku, location);
         }
     }
@@ -143,7 +158,7 @@ impl Replica {
 
     /// Where the rights lie that a request would have needed, as far as is known here.
     fn insufficient(&self, shortfalls: &[Shortfall]) -> WriteError {
-        let Some(Shortfall { sku, location, wanted, rights: _, available }) = shortfalls.first().cloned() else {
+        let Some(Shortfall { sku, location, wanted, in_stock, .. }) = shortfalls.first().cloned() else {
             return WriteError::Closed;
         };
         let own = self.table.own();
@@ -159,7 +174,7 @@ impl Replica {
             };
             *place = units.saturating_add(*place);
         }
-        crate::sales::count_denied(available >= i128::from(wanted));
+        crate::sales::count_denied(in_stock);
         WriteError::Insufficient { sku, location, wanted, here, elsewhere, unreachable }
     }
 

@@ -27,6 +27,11 @@ impl Sales {
         }
     }
 
+    /// Counts them as done beyond what could be had.
+    pub(crate) fn count_backordered(self) {
+        counter!("stockmesh_sales_total", "rights" => "backorder").increment(self.0);
+    }
+
     /// Counts them as done with rights of others, which took so long to get.
     pub(crate) fn count_helped(self, took: Duration) {
         counter!("stockmesh_sales_total", "rights" => "helped").increment(self.0);

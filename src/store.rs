@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stockmesh_proto::hold::{Hold as Record, HoldId, HoldState};
+use stockmesh_proto::hold::{Hold as Record, HoldId};
 use stockmesh_proto::operation::Books;
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::{InvalidInput, ReplicaId, Sku};
@@ -13,7 +13,7 @@ use crate::batch::Batch;
 use crate::error::{CloseError, GetError, ReplicationError};
 use crate::hold::Hold;
 use crate::ledger::Movements;
-use crate::limits::CLOSE_DRAIN_TIME_MAX;
+use crate::limits::{CLOSE_DRAIN_TIME_MAX, HOLDS_PAGE};
 use crate::net::{Node, check_address};
 use crate::product::Product;
 use crate::query::Query;
@@ -110,14 +110,21 @@ impl Store {
         record.map(|record| Hold::new(Arc::clone(&self.inner), record))
     }
 
-    /// The holds of this node that are not resolved, in the order of their ids. Those that others gave are not known one
+    /// The holds of this node that are not resolved, those that expire first before the others. Those that others gave are not known one
     /// by one: they show as held in the views.
     pub fn holds(&self) -> Vec<Hold> {
-        let active = |books: &Books| -> Vec<Record> {
-            books.holds().filter(|hold| hold.state == HoldState::Active).cloned().collect()
-        };
-        let records = self.inner.committer.books(active);
-        records.into_iter().map(|record| Hold::new(Arc::clone(&self.inner), record)).collect()
+        let mut holds: Vec<Record> = Vec::new();
+        loop {
+            // A page at a time, so that no write waits for a long list.
+            let after = holds.last().map(|hold| (hold.expires_ms, hold.id));
+            let page = |books: &Books| books.active_holds(after).take(HOLDS_PAGE).cloned().collect::<Vec<_>>();
+            let page = self.inner.committer.books(page);
+            if page.is_empty() {
+                break;
+            }
+            holds.extend(page);
+        }
+        holds.into_iter().map(|record| Hold::new(Arc::clone(&self.inner), record)).collect()
     }
 
     /// The stock movements of one product that this node recorded, oldest first, see [`Movements`].

@@ -22,15 +22,41 @@ use crate::view::ProductView;
 #[derive(Debug)]
 pub(crate) struct ProductChange {
     pub(crate) sku: Sku,
-    /// The product before and after, if somebody watches for stock that runs low.
-    pub(crate) versions: Option<Versions>,
+    /// What was available before and after, if somebody watches for stock that runs low. Numbers, and not the product
+    /// itself: a reader that is slow must not keep many old products alive.
+    pub(crate) available: Option<Available>,
 }
 
-/// A product before and after a batch.
+/// Units available before and after a batch.
 #[derive(Debug)]
-pub(crate) struct Versions {
-    pub(crate) before: Option<Arc<KeyedProduct>>,
-    pub(crate) after: Arc<KeyedProduct>,
+pub(crate) struct Available {
+    all: (i128, i128),
+    /// Where it changed.
+    by_location: Vec<(Location, i128, i128)>,
+}
+
+impl Available {
+    /// Compares a product before and after.
+    pub(crate) fn compare(before: Option<&KeyedProduct>, after: &KeyedProduct) -> Self {
+        let all = |product: &KeyedProduct| product.on_hand() - product.held();
+        let at = |product: &KeyedProduct, location: &Location| product.available_at(location);
+        let mut by_location: Vec<(Location, i128, i128)> = Vec::new();
+        for slot in after.stock() {
+            // In the order of locations, so those of one stand together.
+            if by_location.last().is_none_or(|(location, ..)| *location != slot.location) {
+                let units = before.map_or(0, |before| at(before, &slot.location));
+                by_location.push((slot.location.clone(), units, at(after, &slot.location)));
+            }
+        }
+        by_location.retain(|(_, before, after)| before != after);
+        Self { all: (before.map_or(0, all), all(after)), by_location }
+    }
+
+    fn at(&self, location: Option<&Location>) -> (i128, i128) {
+        let Some(location) = location else { return self.all };
+        let found = self.by_location.iter().find(|(changed, ..)| changed == location);
+        found.map_or((0, 0), |(_, before, after)| (*before, *after))
+    }
 }
 
 /// What one committed batch changed.
@@ -96,8 +122,8 @@ impl Filter {
     }
 
     /// What is to be told of a change from one number of available units to another.
-    fn crossings(&self, before: i128, after: &Arc<KeyedProduct>) -> impl Iterator<Item = Change> {
-        let (units, view) = (self.available(after), || ProductView::new(Arc::clone(after)));
+    fn crossings(&self, (before, units): (i128, i128), view: &ProductView) -> impl Iterator<Item = Change> {
+        let view = || view.clone();
         let low = self.below.filter(|below| before >= *below && units < *below);
         let low = low.map(|below| Change::LowStock { product: view(), available: units, below });
         let watched = self.below.is_some();
@@ -119,9 +145,9 @@ pub enum Change {
     Product(ProductView),
     /// The units available fell below what [`Filter::below`] names.
     LowStock {
-        /// The product.
+        /// The product, as it is when this is told.
         product: ProductView,
-        /// Units available then, at the filter's location if it names one.
+        /// Units available after the batch that took them there, at the filter's location if it names one.
         available: i128,
         /// The number that they fell below.
         below: i128,
@@ -215,8 +241,8 @@ impl Changes {
                 None => {
                     let Some(view) = self.catching_up.as_mut().and_then(|products| products.next()) else { break };
                     // Seen from plenty, so that all that is low now is told.
-                    let events = self.filter.crossings(i128::MAX, view.product()).map(Pending::Event);
-                    self.pending.extend(events);
+                    let units = self.filter.available(view.product());
+                    self.pending.extend(self.filter.crossings((i128::MAX, units), &view).map(Pending::Event));
                     if !self.filter.events_only {
                         return Some(Change::Product(view));
                     }
@@ -233,9 +259,11 @@ impl Changes {
             if !self.filter.events_only {
                 self.pending.push_back(Pending::Product(change.sku.clone()));
             }
-            if let (Some(Versions { before, after }), Some(_)) = (&change.versions, &self.watch) {
-                let before = before.as_ref().map_or(0, |product| self.filter.available(product));
-                self.pending.extend(self.filter.crossings(before, after).map(Pending::Event));
+            if let (Some(available), Some(_)) = (&change.available, &self.watch)
+                && let Some(product) = self.table.get(change.sku.as_str())
+            {
+                let units = available.at(self.filter.location.as_ref());
+                self.pending.extend(self.filter.crossings(units, &ProductView::new(product)).map(Pending::Event));
             }
         }
     }

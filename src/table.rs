@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{RwLock, RwLockWriteGuard};
+use stockmesh_proto::delta::Products;
 use stockmesh_proto::fingerprint::FingerprintTree;
 use stockmesh_proto::operation::Reader;
-use stockmesh_proto::product::KeyedProduct;
+use stockmesh_proto::product::{KeyedProduct, Product};
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::shard::Chunk;
 use stockmesh_proto::wire::Summary;
-use stockmesh_proto::{Fingerprint, ReplicaId, Shard, ShardCount, ShardIndex, Sku, VersionVector};
+use stockmesh_proto::{Fingerprint, Location, ReplicaId, Shard, ShardCount, ShardIndex, Sku, VersionVector};
 
 /// All shards of one replica.
 #[derive(Debug)]
@@ -67,6 +68,14 @@ impl Table {
     /// The product of this SKU, as a consistent view.
     pub(crate) fn get(&self, sku: &str) -> Option<Arc<KeyedProduct>> {
         self.shard(self.count.shard_of_name(sku))?.read().get(sku).cloned()
+    }
+
+    /// Stock and grants of a product at one location; nothing if there are none.
+    pub(crate) fn at_location(&self, sku: &Sku, location: &Location) -> Products {
+        let Some(product) = self.get(sku.as_str()) else { return Products::new() };
+        let (stock, grants) = (product.stock_at(location).to_vec(), product.grants_at(location).cloned().collect());
+        let seen = Product::from_slots(stock, grants, None, None).filter(|seen| !seen.is_empty());
+        seen.map(|seen| (sku.clone(), seen)).into_iter().collect()
     }
 
     /// Reads one shard under its lock.

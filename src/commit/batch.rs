@@ -14,7 +14,7 @@ use stockmesh_proto::{ReplicaId, ShardIndex, Sku, VersionVector};
 use super::OwnWrites;
 use super::side::Side;
 use crate::limits::RECORD_BYTES_TARGET;
-use crate::subscribe::{ProductChange, Versions};
+use crate::subscribe::{Available, ProductChange};
 use crate::table::Table;
 
 /// The slots and claims of a group that is being gathered.
@@ -105,7 +105,8 @@ impl Gathered {
         let skus = self.shards.values().flat_map(|shard| shard.products.keys());
         let change = |sku: &Sku| {
             let versions = before.remove(sku).zip(table.get(sku.as_str()));
-            ProductChange { sku: sku.clone(), versions: versions.map(|(before, after)| Versions { before, after }) }
+            let available = versions.map(|(before, after)| Available::compare(before.as_deref(), &after));
+            ProductChange { sku: sku.clone(), available }
         };
         skus.map(change).collect()
     }

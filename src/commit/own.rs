@@ -6,7 +6,6 @@ use metrics::counter;
 use stockmesh_proto::ShardIndex;
 use stockmesh_proto::delta::Products;
 use stockmesh_proto::operation::{Operation, OperationRefused, Outcome, Request, ShardWrites, Writer};
-use stockmesh_proto::product::Product;
 use stockmesh_proto::reconcile::StateView;
 use tokio::sync::oneshot;
 
@@ -63,16 +62,8 @@ impl Worker {
                 (given.units, given.sequence) = (*units, *sequence);
             }
         }
-        given.products = self.at_location(asked);
+        given.products = self.table.at_location(&asked.sku, &asked.location);
         answers.push(Answer::Grant(reply, given));
-    }
-
-    fn at_location(&self, asked: &Asked) -> Products {
-        let Some(product) = self.table.get(asked.sku.as_str()) else { return Products::new() };
-        let stock = product.stock_at(&asked.location).to_vec();
-        let grants = product.grants_at(&asked.location).cloned().collect();
-        let seen = Product::from_slots(stock, grants, None, None).filter(|seen| !seen.is_empty());
-        seen.map(|seen| (asked.sku.clone(), seen)).into_iter().collect()
     }
 
     fn apply_request(&mut self, request: &Request, gathered: &mut Gathered) -> Result<Vec<Outcome>, OperationRefused> {

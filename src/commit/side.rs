@@ -101,7 +101,13 @@ impl Trimming {
         let retention_ms = u64::try_from(self.retention.as_millis()).unwrap_or(u64::MAX);
         let cutoff_ms = now_ms.checked_sub(retention_ms)?;
         match last_before(engine, oldest_needed, cutoff_ms) {
-            Ok(through) => through,
+            Ok((through, is_all)) => {
+                if is_all {
+                    // There may be more: the next commit goes on.
+                    self.next = now;
+                }
+                through
+            }
             Err(error) => {
                 // It costs room, nothing else; whoever reads the ledger is told the same.
                 warn!(%error, "the ledger cannot be trimmed");
@@ -111,10 +117,23 @@ impl Trimming {
     }
 }
 
-fn last_before(engine: &Engine, oldest_needed: Option<u64>, cutoff_ms: u64) -> Result<Option<u64>, StorageError> {
-    let page = engine.ledger()?.read(0, LEDGER_PAGE_BYTES)?;
+/// The last entry of the first page that is old and not needed, and whether all of the page is.
+fn last_before(
+    engine: &Engine,
+    oldest_needed: Option<u64>,
+    cutoff_ms: u64,
+) -> Result<(Option<u64>, bool), StorageError> {
+    let view = engine.ledger()?;
+    let page = match view.read(0, LEDGER_PAGE_BYTES) {
+        // What is lost at the front goes with the first entry behind it.
+        Err(StorageError::LedgerEntry { number: lost, .. } | StorageError::LedgerGap { to: lost, .. }) => {
+            view.read(lost.saturating_add(1), LEDGER_PAGE_BYTES)?
+        }
+        page => page?,
+    };
     let is_old = |payload: &[u8]| LedgerRecord::decode(payload).is_ok_and(|record| record.time_ms < cutoff_ms);
     let needed = |number: u64| oldest_needed.is_some_and(|oldest| number >= oldest);
-    let old = page.iter().take_while(|(number, payload)| !needed(*number) && is_old(payload));
-    Ok(old.last().map(|(number, _)| *number))
+    let old = page.iter().take_while(|(number, payload)| !needed(*number) && is_old(payload)).count();
+    let through = old.checked_sub(1).and_then(|last| page.get(last)).map(|(number, _)| *number);
+    Ok((through, old > 0 && old == page.len()))
 }

@@ -279,12 +279,14 @@ impl Worker {
 
     fn mint_incarnation(&mut self, why: &str) {
         let former = self.table.own();
-        self.settings = incarnation::mint(&self.table, &self.progress, &self.events, why);
+        // Added to what an earlier change of the same group left.
+        let stored = incarnation::mint(&self.table, &self.progress, &self.events, why);
         // The holds of the former id are somebody else's from now on: nobody can resolve them here (rule B6).
         let left = self.progress.books.write().take_holds();
         if !left.is_empty() {
             error!(holds = left.len(), "holds stay with the former replica id");
         }
+        self.settings.extend(stored);
         self.settings.extend(delete_holds(&left));
         self.note_next_expiry();
         self.minted = Some((former, self.table.own()));

@@ -14,6 +14,7 @@ use stockmesh_proto::limits::PUSH_FAN_OUT_DEFAULT;
 use stockmesh_proto::operation::Shortfall;
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::{ClusterId, Location, ReplicaId, Sku};
+use tokio::runtime::Handle;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -94,6 +95,7 @@ impl Node {
             urgent,
             offline: watch::Sender::new(false),
             tasks: Mutex::new(JoinSet::new()),
+            runtime: Handle::current(),
         }));
         shared.spawn(accept(shared.clone()));
         shared.spawn(push_commits(commits, shared.clone()));

@@ -8,6 +8,7 @@ use quinn::Endpoint;
 use stockmesh_proto::limits::CHUNK_BYTES_TARGET;
 use stockmesh_proto::reconcile::Settings as SessionSettings;
 use stockmesh_proto::{ClusterId, Location, ReplicaId};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -39,6 +40,8 @@ pub(super) struct SharedInner {
     pub(super) urgent: mpsc::Sender<ReplicaId>,
     pub(super) offline: watch::Sender<bool>,
     pub(super) tasks: Mutex<JoinSet<()>>,
+    /// The runtime that the store was opened on: a task must not end with that of a caller.
+    pub(super) runtime: Handle,
 }
 
 impl std::fmt::Debug for Shared {
@@ -60,7 +63,7 @@ impl Shared {
         let mut tasks = self.tasks.lock();
         // Ended tasks are let go of here, so that the set stays as small as what runs.
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(task);
+        tasks.spawn_on(task, &self.runtime);
     }
 
     pub(super) fn session_settings(&self) -> SessionSettings {

@@ -51,7 +51,8 @@ pub(super) fn read_references(
     let mut next = newest.map_or(0, |(_, record)| last.saturating_sub(record.references_back));
     while next <= last {
         let (page, after) = read_page(&view, next, damage)?;
-        if after <= next {
+        // Where so much is lost the tree itself is broken, and may claim entries without end.
+        if after <= next || damage.len() >= DAMAGE_NAMED_MAX {
             break;
         }
         next = after;
@@ -66,7 +67,7 @@ fn remember(number: u64, record: LedgerRecord, books: &mut Books) {
     for request in record.parts.into_iter().flat_map(|part| part.requests) {
         if let (Some(reference), Some(content)) = (request.reference, request.content) {
             let content = Fingerprint::bits(content);
-            books.remember(reference, content, request.outcomes.into(), number, record.time_ms);
+            books.remember(reference, content, &request.outcomes, number, record.time_ms);
         }
     }
 }

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use crate::commit::{delete_holds, snapshot};
 use crate::error::OpenError;
-use crate::limits::RECORD_BYTES_MAX;
+use crate::limits::{FORMER_REPLICAS_MAX, RECORD_BYTES_MAX};
 use crate::settings::Settings;
 use crate::storage::{Damage, DataDirectory, Engine, LoadReport, Mark, StorageError, StoredRow, Transaction};
 use crate::table::Table;
@@ -321,6 +321,9 @@ fn adopt(mut engine: Engine, loaded: Loaded, mut books: Books, wanted: &Wanted) 
 fn leave_id(engine: &mut Engine, settings: &mut Settings, books: &mut Books) -> Result<(), OpenError> {
     let former = std::mem::replace(&mut settings.replica, ReplicaId::from_random(rand::random()));
     settings.former.push(former);
+    let superfluous = settings.former.len().saturating_sub(FORMER_REPLICAS_MAX);
+    settings.former.drain(..superfluous);
+    metrics::counter!("stockmesh_incarnations_total").increment(1);
     let mut stored = settings.to_stored();
     stored.extend(delete_holds(&books.take_holds()));
     engine.commit(&Transaction { settings: stored, ..Transaction::default() })?;

@@ -4,6 +4,7 @@
 //! all of a request is there or nothing.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::{Evaluation, Outcome};
@@ -14,14 +15,46 @@ use crate::limits::{HOLDS_RESOLVED_MAX, HOLDS_RESOLVED_MS, REFERENCE_WINDOW_MS_D
 /// What is forgotten with each request that is entered, at the most: so that a clock that jumps ahead does not make a
 /// replica forget everything at once, and no request waits for it.
 const FORGOTTEN_AT_ONCE: usize = 2;
+/// Outcomes that take about as much memory as a reference.
+const OUTCOMES_PER_WEIGHT: usize = 4;
 
 /// A request that was done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remembered {
     /// The hash of its content.
     pub content: u128,
+    outcomes: Outcomes,
+}
+
+/// What operations did, without a list where all just succeeded: a large batch must not cost much memory for a week.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Outcomes {
+    AllDone(usize),
+    Each(Arc<[Outcome]>),
+}
+
+impl Remembered {
+    fn new(content: u128, outcomes: &[Outcome]) -> Self {
+        let all_done = outcomes.iter().all(|outcome| *outcome == Outcome::Done);
+        let outcomes = if all_done { Outcomes::AllDone(outcomes.len()) } else { Outcomes::Each(outcomes.into()) };
+        Self { content, outcomes }
+    }
+
     /// What its operations did.
-    pub outcomes: Arc<[Outcome]>,
+    pub fn outcomes(&self) -> Vec<Outcome> {
+        match &self.outcomes {
+            Outcomes::AllDone(count) => vec![Outcome::Done; *count],
+            Outcomes::Each(outcomes) => outcomes.to_vec(),
+        }
+    }
+
+    /// What it counts towards the number of references that are remembered: a long list of outcomes counts for several.
+    fn weight(&self) -> usize {
+        match &self.outcomes {
+            Outcomes::AllDone(_) => 1,
+            Outcomes::Each(outcomes) => 1 + outcomes.len() / OUTCOMES_PER_WEIGHT,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -42,6 +75,8 @@ pub struct Books {
     references: BTreeMap<Reference, Remembered>,
     /// The references, oldest first.
     order: VecDeque<InOrder>,
+    /// What all of them count.
+    weight: usize,
     window_ms: u64,
     references_max: usize,
 }
@@ -61,6 +96,7 @@ impl Books {
             resolved: BTreeSet::new(),
             references: BTreeMap::new(),
             order: VecDeque::new(),
+            weight: 0,
             window_ms,
             references_max,
         }
@@ -71,9 +107,11 @@ impl Books {
         self.holds.get(&id)
     }
 
-    /// All holds that are remembered, in the order of their ids.
-    pub fn holds(&self) -> impl Iterator<Item = &Hold> {
-        self.holds.values()
+    /// Holds that are not resolved, those that expire first before the others, behind the one that expires at
+    /// `after.0` with the id `after.1`.
+    pub fn active_holds(&self, after: Option<(u64, HoldId)>) -> impl Iterator<Item = &Hold> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.expiries.range((from, Bound::Unbounded)).filter_map(|(_, id)| self.holds.get(id))
     }
 
     /// Number of holds that are not resolved.
@@ -114,7 +152,7 @@ impl Books {
             self.put_hold(hold.clone());
         }
         if let Some((reference, content)) = &evaluation.reference {
-            self.remember(reference.clone(), *content, evaluation.outcomes.as_slice().into(), ledger, now_ms);
+            self.remember(reference.clone(), *content, &evaluation.outcomes, ledger, now_ms);
         }
         self.forget_holds(now_ms)
     }
@@ -143,27 +181,25 @@ impl Books {
     }
 
     /// Remembers what was done under a reference, and forgets the oldest that are beyond the window.
-    pub fn remember(
-        &mut self,
-        reference: Reference,
-        content: u128,
-        outcomes: Arc<[Outcome]>,
-        ledger: u64,
-        now_ms: u64,
-    ) {
-        if self.references.insert(reference.clone(), Remembered { content, outcomes }).is_some() {
+    pub fn remember(&mut self, reference: Reference, content: u128, outcomes: &[Outcome], ledger: u64, now_ms: u64) {
+        let remembered = Remembered::new(content, outcomes);
+        self.weight += remembered.weight();
+        if let Some(before) = self.references.insert(reference.clone(), remembered) {
+            self.weight -= before.weight();
             // Used again after it had been forgotten, as is seen when the ledger is read back: the later use counts.
             self.order.retain(|known| known.reference != reference);
         }
         self.order.push_back(InOrder { reference, at_ms: now_ms, ledger });
         for _ in 0..FORGOTTEN_AT_ONCE {
-            let is_old = |oldest: &InOrder| oldest.at_ms.saturating_add(self.window_ms) < now_ms;
-            let is_due = self.order.len() > self.references_max || self.order.front().is_some_and(is_old);
+            // Also what a clock dated that was far ahead.
+            let is_old = |oldest: &InOrder| oldest.at_ms.abs_diff(now_ms) > self.window_ms;
+            let is_due = self.weight > self.references_max || self.order.front().is_some_and(is_old);
             if !is_due {
                 break;
             }
             if let Some(oldest) = self.order.pop_front() {
-                self.references.remove(&oldest.reference);
+                let forgotten = self.references.remove(&oldest.reference);
+                self.weight -= forgotten.map_or(0, |forgotten| forgotten.weight());
             }
         }
     }

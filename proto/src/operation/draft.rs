@@ -30,8 +30,12 @@ pub(super) struct Draft<'a> {
     clock: Clock,
     now_ms: u64,
     evaluation: Evaluation,
+    /// Products that the operations so far touched, as they would leave them, once one is looked at again.
+    joined: BTreeMap<Sku, Product>,
     shortfalls: BTreeMap<(Sku, Location), Shortfall>,
     holds: BTreeMap<HoldId, Hold>,
+    /// Holds that would be active.
+    holds_active: usize,
 }
 
 type Refused = OperationRefused;
@@ -45,8 +49,19 @@ impl<'a> Draft<'a> {
         clock: Clock,
         now_ms: u64,
     ) -> Self {
-        let (evaluation, shortfalls, holds) = (Evaluation::default(), BTreeMap::new(), BTreeMap::new());
-        Self { writer, request, reader, books, clock, now_ms, evaluation, shortfalls, holds }
+        Self {
+            writer,
+            request,
+            reader,
+            books,
+            clock,
+            now_ms,
+            evaluation: Evaluation::default(),
+            joined: BTreeMap::new(),
+            shortfalls: BTreeMap::new(),
+            holds: BTreeMap::new(),
+            holds_active: books.holds_active(),
+        }
     }
 
     /// Evaluates the next operation.
@@ -109,10 +124,16 @@ impl<'a> Draft<'a> {
         let writes = self.evaluation.shards.entry(write.shard).or_insert(new);
         writes.to = write.sequence;
         writes.products.entry(sku.clone()).or_default().absorb(change);
+        if let Some(joined) = self.joined.get_mut(sku) {
+            joined.absorb(change);
+        }
     }
 
     /// The product as this replica sees it, with what the operations so far would write.
-    fn with_seen<T>(&self, sku: &Sku, look: impl FnOnce(&Product) -> T) -> T {
+    fn with_seen<T>(&mut self, sku: &Sku, look: impl FnOnce(&Product) -> T) -> T {
+        if let Some(joined) = self.joined.get(sku) {
+            return look(joined);
+        }
         let stored = self.reader.product(sku);
         let writes = self.evaluation.shards.get(&self.writer.shards.shard_of(sku));
         match (stored, writes.and_then(|writes| writes.products.get(sku))) {
@@ -122,7 +143,10 @@ impl<'a> Draft<'a> {
             (Some(stored), Some(written)) => {
                 let mut joined = stored.product.clone();
                 joined.absorb(written);
-                look(&joined)
+                let result = look(&joined);
+                // Kept, so that many operations on one product do not copy it each time.
+                self.joined.insert(sku.clone(), joined);
+                result
             }
         }
     }
@@ -189,10 +213,22 @@ impl<'a> Draft<'a> {
         if rights >= wanted && available >= wanted {
             return;
         }
+        // What is lacking is counted from the rights before the request: what its operations so far took or brought in is
+        // in what is seen, also where it was too much.
+        let before = self.reader.product(sku).map_or(0, |product| product.rights(location, own));
+        let needed = if rights < wanted { before + wanted - rights } else { wanted };
+        let needed = u64::try_from(needed.max(0)).unwrap_or(u64::MAX);
         let key = (sku.clone(), location.clone());
-        let first = Shortfall { sku: sku.clone(), location: location.clone(), wanted: 0, rights, available };
-        let shortfall = self.shortfalls.entry(key).or_insert(first);
-        shortfall.wanted = shortfall.wanted.saturating_add(units.get());
+        let shortfall = self.shortfalls.entry(key).or_insert(Shortfall {
+            sku: sku.clone(),
+            location: location.clone(),
+            wanted: 0,
+            rights: before,
+            available,
+            in_stock: true,
+        });
+        shortfall.wanted = shortfall.wanted.max(needed);
+        shortfall.in_stock &= available >= wanted;
     }
 
     fn sell(
@@ -209,10 +245,11 @@ impl<'a> Draft<'a> {
     }
 
     fn hold(&mut self, sku: &Sku, location: &Location, units: Quantity, ttl_ms: u64) -> Result<Outcome, Refused> {
-        let holds = self.books.holds_active() + self.holds.len();
+        let holds = self.holds_active;
         if holds >= HOLDS_ACTIVE_MAX {
             return Err(Refused::TooManyHolds { holds });
         }
+        self.holds_active += 1;
         self.check_rights(sku, location, units);
         let write = self.begin(sku);
         let id = HoldId { replica: self.writer.own, shard: write.shard, sequence: write.sequence };
@@ -296,6 +333,7 @@ impl<'a> Draft<'a> {
         }
         self.count(write, &hold.sku, &hold.location, counters)?;
         self.holds.insert(hold.id, Hold { state, ..hold });
+        self.holds_active = self.holds_active.saturating_sub(1);
         Ok(())
     }
 

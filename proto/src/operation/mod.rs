@@ -297,7 +297,7 @@ impl Writer {
                 if remembered.content != content {
                     return Err(OperationRefused::ReferenceReused { reference: reference.clone() });
                 }
-                let outcomes = remembered.outcomes.to_vec();
+                let outcomes = remembered.outcomes();
                 return Ok(Evaluation { outcomes, repeated: true, ..Evaluation::default() });
             }
             named = Some((reference.clone(), content));

@@ -11,12 +11,14 @@ pub struct Shortfall {
     pub sku: Sku,
     /// Where.
     pub location: Location,
-    /// Units that the request takes from there.
+    /// Rights that this replica must have for the request: for a single operation the units that it takes.
     pub wanted: u64,
-    /// Rights of this replica before; below zero if it has a deficit to pay back.
+    /// Rights that it has; below zero if it has a deficit to pay back.
     pub rights: i128,
     /// Units available there as known here, over all replicas, deficits taken off.
     pub available: i128,
+    /// Whether they cover the request, so that others' rights could help.
+    pub in_stock: bool,
 }
 
 impl Shortfall {
@@ -27,7 +29,7 @@ impl Shortfall {
 
     /// Whether rights from others could help: only if there is enough stock over all.
     pub fn can_be_helped(&self) -> bool {
-        self.available >= i128::from(self.wanted)
+        self.in_stock
     }
 }
 
@@ -133,7 +135,7 @@ pub enum OperationRefused {
 
 fn insufficient(shortfalls: &[Shortfall]) -> String {
     let told = shortfalls.iter().map(|shortfall| {
-        let Shortfall { sku, location, wanted, rights, available } = shortfall;
+        let Shortfall { sku, location, wanted, rights, available, .. } = shortfall;
         format!(
             "product {sku} at {location}: {wanted} units are wanted, this replica may sell {}, {available} are available over all",
             (*rights).max(0)

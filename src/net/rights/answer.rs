@@ -44,7 +44,12 @@ async fn give(ask: &Ask, link: &Link, shared: &Shared) -> Result<Given, SyncErro
     if units == 0 && ask.needed == 0 {
         return Ok(Given { products: Products::new(), ..Given::default() });
     }
-    // Also with nothing to give: the committer shows what is known of the product once all of it is durable.
+    if units == 0 {
+        // What is known of the product, so that the asker knows better. The committer is not kept from its work for that.
+        let products = shared.table.at_location(&ask.sku, &ask.location);
+        shared.committer.barrier().await?;
+        return Ok(Given { products, ..Given::default() });
+    }
     let asked = Asked { sku: place.0, location: place.1, to: link.replica, from: link.told, units };
     Ok(shared.committer.grant(asked).await?)
 }

@@ -23,7 +23,7 @@ pub(super) use answer::answer;
 pub(super) use obtain::obtain;
 pub(super) use rebalance::rebalance_for_ever;
 
-use crate::limits::DEMANDS_MAX;
+use crate::limits::{DEFICITS_MAX, DEMANDS_MAX, DEMANDS_SWEEP_EVERY};
 use queue::Queue;
 pub(crate) use queue::Turn;
 
@@ -42,6 +42,8 @@ pub(super) struct Rights {
     /// Apart from the other, so that a peer that gives nothing ahead of demand is still asked in need.
     back_off_ahead: Mutex<BackOff>,
     demands: Mutex<HashMap<Place, Demand>>,
+    /// When the demands were last looked through for room.
+    swept_ms: AtomicU64,
     /// Where this replica is below zero, as far as that was noticed: paid back from others' rights.
     deficits: Mutex<BTreeSet<Place>>,
     begun: Instant,
@@ -56,6 +58,7 @@ impl Rights {
             back_off: Mutex::default(),
             back_off_ahead: Mutex::default(),
             demands: Mutex::default(),
+            swept_ms: AtomicU64::new(0),
             deficits: Mutex::default(),
             begun: Instant::now(),
         }
@@ -78,7 +81,7 @@ impl Rights {
         match demands.get_mut(&place) {
             Some(demand) => demand.note(units, now_ms),
             None => {
-                if demands.len() >= DEMANDS_MAX {
+                if demands.len() >= DEMANDS_MAX && self.may_sweep(now_ms) {
                     demands.retain(|_, demand| demand.per_hour(now_ms) > 0);
                 }
                 // Beyond the limit a product is not known as hot: its sales ask for what they need, and no more.
@@ -91,10 +94,21 @@ impl Rights {
         }
     }
 
+    /// Whether it is time to look for room: a look at all products must not be part of each sale.
+    fn may_sweep(&self, now_ms: u64) -> bool {
+        let every_ms = u64::try_from(DEMANDS_SWEEP_EVERY.as_millis()).unwrap_or(u64::MAX);
+        let before = self.swept_ms.load(Ordering::Relaxed);
+        let is_due = before.saturating_add(every_ms) <= now_ms;
+        if is_due {
+            self.swept_ms.store(now_ms, Ordering::Relaxed);
+        }
+        is_due
+    }
+
     /// Notes that this replica is below zero somewhere.
     pub(super) fn note_deficit(&self, place: Place) {
         let mut deficits = self.deficits.lock();
-        if deficits.len() < DEMANDS_MAX {
+        if deficits.len() < DEFICITS_MAX {
             deficits.insert(place);
         }
     }

@@ -1,10 +1,10 @@
 //! Asks peers for rights: those with the most and the nearest first, several at once where one cannot cover the need.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use metrics::counter;
+use quinn::VarInt;
 use stockmesh_proto::asking::{Candidate, asked_at_once, order};
 use stockmesh_proto::check::check_granted;
 use stockmesh_proto::limits::FRAME_BYTES_MAX;
@@ -22,15 +22,17 @@ use super::super::serve::judge;
 use super::super::session::SyncError;
 use super::super::shared::Shared;
 use super::Place;
-use super::queue::{self, Part, Turn};
+use super::queue::{self, Part, Serving, Turn};
 use crate::commit::{Claim, RemoteDelta};
-use crate::limits::{ASK_ROUND_TRIPS, ASK_TIME_MAX};
+use crate::limits::{ASK_ROUND_TRIPS, ASK_TIME_MAX, RIGHTS_LOOK_EVERY};
 
 /// What a peer answered.
 pub(super) struct Answer {
     peer: ReplicaId,
     /// Units that it gave, and what it is known to have left; nothing if it did not answer in time.
     given: Option<(u64, u64)>,
+    /// Rights that it was known to have when it was asked.
+    known: u64,
 }
 
 /// Waits until there are rights enough for all that is lacking, or no more are to be had in time. The turn must be kept
@@ -62,48 +64,56 @@ fn rights_of(shared: &Shared, place: &Place) -> BTreeMap<ReplicaId, i128> {
 
 /// Serves the queue of one product at one location until nobody waits.
 async fn serve(place: Place, shared: Shared) {
+    let serving = Serving::begin(&shared, &place);
     let mut asking: JoinSet<Answer> = JoinSet::new();
     let mut asked: BTreeMap<ReplicaId, u64> = BTreeMap::new();
+    // Peers that did not answer in time: what they gave may still come, by a push, and they are asked again later.
+    let mut silent: BTreeSet<ReplicaId> = BTreeSet::new();
     loop {
         let rights = rights_of(&shared, &place);
         let own = rights.get(&shared.table.own()).copied().unwrap_or_default();
         let Some(lack) = queue::step(&shared, &place, own) else {
             // What is under way goes on: rights that come now stay here.
             asking.detach_all();
+            serving.end();
             return;
         };
         let expected: u64 = asked.values().copied().fold(0, u64::saturating_add);
         if let Some(needed) = lack.units.checked_sub(expected).filter(|needed| *needed > 0) {
-            for (link, needed) in candidates(&shared, &place, &rights, &asked, needed) {
+            for (link, needed, known) in candidates(&shared, &place, &rights, &asked, needed) {
                 asked.insert(link.replica, needed);
                 let (shared, place) = (shared.clone(), place.clone());
-                asking.spawn(async move { ask_in_need(link, place, needed, &shared).await });
+                asking.spawn(async move { ask_in_need(link, place, (needed, known), &shared).await });
             }
         }
-        if asking.is_empty() {
+        silent.retain(|peer| shared.registry.link(*peer).is_some());
+        if asking.is_empty() && silent.is_empty() {
             queue::give_up(&shared, &place, own);
             continue;
         }
         tokio::select! {
-            answer = asking.join_next() => {
+            answer = asking.join_next(), if !asking.is_empty() => {
                 if let Some(Ok(answer)) = answer {
                     asked.remove(&answer.peer);
-                    heed(&answer, &place, &shared);
+                    let is_silent = heed(&answer, &place, &shared);
+                    if is_silent { silent.insert(answer.peer) } else { silent.remove(&answer.peer) };
                 }
             }
             () = lack.changed.notified() => {}
+            // Rights also come by pushes, receipts and releases, of which the queue is not told.
+            () = tokio::time::sleep(RIGHTS_LOOK_EVERY) => {}
         }
     }
 }
 
-/// Whom to ask now, and for how much each.
+/// Whom to ask now, for how much each, and the rights that each is known to have.
 fn candidates(
     shared: &Shared,
     place: &Place,
     rights: &BTreeMap<ReplicaId, i128>,
     asked: &BTreeMap<ReplicaId, u64>,
     needed: u64,
-) -> Vec<(Arc<Link>, u64)> {
+) -> Vec<(Arc<Link>, u64, u64)> {
     let now_ms = shared.rights.now_ms();
     let links = shared.registry.links();
     let mut candidates: Vec<Candidate> = {
@@ -121,7 +131,7 @@ fn candidates(
         let part = left.min(candidate.rights);
         left -= part;
         let link = links.iter().find(|link| link.replica == candidate.replica)?;
-        Some((Arc::clone(link), part)).filter(|_| part > 0)
+        Some((Arc::clone(link), part, candidate.rights)).filter(|_| part > 0)
     });
     share.collect()
 }
@@ -133,22 +143,20 @@ pub(super) fn candidate(link: &Link, rights: &BTreeMap<ReplicaId, i128>) -> Opti
     Some(Candidate { replica: link.replica, rights, round_trip_us })
 }
 
-async fn ask_in_need(link: Arc<Link>, place: Place, needed: u64, shared: &Shared) -> Answer {
+async fn ask_in_need(link: Arc<Link>, place: Place, (needed, known): (u64, u64), shared: &Shared) -> Answer {
     let per_hour = shared.rights.per_hour(&place);
     let ask = Ask { sku: place.0, location: place.1, needed, rights: 0, per_hour };
-    ask_peer(&link, ask, ASK_TIME_MAX, shared).await
+    ask_peer(&link, ask, known, shared).await
 }
 
-/// Asks one peer, and takes in what it gives.
-pub(super) async fn ask_peer(link: &Arc<Link>, ask: Ask, within: Duration, shared: &Shared) -> Answer {
+/// Asks one peer, which is known to have so many rights, and takes in what it gives.
+pub(super) async fn ask_peer(link: &Arc<Link>, ask: Ask, known: u64, shared: &Shared) -> Answer {
     let peer = link.replica;
     let place = (ask.sku.clone(), ask.location.clone());
-    // A distant peer is given the time that its distance takes.
-    let within = within + link.connection.rtt() * ASK_ROUND_TRIPS;
-    let given = match tokio::time::timeout(within, exchange(link, &ask, shared)).await {
-        Ok(Ok(granted)) => take_in(granted, &ask, &place, link, shared).await,
-        Ok(Err(error)) => Err(error),
-        Err(_) => Ok(None),
+    let given = match exchange(link, &ask, shared).await {
+        Ok(Some(granted)) => take_in(granted, &ask, &place, link, shared).await,
+        Ok(None) => Ok(None),
+        Err(error) => Err(error),
     };
     let given = given.unwrap_or_else(|error| {
         judge(&error, error.violation(), link, shared);
@@ -160,18 +168,30 @@ pub(super) async fn ask_peer(link: &Arc<Link>, ask: Ask, within: Duration, share
         None => "no-answer",
     };
     counter!("stockmesh_asks_total", "outcome" => outcome).increment(1);
-    Answer { peer, given }
+    Answer { peer, given, known }
 }
 
-async fn exchange(link: &Link, ask: &Ask, shared: &Shared) -> Result<Granted, SyncError> {
-    let (mut send, mut receive) = link.connection.open_bi().await?;
-    write_message(&mut send, &Message::Ask(ask.clone())).await?;
+/// One question and its answer; nothing if the peer does not answer in time.
+async fn exchange(link: &Link, ask: &Ask, shared: &Shared) -> Result<Option<Granted>, SyncError> {
+    // A distant peer is given the time that its distance takes.
+    let until = Instant::now() + ASK_TIME_MAX + link.connection.rtt() * ASK_ROUND_TRIPS;
+    let Ok(opened) = tokio::time::timeout_at(until, link.connection.open_bi()).await else { return Ok(None) };
+    let (mut send, mut receive) = opened?;
+    let Ok(written) = tokio::time::timeout_at(until, write_message(&mut send, &Message::Ask(ask.clone()))).await else {
+        // Dropping it would end the stream in the middle of a frame, which the peer would have to take for a violation.
+        let _ = send.reset(VarInt::from_u32(0));
+        return Ok(None);
+    };
+    written?;
     let _ = send.finish();
-    match read_message(&mut receive, FRAME_BYTES_MAX, None).await? {
+    let Ok(answer) = tokio::time::timeout_at(until, read_message(&mut receive, FRAME_BYTES_MAX, None)).await else {
+        return Ok(None);
+    };
+    match answer? {
         Some(Message::Granted(granted)) => {
             check_granted(&granted, ask, (link.replica, link.told), shared.table.count())
                 .map_err(|refused| FrameError::Violation(refused.to_string()))?;
-            Ok(granted)
+            Ok(Some(granted))
         }
         Some(_) => Err(FrameError::Violation("a question for rights was answered with something else".into()).into()),
         None => Err(FrameError::Ended("a question for rights was not answered".into()).into()),
@@ -191,7 +211,8 @@ async fn take_in(
     let left = products.first().map(|(_, product)| product.rights(&ask.location, link.replica)).unwrap_or_default();
     let left = u64::try_from(left.max(0)).unwrap_or(u64::MAX);
     if products.is_empty() {
-        return Ok(Some((0, left)));
+        // It is asked too often, or does not know the product: as good as no answer.
+        return Ok(None);
     }
     let granted = |product: &Product| product.granted(&ask.location, link.replica, link.told);
     let after = products.first().map_or(0, |(_, product)| granted(product));
@@ -213,23 +234,30 @@ async fn take_in(
     let units = units.min(after.saturating_sub(before));
     let merged = shared.committer.merge(vec![RemoteDelta { shard, products, claim }]).await?;
     queue::note_obtained(shared, place, units);
-    let (place, shared_of_task) = (place.clone(), shared.clone());
+    let (place, shared_of_task, peer) = (place.clone(), shared.clone(), link.replica);
     shared.spawn(async move {
-        let _ = merged.await;
+        let outcome = merged.await;
         queue::note_arrived(&shared_of_task, &place, units);
+        // Turned away for lack of room: to ask again would only move more rights out of reach.
+        if matches!(outcome, Ok(Ok(outcome)) if !outcome.shards_refused.is_empty()) {
+            let now_ms = shared_of_task.rights.now_ms();
+            shared_of_task.rights.back_off.lock().timed_out(peer, &place.0, &place.1, now_ms);
+        }
     });
     Ok(Some((given, left)))
 }
 
-/// Keeps in mind who gave nothing.
-fn heed(answer: &Answer, place: &Place, shared: &Shared) {
+/// Keeps in mind who gave nothing. Returns whether it did not answer at all.
+fn heed(answer: &Answer, place: &Place, shared: &Shared) -> bool {
     let (peer, now_ms, (sku, location)) = (answer.peer, shared.rights.now_ms(), place);
     let mut back_off = shared.rights.back_off.lock();
     match answer.given {
-        Some((0, left)) => back_off.refused(peer, sku, location, left, now_ms),
+        // What is known here may be more than the peer has, or knows of: it is no reason to ask again.
+        Some((0, left)) => back_off.refused(peer, sku, location, left.max(answer.known), now_ms),
         Some(_) => back_off.granted(peer, sku, location),
         None => back_off.timed_out(peer, sku, location, now_ms),
     }
+    answer.given.is_none()
 }
 
 impl Answer {

@@ -121,6 +121,36 @@ pub(super) fn note_arrived(shared: &Shared, place: &Place, units: u64) {
     change(shared, place, |queue| queue.on_the_way = queue.on_the_way.saturating_sub(units));
 }
 
+/// Whoever serves a queue, for as long as this lives. If it ends early, as when the node is closed, those who wait are
+/// told that no more is to be had, and the next to come has the queue served anew.
+pub(super) struct Serving {
+    shared: Shared,
+    place: Place,
+    is_done: bool,
+}
+
+impl Serving {
+    pub(super) fn begin(shared: &Shared, place: &Place) -> Self {
+        Self { shared: shared.clone(), place: place.clone(), is_done: false }
+    }
+
+    /// The queue is not served any more already.
+    pub(super) fn end(mut self) {
+        self.is_done = true;
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        if !self.is_done {
+            change(&self.shared, &self.place, |queue| {
+                queue.is_served = false;
+                queue.waiting.clear();
+            });
+        }
+    }
+}
+
 /// What is still lacking.
 pub(super) struct Lack {
     /// Units that those who wait need beyond what there is.

@@ -11,8 +11,11 @@ use stockmesh_proto::wire::Ask;
 use super::super::shared::Shared;
 use super::Place;
 use super::obtain::{ask_peer, candidate};
-use crate::limits::{ASK_TIME_MAX, REBALANCE_ASKS_MAX, REBALANCE_COVER, REBALANCE_EVERY};
+use crate::limits::{REBALANCE_ASKS_MAX, REBALANCE_COVER, REBALANCE_EVERY};
 use crate::table::Table;
+
+/// Wishes that are looked at before others have a turn on the thread.
+const LOOKED_AT_ONCE: usize = 64;
 
 /// Rights that would be good to have, though no sale waits for them.
 struct Wish {
@@ -30,23 +33,30 @@ pub(in crate::net) async fn rebalance_for_ever(shared: Shared) {
     // Deficits from before the store was opened.
     let found = tokio::task::spawn_blocking(move || deficits(&table)).await.unwrap_or_default();
     found.into_iter().for_each(|place| shared.rights.note_deficit(place));
-    let mut from = 0;
+    let mut from: usize = 0;
     loop {
         tokio::time::sleep(REBALANCE_EVERY.mul_f64(rand::random_range(0.75..=1.25))).await;
         if shared.registry.links().is_empty() {
             continue;
         }
-        let mut wishes = owed(&shared);
-        wishes.extend(short(&shared));
-        if wishes.is_empty() {
-            continue;
+        // What is owed and what sells have their turns alike, and each round goes on where the last one ended.
+        let (mut owed, mut short) = (owed(&shared), short(&shared));
+        from = from.wrapping_add(1);
+        for wishes in [&mut owed, &mut short] {
+            let count = wishes.len().max(1);
+            wishes.rotate_left(from.wrapping_mul(REBALANCE_ASKS_MAX) % count);
         }
-        // Each round goes on where the last one ended, so that every product has its turn.
-        let count = wishes.len();
-        wishes.rotate_left(from % count);
-        from = (from + REBALANCE_ASKS_MAX) % count;
-        for wish in wishes.into_iter().take(REBALANCE_ASKS_MAX) {
-            ask_ahead(wish, &shared).await;
+        for wishes in [owed, short] {
+            let mut asked = 0;
+            for (looked, wish) in wishes.into_iter().enumerate() {
+                asked += usize::from(ask_ahead(wish, &shared).await);
+                if asked >= REBALANCE_ASKS_MAX / 2 {
+                    break;
+                }
+                if looked % LOOKED_AT_ONCE == 0 {
+                    tokio::task::yield_now().await;
+                }
+            }
         }
     }
 }
@@ -100,9 +110,10 @@ fn short(shared: &Shared) -> Vec<Wish> {
     wishes
 }
 
-async fn ask_ahead(wish: Wish, shared: &Shared) {
+/// Asks the best peer for it. Returns whether there was one to ask.
+async fn ask_ahead(wish: Wish, shared: &Shared) -> bool {
     let Wish { place: (sku, location), needed, rights, per_hour } = wish;
-    let Some(product) = shared.table.get(sku.as_str()) else { return };
+    let Some(product) = shared.table.get(sku.as_str()) else { return false };
     let known = product.rights_at(&location);
     let now_ms = shared.rights.now_ms();
     let mut candidates: Vec<Candidate> = {
@@ -113,15 +124,16 @@ async fn ask_ahead(wish: Wish, shared: &Shared) {
             .collect()
     };
     order(&mut candidates);
-    let Some(first) = candidates.first() else { return };
-    let Some(link) = shared.registry.link(first.replica) else { return };
+    let Some(first) = candidates.first() else { return false };
+    let Some(link) = shared.registry.link(first.replica) else { return false };
     counter!("stockmesh_asks_ahead_total").increment(1);
     let ask = Ask { sku: sku.clone(), location: location.clone(), needed, rights, per_hour };
-    let answer = ask_peer(&link, ask, ASK_TIME_MAX, shared).await;
+    let answer = ask_peer(&link, ask, first.rights, shared).await;
     let mut back_off = shared.rights.back_off_ahead.lock();
     if answer.has_given() {
         back_off.granted(first.replica, &sku, &location);
     } else {
         back_off.timed_out(first.replica, &sku, &location, now_ms);
     }
+    true
 }
