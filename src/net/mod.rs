@@ -1,11 +1,12 @@
 //! The network: mutually authenticated QUIC links, reconciliation with random peers, and pushes.
 //!
 //! Modules in reading order: `identity` (certificates and TLS), `frames` (frames on streams), `refusal` (why a link
-//! ends), `link` and `registry` (what is known of links and peers), `shared` (what all
+//! ends), `link` and `registry` (what is known of links and peers), `rights` (who waits for them), `shared` (what all
 //! tasks share), `handshake`, `handshakes` (how many there may be), `session` (drives the core's state
-//! machine), `push`, `rights` (asking for them and giving them), `serve` (one link's tasks), `dial`, and `node`, which starts them all.
+//! machine), `verdict` (on peers that break rules), `push`, `exchange` (asking for rights and giving them), `serve` (one link's tasks), `dial`, and `node`, which starts them all.
 
 mod dial;
+mod exchange;
 mod frames;
 mod handshake;
 mod handshakes;
@@ -19,6 +20,7 @@ mod rights;
 mod serve;
 mod session;
 mod shared;
+mod verdict;
 
 pub(crate) use dial::check_address;
 pub use identity::{Identity, IdentityError};

@@ -22,16 +22,19 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::dial::keep_linked;
+use super::exchange::{obtain, rebalance_for_ever};
 use super::handshake::welcome;
 use super::handshakes::Handshakes;
 use super::identity::Identity;
 use super::push::push_commits;
 use super::refusal::{CloseCode, NEW_INCARNATION, explain};
 use super::registry::{PeerStatus, Refused, Registry};
-use super::rights::{Rights, Turn, obtain, rebalance_for_ever};
-use super::serve::{establish, judge};
+use super::rights::Rights;
+use super::rights::queue::Turn;
+use super::serve::establish;
 use super::session::reconcile;
 use super::shared::{Shared, SharedInner};
+use super::verdict::judge;
 use crate::clock::WallClock;
 use crate::commit::{Committer, Event, OwnWrites};
 use crate::error::ReplicationError;
@@ -83,7 +86,7 @@ impl Node {
             table,
             committer,
             registry: Registry::new(),
-            rights: Rights::new(settings.policy),
+            rights: Arc::new(Rights::new(settings.policy)),
             endpoint,
             identity: settings.identity,
             cluster: settings.cluster,

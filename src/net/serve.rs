@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::Instant;
 
-use metrics::{counter, gauge};
+use metrics::gauge;
 use parking_lot::Mutex;
 use quinn::{Connection, RecvStream, SendStream};
 use stockmesh_proto::ReplicaId;
@@ -12,17 +12,18 @@ use stockmesh_proto::limits::OPEN_BYTES_MAX;
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::wire::Message;
 use tokio::sync::{Semaphore, mpsc};
-use tracing::{Instrument, debug, info, info_span, warn};
+use tracing::{Instrument, info, info_span};
 
+use super::exchange::answer;
 use super::frames::{FrameError, read_message};
 use super::handshake::{Greeting, HandshakeError, knows_rights};
 use super::identity::Identity;
 use super::link::{Allowance, Link, PushFrame};
 use super::push::{receive_pushes, send_pushes};
 use super::refusal::{CloseCode, NEW_INCARNATION, closed_with};
-use super::rights::answer;
 use super::session::{SyncError, respond};
 use super::shared::Shared;
+use super::verdict::{judge, punish};
 use crate::limits::{ASKS_MAX, FRAME_TIME_MAX, LINK_DRAIN_TIME, PUSH_QUEUE_MAX, PUSH_STREAMS_MAX, SESSIONS_MAX};
 
 /// Makes a link of a connection whose hello was accepted, and starts its tasks.
@@ -171,19 +172,4 @@ async fn accept_pushes(link: &Arc<Link>, shared: &Shared) {
         };
         shared.spawn(task.in_current_span());
     }
-}
-
-/// Closes the link of a peer that broke a rule; anything else is only noted.
-pub(super) fn judge(error: &SyncError, violation: Option<String>, link: &Arc<Link>, shared: &Shared) {
-    match violation {
-        Some(reason) => punish(&reason, link, shared),
-        None => debug!(peer = %link.replica, %error, "an exchange did not end"),
-    }
-}
-
-fn punish(reason: &str, link: &Arc<Link>, shared: &Shared) {
-    counter!("stockmesh_violations_total").increment(1);
-    warn!(peer = %link.replica, address = %link.address, reason, "a peer broke a rule: its link is closed");
-    shared.registry.note_refusal(link.address, reason.to_owned());
-    link.close(CloseCode::Violation, reason);
 }

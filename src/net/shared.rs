@@ -27,7 +27,7 @@ pub(super) struct SharedInner {
     pub(super) table: Arc<Table>,
     pub(super) committer: Committer,
     pub(super) registry: Registry,
-    pub(super) rights: Rights,
+    pub(super) rights: Arc<Rights>,
     pub(super) endpoint: Endpoint,
     pub(super) identity: Identity,
     pub(super) cluster: ClusterId,

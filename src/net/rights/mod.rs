@@ -1,12 +1,7 @@
-//! Rights that move between nodes (rules B3 to B5): asked for when a sale needs them, and ahead of demand.
-//!
-//! `queue` holds who waits for rights of a product, `obtain` asks peers for them, `answer` gives them away, `rebalance`
-//! moves them towards demand. Nothing here is replica state: rights are slots, and change only in the committer.
+//! What a node keeps about rights beside the slots: who waits for them, what sells, whom not to ask again at once. It is
+//! no state of the replica: how much may be sold is decided in the committer alone.
 
-mod answer;
-mod obtain;
-mod queue;
-mod rebalance;
+pub(super) mod queue;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -19,13 +14,8 @@ use stockmesh_proto::demand::Demand;
 use stockmesh_proto::grant::GrantPolicy;
 use stockmesh_proto::{Location, Sku};
 
-pub(super) use answer::answer;
-pub(super) use obtain::obtain;
-pub(super) use rebalance::rebalance_for_ever;
-
 use crate::limits::{DEFICITS_MAX, DEMANDS_MAX, DEMANDS_SWEEP_EVERY};
 use queue::Queue;
-pub(crate) use queue::Turn;
 
 /// A product at a location.
 pub(super) type Place = (Sku, Location);
@@ -33,19 +23,19 @@ pub(super) type Place = (Sku, Location);
 /// What a node keeps about rights beside the slots.
 #[derive(Debug)]
 pub(super) struct Rights {
-    policy: Arc<dyn GrantPolicy>,
+    pub(super) policy: Arc<dyn GrantPolicy>,
     /// Who waits, by product and location.
     queues: Mutex<BTreeMap<Place, Queue>>,
     /// Numbers those who wait: whoever came first is served first.
     tickets: AtomicU64,
-    back_off: Mutex<BackOff>,
+    pub(super) back_off: Mutex<BackOff>,
     /// Apart from the other, so that a peer that gives nothing ahead of demand is still asked in need.
-    back_off_ahead: Mutex<BackOff>,
+    pub(super) back_off_ahead: Mutex<BackOff>,
     demands: Mutex<HashMap<Place, Demand>>,
     /// When the demands were last looked through for room.
     swept_ms: AtomicU64,
     /// Where this replica is below zero, as far as that was noticed: paid back from others' rights.
-    deficits: Mutex<BTreeSet<Place>>,
+    pub(super) deficits: Mutex<BTreeSet<Place>>,
     begun: Instant,
 }
 
@@ -65,11 +55,11 @@ impl Rights {
     }
 
     /// Time since the node was started: rates and pauses do not follow a wall clock that is set.
-    fn now_ms(&self) -> u64 {
+    pub(super) fn now_ms(&self) -> u64 {
         u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn ticket(&self) -> u64 {
+    pub(super) fn ticket(&self) -> u64 {
         self.tickets.fetch_add(1, Ordering::Relaxed)
     }
 
@@ -114,13 +104,13 @@ impl Rights {
     }
 
     /// Units per hour that are wanted here.
-    fn per_hour(&self, place: &Place) -> u64 {
+    pub(super) fn per_hour(&self, place: &Place) -> u64 {
         let now_ms = self.now_ms();
         self.demands.lock().get(place).map_or(0, |demand| demand.per_hour(now_ms))
     }
 
     /// Products that are wanted here, with the units per hour. Those that nobody wants any more are forgotten.
-    fn wanted(&self) -> Vec<(Place, u64)> {
+    pub(super) fn wanted(&self) -> Vec<(Place, u64)> {
         let now_ms = self.now_ms();
         let mut demands = self.demands.lock();
         demands.retain(|_, demand| demand.per_hour(now_ms) > 0);

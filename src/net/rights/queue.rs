@@ -6,8 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use super::super::shared::Shared;
-use super::Place;
+use super::{Place, Rights};
 
 /// Somebody who waits.
 #[derive(Debug)]
@@ -19,7 +18,7 @@ struct Waiter {
 
 /// Who waits, and what they are about to take.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
+pub(in crate::net) struct Queue {
     waiting: BTreeMap<u64, Waiter>,
     /// Units of those who were told to go on and have not taken them yet.
     promised: u64,
@@ -31,28 +30,29 @@ pub(super) struct Queue {
 }
 
 /// What somebody waits for in one queue.
-pub(super) struct Part {
-    pub(super) place: Place,
-    pub(super) units: u64,
+pub(in crate::net) struct Part {
+    pub(in crate::net) place: Place,
+    pub(in crate::net) units: u64,
     /// Where the answer comes, until it has.
-    pub(super) answer: Option<oneshot::Receiver<bool>>,
+    pub(in crate::net) answer: Option<oneshot::Receiver<bool>>,
     /// The units are promised to this turn.
-    pub(super) has_come: bool,
+    pub(in crate::net) has_come: bool,
 }
 
 /// The turn of somebody who waits, in all the queues that it needs: until it is dropped, the units count as taken.
 pub(crate) struct Turn {
-    shared: Shared,
+    rights: Arc<Rights>,
     parts: Vec<Part>,
 }
 
 impl Turn {
-    pub(super) fn new(shared: Shared, parts: Vec<Part>) -> Self {
-        Self { shared, parts }
+    pub(in crate::net) fn new(rights: Arc<Rights>, parts: Vec<Part>) -> Self {
+        Self { rights, parts }
     }
 
-    /// Waits until all have come. False if one cannot come, or not in time.
-    pub(super) async fn come(&mut self, until: Instant) -> bool {
+    /// Waits until all have come. False if one cannot come, not in time, or not before the node is `offline`.
+    pub(in crate::net) async fn come(&mut self, until: Instant, offline: impl Future<Output = ()>) -> bool {
+        let mut offline = std::pin::pin!(offline);
         for part in &mut self.parts {
             let Some(answer) = &mut part.answer else { continue };
             tokio::select! {
@@ -63,7 +63,7 @@ impl Turn {
                 }
                 () = tokio::time::sleep_until(until) => {}
                 // Nobody can be asked any more, as when the store is closed.
-                () = self.shared.until_offline() => {}
+                () = &mut offline => {}
             }
             if !part.has_come {
                 return false;
@@ -83,14 +83,14 @@ impl Drop for Turn {
                 answer.try_recv() == Ok(true)
             });
             let promised = if part.has_come || told { part.units } else { 0 };
-            change(&self.shared, &part.place, |queue| queue.promised = queue.promised.saturating_sub(promised));
+            change(&self.rights, &part.place, |queue| queue.promised = queue.promised.saturating_sub(promised));
         }
     }
 }
 
 /// Changes a queue, tells whoever serves it, and lets go of it if nothing is left.
-fn change(shared: &Shared, place: &Place, change: impl FnOnce(&mut Queue)) {
-    let mut queues = shared.rights.queues.lock();
+fn change(desk: &Rights, place: &Place, change: impl FnOnce(&mut Queue)) {
+    let mut queues = desk.queues.lock();
     let Some(queue) = queues.get_mut(place) else { return };
     change(queue);
     queue.changed.notify_one();
@@ -101,9 +101,9 @@ fn change(shared: &Shared, place: &Place, change: impl FnOnce(&mut Queue)) {
 
 /// Takes a place in the queue. Returns where the answer comes, and whether the caller must see to it that the queue is
 /// served.
-pub(super) fn join(shared: &Shared, place: &Place, ticket: u64, units: u64) -> (oneshot::Receiver<bool>, bool) {
+pub(in crate::net) fn join(desk: &Rights, place: &Place, ticket: u64, units: u64) -> (oneshot::Receiver<bool>, bool) {
     let (go, answer) = oneshot::channel();
-    let mut queues = shared.rights.queues.lock();
+    let mut queues = desk.queues.lock();
     let queue = queues.entry(place.clone()).or_default();
     queue.waiting.insert(ticket, Waiter { units, go });
     queue.changed.notify_one();
@@ -112,30 +112,30 @@ pub(super) fn join(shared: &Shared, place: &Place, ticket: u64, units: u64) -> (
 }
 
 /// Units were obtained, and are being merged.
-pub(super) fn note_obtained(shared: &Shared, place: &Place, units: u64) {
-    change(shared, place, |queue| queue.on_the_way = queue.on_the_way.saturating_add(units));
+pub(in crate::net) fn note_obtained(desk: &Rights, place: &Place, units: u64) {
+    change(desk, place, |queue| queue.on_the_way = queue.on_the_way.saturating_add(units));
 }
 
 /// Units that were obtained are in the table.
-pub(super) fn note_arrived(shared: &Shared, place: &Place, units: u64) {
-    change(shared, place, |queue| queue.on_the_way = queue.on_the_way.saturating_sub(units));
+pub(in crate::net) fn note_arrived(desk: &Rights, place: &Place, units: u64) {
+    change(desk, place, |queue| queue.on_the_way = queue.on_the_way.saturating_sub(units));
 }
 
 /// Whoever serves a queue, for as long as this lives. If it ends early, as when the node is closed, those who wait are
 /// told that no more is to be had, and the next to come has the queue served anew.
-pub(super) struct Serving {
-    shared: Shared,
+pub(in crate::net) struct Serving {
+    rights: Arc<Rights>,
     place: Place,
     is_done: bool,
 }
 
 impl Serving {
-    pub(super) fn begin(shared: &Shared, place: &Place) -> Self {
-        Self { shared: shared.clone(), place: place.clone(), is_done: false }
+    pub(in crate::net) fn begin(rights: &Arc<Rights>, place: &Place) -> Self {
+        Self { rights: Arc::clone(rights), place: place.clone(), is_done: false }
     }
 
     /// The queue is not served any more already.
-    pub(super) fn end(mut self) {
+    pub(in crate::net) fn end(mut self) {
         self.is_done = true;
     }
 }
@@ -143,7 +143,7 @@ impl Serving {
 impl Drop for Serving {
     fn drop(&mut self) {
         if !self.is_done {
-            change(&self.shared, &self.place, |queue| {
+            change(&self.rights, &self.place, |queue| {
                 queue.is_served = false;
                 queue.waiting.clear();
             });
@@ -152,17 +152,17 @@ impl Drop for Serving {
 }
 
 /// What is still lacking.
-pub(super) struct Lack {
+pub(in crate::net) struct Lack {
     /// Units that those who wait need beyond what there is.
-    pub(super) units: u64,
+    pub(in crate::net) units: u64,
     /// Wakes up when somebody came, went on, or something arrived.
-    pub(super) changed: Arc<Notify>,
+    pub(in crate::net) changed: Arc<Notify>,
 }
 
 /// Lets those go on for whom there is enough, in their order, by the rights that the table shows. `None` if nobody is
 /// left: the queue is not served any more from then on.
-pub(super) fn step(shared: &Shared, place: &Place, rights: i128) -> Option<Lack> {
-    let mut queues = shared.rights.queues.lock();
+pub(in crate::net) fn step(desk: &Rights, place: &Place, rights: i128) -> Option<Lack> {
+    let mut queues = desk.queues.lock();
     let queue = queues.get_mut(place)?;
     queue.waiting.retain(|_, waiter| !waiter.go.is_closed());
     while let Some(first) = queue.waiting.first_entry() {
@@ -188,8 +188,8 @@ pub(super) fn step(shared: &Shared, place: &Place, rights: i128) -> Option<Lack>
 }
 
 /// Nothing more is to be had: whoever fits into what there is goes on, the others are told.
-pub(super) fn give_up(shared: &Shared, place: &Place, rights: i128) {
-    let mut queues = shared.rights.queues.lock();
+pub(in crate::net) fn give_up(desk: &Rights, place: &Place, rights: i128) {
+    let mut queues = desk.queues.lock();
     let Some(queue) = queues.get_mut(place) else { return };
     for waiter in std::mem::take(&mut queue.waiting).into_values() {
         let fits = i128::from(waiter.units) <= budget(rights, queue.on_the_way, queue.promised);

@@ -9,11 +9,11 @@ use stockmesh_proto::grant::GrantRequest;
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::wire::{Ask, Granted, Message};
 
-use super::super::frames::write_message;
-use super::super::link::Link;
-use super::super::session::SyncError;
-use super::super::shared::Shared;
 use crate::commit::{Asked, Given};
+use crate::net::frames::write_message;
+use crate::net::link::Link;
+use crate::net::session::SyncError;
+use crate::net::shared::Shared;
 
 /// Answers one question: durable before it is told. The rights go to the peer of the link, whoever else it may speak for.
 pub(in crate::net) async fn answer(

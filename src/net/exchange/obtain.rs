@@ -16,15 +16,15 @@ use stockmesh_proto::{ReplicaId, Shard};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::super::frames::{FrameError, read_message, write_message};
-use super::super::link::Link;
-use super::super::serve::judge;
-use super::super::session::SyncError;
-use super::super::shared::Shared;
-use super::Place;
-use super::queue::{self, Part, Serving, Turn};
 use crate::commit::{Claim, RemoteDelta};
 use crate::limits::{ASK_ROUND_TRIPS, ASK_TIME_MAX, RIGHTS_LOOK_EVERY};
+use crate::net::frames::{FrameError, read_message, write_message};
+use crate::net::link::Link;
+use crate::net::rights::Place;
+use crate::net::rights::queue::{self, Part, Serving, Turn};
+use crate::net::session::SyncError;
+use crate::net::shared::Shared;
+use crate::net::verdict::judge;
 
 /// What a peer answered.
 pub(super) struct Answer {
@@ -47,14 +47,14 @@ pub(in crate::net) async fn obtain(
     let mut waiting = Vec::new();
     for shortfall in shortfalls {
         let place = (shortfall.sku.clone(), shortfall.location.clone());
-        let (answer, must_serve) = queue::join(shared, &place, ticket, shortfall.wanted);
+        let (answer, must_serve) = queue::join(&shared.rights, &place, ticket, shortfall.wanted);
         if must_serve {
             shared.spawn(serve(place.clone(), shared.clone()));
         }
         waiting.push(Part { place, units: shortfall.wanted, answer: Some(answer), has_come: false });
     }
-    let mut turn = Turn::new(shared.clone(), waiting);
-    turn.come(until).await.then_some(turn)
+    let mut turn = Turn::new(Arc::clone(&shared.rights), waiting);
+    turn.come(until, shared.until_offline()).await.then_some(turn)
 }
 
 fn rights_of(shared: &Shared, place: &Place) -> BTreeMap<ReplicaId, i128> {
@@ -64,7 +64,7 @@ fn rights_of(shared: &Shared, place: &Place) -> BTreeMap<ReplicaId, i128> {
 
 /// Serves the queue of one product at one location until nobody waits.
 async fn serve(place: Place, shared: Shared) {
-    let serving = Serving::begin(&shared, &place);
+    let serving = Serving::begin(&shared.rights, &place);
     let mut asking: JoinSet<Answer> = JoinSet::new();
     let mut asked: BTreeMap<ReplicaId, u64> = BTreeMap::new();
     // Peers that did not answer in time: what they gave may still come, by a push, and they are asked again later.
@@ -72,7 +72,7 @@ async fn serve(place: Place, shared: Shared) {
     loop {
         let rights = rights_of(&shared, &place);
         let own = rights.get(&shared.table.own()).copied().unwrap_or_default();
-        let Some(lack) = queue::step(&shared, &place, own) else {
+        let Some(lack) = queue::step(&shared.rights, &place, own) else {
             // What is under way goes on: rights that come now stay here.
             asking.detach_all();
             serving.end();
@@ -88,7 +88,7 @@ async fn serve(place: Place, shared: Shared) {
         }
         silent.retain(|peer| shared.registry.link(*peer).is_some());
         if asking.is_empty() && silent.is_empty() {
-            queue::give_up(&shared, &place, own);
+            queue::give_up(&shared.rights, &place, own);
             continue;
         }
         tokio::select! {
@@ -233,11 +233,11 @@ async fn take_in(
     // What a push brought already is in the table, and must not be counted twice.
     let units = units.min(after.saturating_sub(before));
     let merged = shared.committer.merge(vec![RemoteDelta { shard, products, claim }]).await?;
-    queue::note_obtained(shared, place, units);
+    queue::note_obtained(&shared.rights, place, units);
     let (place, shared_of_task, peer) = (place.clone(), shared.clone(), link.replica);
     shared.spawn(async move {
         let outcome = merged.await;
-        queue::note_arrived(&shared_of_task, &place, units);
+        queue::note_arrived(&shared_of_task.rights, &place, units);
         // Turned away for lack of room: to ask again would only move more rights out of reach.
         if matches!(outcome, Ok(Ok(outcome)) if !outcome.shards_refused.is_empty()) {
             let now_ms = shared_of_task.rights.now_ms();

@@ -8,10 +8,10 @@ use stockmesh_proto::asking::{Candidate, order};
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::wire::Ask;
 
-use super::super::shared::Shared;
-use super::Place;
 use super::obtain::{ask_peer, candidate};
 use crate::limits::{REBALANCE_ASKS_MAX, REBALANCE_COVER, REBALANCE_EVERY};
+use crate::net::rights::Place;
+use crate::net::shared::Shared;
 use crate::table::Table;
 
 /// Wishes that are looked at before others have a turn on the thread.
