@@ -15,6 +15,7 @@ pub(super) type Check = fn(&World, &Node) -> Result<(), String>;
 pub(super) const ALL: &[(&str, Check)] = &[
     ("faults", no_fault),
     ("goods", never_oversold),
+    ("hold ids", hold_ids_are_given_once),
     ("deficits", rights_fall_below_zero_by_facts_alone),
     ("shares", rights_sum_to_what_is_available),
     ("slots", slots_are_of_the_history),
@@ -47,6 +48,11 @@ fn never_oversold(world: &World, _: &Node) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Rule O5: a hold's id is its own, so that nobody resolves another's hold.
+fn hold_ids_are_given_once(world: &World, _: &Node) -> Result<(), String> {
+    world.goods.given_twice.first().map_or(Ok(()), |id| Err(format!("the hold id {id} was given twice")))
 }
 
 /// Rules B2, B3: own sales, holds, transfers and grants never take the rights below zero.
@@ -201,9 +207,11 @@ pub(super) fn ledger_sums_to_the_slots(node: &Node) -> Result<(), String> {
     for keyed in shards {
         let own = keyed.stock().iter().filter(|slot| slot.replica == node.id && slot.counters != Default::default());
         let own = own.map(|slot| sums.stock.contains_key(&(node.id, keyed.sku.clone(), slot.location.clone())));
-        let given = keyed.grants().iter().filter(|slot| slot.from == node.id).map(|slot| {
-            sums.granted.contains_key(&(node.id, slot.to, keyed.sku.clone(), slot.location.clone()))
-        });
+        let given = keyed
+            .grants()
+            .iter()
+            .filter(|slot| slot.from == node.id)
+            .map(|slot| sums.granted.contains_key(&(node.id, slot.to, keyed.sku.clone(), slot.location.clone())));
         if !own.chain(given).all(|is_there| is_there) {
             return Err(format!("{}: a slot has no movement in the ledger", keyed.sku));
         }

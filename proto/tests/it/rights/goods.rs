@@ -50,6 +50,8 @@ pub(super) struct Goods {
     pub(super) excess: BTreeMap<(ReplicaId, Place), i128>,
     holds: BTreeMap<HoldId, Held>,
     resolved: BTreeSet<HoldId>,
+    /// Ids under which two holds were given.
+    pub(super) given_twice: Vec<HoldId>,
 }
 
 impl Goods {
@@ -88,16 +90,16 @@ impl Goods {
                 self.at(id, sku, location).held += units;
                 let place = (sku.clone(), location.clone());
                 let same = self.holds.insert(*hold, Held { place, units, expires_ms });
-                assert!(same.is_none(), "the hold id {hold} was given before");
+                self.given_twice.extend(same.map(|_| *hold));
             }
             (Operation::CommitHold { id: hold, .. }, Outcome::Resolved { sold, .. }) => {
                 self.resolve(id, *hold, i128::from(*sold));
             }
             (Operation::ReleaseHold { id: hold }, _) => self.resolve(id, *hold, 0),
-            (Operation::ExpireHold { id: hold }, _) => {
-                if self.holds.get(hold).is_some_and(|held| now_ms >= held.expires_ms) {
-                    self.resolve(id, *hold, 0);
-                }
+            (Operation::ExpireHold { id: hold }, _)
+                if self.holds.get(hold).is_some_and(|held| now_ms >= held.expires_ms) =>
+            {
+                self.resolve(id, *hold, 0);
             }
             _ => {}
         }

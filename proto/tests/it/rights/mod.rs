@@ -8,6 +8,7 @@ mod disk;
 mod goods;
 mod grants;
 mod holds;
+mod judge;
 mod node;
 mod random;
 mod spec;

@@ -16,9 +16,7 @@ use stockmesh_proto::product::{KeyedProduct, Product};
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::shard::Chunk;
 use stockmesh_proto::wire::{Granted, LedgerPart, LedgerRecord, LedgerRequest, Push, PushShard, Summary};
-use stockmesh_proto::{
-    Fingerprint, Location, ReplicaId, Shard, ShardCount, ShardIndex, Sku, VersionVector,
-};
+use stockmesh_proto::{Fingerprint, Location, ReplicaId, Shard, ShardCount, ShardIndex, Sku, VersionVector};
 
 use super::disk::{Disk, ForgetsExpiry};
 use super::goods::Ack;
@@ -186,9 +184,9 @@ impl Node {
         self.is_dirty = true;
     }
 
-    pub(super) fn claim_range(&mut self, shard: ShardIndex, from: ReplicaId, first: u64, last: u64) {
-        self.table[shard.as_usize()].claim_range(from, first, last);
+    pub(super) fn claim_range(&mut self, shard: ShardIndex, from: ReplicaId, first: u64, last: u64) -> bool {
         self.is_dirty = true;
+        self.table[shard.as_usize()].claim_range(from, first, last)
     }
 
     pub(super) fn shows_own_future(

@@ -249,12 +249,17 @@ impl Spec<'_> {
         let wanted = units.unwrap_or(hold.units);
         match hold.state {
             HoldState::Active if self.now_ms >= hold.expires_ms => {
-                return Err(OperationRefused::HoldResolved { id, state: HoldState::Expired { at_ms: hold.expires_ms } });
+                return Err(OperationRefused::HoldResolved {
+                    id,
+                    state: HoldState::Expired { at_ms: hold.expires_ms },
+                });
             }
             HoldState::Active if wanted > hold.units => {
                 return Err(OperationRefused::HoldTooSmall { id, held: hold.units, wanted });
             }
-            HoldState::Active => self.resolve(&hold, wanted, HoldState::Committed { units: wanted, at_ms: self.now_ms }),
+            HoldState::Active => {
+                self.resolve(&hold, wanted, HoldState::Committed { units: wanted, at_ms: self.now_ms })
+            }
             HoldState::Committed { units: sold, .. } if sold == wanted => {}
             state => return Err(OperationRefused::HoldResolved { id, state }),
         }

@@ -88,15 +88,15 @@ fn op(kinds: Kinds) -> impl Strategy<Value = Op> {
     let name = || (any::<u8>(), any::<u8>());
     let facts = u32::from(kinds.with_facts);
     prop_oneof![
-        6 => (name(), 1_u64..20).prop_map(|((sku, place), units)| Op::Receive(sku, place, units)),
+        6 => (name(), 1_u64..40).prop_map(|((sku, place), units)| Op::Receive(sku, place, units)),
         2 * facts => (name(), -12_i64..4).prop_map(|((sku, place), units)| Op::Adjust(sku, place, units)),
         facts => (name(), 0_u64..20).prop_map(|((sku, place), units)| Op::Count(sku, place, units)),
         9 => (name(), 1_u64..8, any::<bool>()).prop_map(move |((sku, place), units, backorder)| {
             Op::Sell(sku, place, units, backorder && kinds.with_backorders)
         }),
-        6 => (name(), 1_u64..6, 0_u64..40).prop_map(|((sku, place), units, ttl)| Op::Hold(sku, place, units, ttl)),
-        4 => (any::<u8>(), option::of(1_u64..6)).prop_map(|(hold, units)| Op::Commit(hold, units)),
-        2 => any::<u8>().prop_map(Op::Release),
+        8 => (name(), 1_u64..6, 0_u64..120).prop_map(|((sku, place), units, ttl)| Op::Hold(sku, place, units, ttl)),
+        6 => (any::<u8>(), option::of(1_u64..6)).prop_map(|(hold, units)| Op::Commit(hold, units)),
+        3 => any::<u8>().prop_map(Op::Release),
         2 => any::<u8>().prop_map(Op::Expire),
         2 => (name(), any::<u8>(), 1_u64..6).prop_map(|((sku, from), to, units)| Op::Transfer(sku, from, to, units)),
     ]
@@ -110,7 +110,7 @@ pub(super) fn step(kinds: Kinds) -> impl Strategy<Value = Step> {
         Some(ops)
     });
     prop_oneof![
-        20 => (who(), ops, option::of(0_u8..6), any::<bool>())
+        30 => (who(), ops, prop::option::weighted(0.3, 0_u8..12), any::<bool>())
             .prop_map(|(who, ops, name, backorder)| Step::Request(who, ops, name, backorder)),
         3 => (who(), any::<bool>()).prop_map(|(which, is_changed)| Step::Retry(which, is_changed)),
         6 => who().prop_map(Step::Sync),
@@ -127,6 +127,20 @@ pub(super) fn step(kinds: Kinds) -> impl Strategy<Value = Step> {
         2 => (0_u64..60).prop_map(Step::Wait),
         1 => (who(), 0_u64..50).prop_map(|(who, skew)| Step::Skew(who, skew)),
         4 => who().prop_map(Step::ExpireDue),
+    ]
+}
+
+/// Steps with far more of what goes wrong with disks: where the breaks lie.
+pub(super) fn troubled_step(kinds: Kinds) -> impl Strategy<Value = Step> {
+    let who = any::<u8>;
+    prop_oneof![
+        12 => step(kinds),
+        1 => who().prop_map(Step::Sync),
+        1 => who().prop_map(Step::Crash),
+        1 => who().prop_map(Step::Backup),
+        1 => (who(), who()).prop_map(|(who, which)| Step::Restore(who, which, false)),
+        2 => (0_u64..60).prop_map(Step::Wait),
+        3 => who().prop_map(Step::ExpireDue),
     ]
 }
 
@@ -245,11 +259,16 @@ fn say(world: &mut World, index: usize, request: Request) {
 }
 
 /// The hold that a number stands for: an own one mostly, that of another replica, or none that ever was.
-fn hold_id(world: &World, index: usize, number: u8) -> HoldId {
+fn hold_id(world: &World, index: usize, number: u8) -> Option<HoldId> {
     let nobody = HoldId { replica: world.nodes[index].id, shard: ShardIndex(0), sequence: 1_000_000 };
-    let at = if number % 8 == 0 { usize::from(number / 8) % world.nodes.len() } else { index };
-    let holds: Vec<HoldId> = world.nodes[at].disk.holds.keys().chain(world.nodes[at].memory.holds.keys()).copied().collect();
-    if holds.is_empty() || number == 255 { nobody } else { holds[holds.len() - 1 - usize::from(number) % holds.len()] }
+    let at = if number.is_multiple_of(16) { usize::from(number / 8) % world.nodes.len() } else { index };
+    let holds: Vec<HoldId> =
+        world.nodes[at].disk.holds.keys().chain(world.nodes[at].memory.holds.keys()).copied().collect();
+    match holds.len() {
+        _ if number == 255 => Some(nobody),
+        0 => None,
+        count => Some(holds[count - 1 - usize::from(number) % count]),
+    }
 }
 
 fn operation(world: &World, index: usize, names: Names, op: Op) -> Operation {
@@ -273,11 +292,13 @@ fn operation(world: &World, index: usize, names: Names, op: Op) -> Operation {
             let (sku, location) = (names.sku(product), names.place(place));
             Operation::Hold { sku, location, units: quantity(units), ttl_ms }
         }
-        Op::Commit(hold, units) => {
-            Operation::CommitHold { id: hold_id(world, index, hold), units: units.map(quantity) }
-        }
-        Op::Release(hold) => Operation::ReleaseHold { id: hold_id(world, index, hold) },
-        Op::Expire(hold) => Operation::ExpireHold { id: hold_id(world, index, hold) },
+        Op::Commit(hold, _) | Op::Release(hold) | Op::Expire(hold) => match (hold_id(world, index, hold), op) {
+            (Some(id), Op::Commit(_, units)) => Operation::CommitHold { id, units: units.map(quantity) },
+            (Some(id), Op::Release(_)) => Operation::ReleaseHold { id },
+            (Some(id), _) => Operation::ExpireHold { id },
+            // There is none yet: goods come in instead.
+            (None, _) => Operation::Receive { sku: names.sku(0), location: names.place(0), units: quantity(5) },
+        },
         Op::Transfer(product, from, to, units) => {
             let (from, to) = (names.place(from), names.place(to));
             Operation::Transfer { sku: names.sku(product), from, to, units: quantity(units) }

@@ -1,12 +1,12 @@
 //! The model world: replicas, what is on its way between them, and everything that can happen to either.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use stockmesh_proto::check::{DriftCheck, check_granted};
 use stockmesh_proto::gossip::check_push;
 use stockmesh_proto::grant::{DemandShare, GrantPolicy, GrantRequest, NeedOnly};
-use stockmesh_proto::operation::{Evaluation, Operation, OperationRefused, Outcome, Request};
+use stockmesh_proto::operation::{Operation, OperationRefused, Outcome, Request};
 use stockmesh_proto::reconcile::{Effect, Session, Settings};
 use stockmesh_proto::wire::{Ask, Granted, Message, Push};
 use stockmesh_proto::{Location, ReplicaId, ShardCount, Sku};
@@ -14,8 +14,8 @@ use stockmesh_proto::{Location, ReplicaId, ShardCount, Sku};
 use super::checks::{Check, run_checks};
 use super::disk::{Disk, ForgetsExpiry, difference};
 use super::goods::{Ack, Goods, History};
+use super::judge::{disagreement, inherit, kind};
 use super::node::{Node, Out};
-use super::spec::Expected;
 use crate::support::{replica_id, shard_count};
 
 /// What is broken on purpose.
@@ -62,6 +62,8 @@ pub(super) struct World {
     pub(super) broken: Broken,
     /// What went wrong in a step itself.
     pub(super) faults: Vec<String>,
+    /// How often what happened: so that a test can tell that schedules reach it.
+    pub(super) seen: BTreeMap<&'static str, u64>,
     checks: &'static [(&'static str, Check)],
     ids_minted: u64,
     need_only: bool,
@@ -83,6 +85,7 @@ impl World {
             history: History::default(),
             broken: Broken::Nothing,
             faults: Vec::new(),
+            seen: BTreeMap::new(),
             checks,
             ids_minted: 100,
             need_only: false,
@@ -114,6 +117,7 @@ impl World {
         if let Some(text) = disagreement(&expected, &done) {
             self.fault(format!("at {} {request:?}: {text}", self.nodes[index].id));
         }
+        *self.seen.entry(kind(request.operations.first(), &done)).or_default() += 1;
         let evaluation = done?;
         if !evaluation.repeated {
             self.history.note(&evaluation);
@@ -153,7 +157,14 @@ impl World {
     }
 
     /// Rule B4: asks a peer for rights.
-    pub(super) fn ask(&mut self, index: usize, peer: usize, sku: &Sku, location: &Location, (needed, per_hour): (u64, u64)) {
+    pub(super) fn ask(
+        &mut self,
+        index: usize,
+        peer: usize,
+        sku: &Sku,
+        location: &Location,
+        (needed, per_hour): (u64, u64),
+    ) {
         let node = &self.nodes[index];
         let rights = u64::try_from(node.product_of(sku).rights(location, node.id).max(0)).unwrap();
         let ask = Ask { sku: sku.clone(), location: location.clone(), needed, rights, per_hour };
@@ -171,11 +182,11 @@ impl World {
         if !keep_copy {
             self.network.remove(position);
         }
-        match Message::decode(&packet.bytes).unwrap() {
-            Message::Push(push) => self.take_push(to.0, &push),
-            Message::Ask(ask) => self.answer(&packet, &ask),
-            Message::Granted(granted) => self.take_grant(&packet, &granted),
-            other => panic!("{other:?}"),
+        match Message::decode(&packet.bytes) {
+            Ok(Message::Push(push)) => self.take_push(to.0, &push),
+            Ok(Message::Ask(ask)) => self.answer(&packet, &ask),
+            Ok(Message::Granted(granted)) => self.take_grant(&packet, &granted),
+            other => self.fault(format!("{other:?} is on its way")),
         }
         Some(to.0)
     }
@@ -247,8 +258,8 @@ impl World {
         }
         let node = &mut self.nodes[index];
         node.merge(granted.shard, &granted.products);
-        if granted.units > 0 {
-            node.claim_range(granted.shard, giver, granted.sequence, granted.sequence);
+        if granted.units > 0 && !node.claim_range(granted.shard, giver, granted.sequence, granted.sequence) {
+            *self.seen.entry("gaps in answers").or_default() += 1;
         }
     }
 
@@ -267,6 +278,8 @@ impl World {
     pub(super) fn incarnate(&mut self, index: usize) {
         self.sync(index);
         self.ids_minted += 1;
+        let how = if self.nodes[index].is_restored { "took a new id" } else { "took a new id for nothing" };
+        *self.seen.entry(how).or_default() += 1;
         let before = self.nodes[index].id;
         self.nodes[index].incarnate(replica_id(self.ids_minted));
         if self.broken == Broken::Inherits {
@@ -277,7 +290,10 @@ impl World {
     pub(super) fn crash(&mut self, index: usize) {
         let node = &self.nodes[index];
         let disk = node.disk.clone();
-        self.history.truncate(disk.id, node.count, |shard| disk.table[shard.as_usize()].version().get(disk.id));
+        // A restored copy wrote nothing since; that its disk is behind takes nothing back that others know.
+        if !node.is_restored {
+            self.history.truncate(disk.id, node.count, |shard| disk.table[shard.as_usize()].version().get(disk.id));
+        }
         self.reopen(index, disk);
     }
 
@@ -407,38 +423,5 @@ impl World {
         }
         self.need_only = false;
         self.network.clear();
-    }
-}
-
-/// In what the naive model and the core differ, if they do.
-fn disagreement(
-    expected: &Result<Expected, OperationRefused>,
-    done: &Result<Evaluation, OperationRefused>,
-) -> Option<String> {
-    let (expected, done) = match (expected, done) {
-        (Ok(expected), Ok(done)) => (expected, done),
-        (Err(expected), Err(done)) if expected == done => return None,
-        (Err(expected), done) => return Some(format!("refused with {expected:?} expected, not {done:?}")),
-        (expected, Err(done)) => return Some(format!("{expected:?} expected, not refused with {done:?}")),
-    };
-    let writes = done.shards.iter().map(|(shard, writes)| (*shard, (writes.from, writes.to, writes.products.clone())));
-    let is_same = expected.outcomes == done.outcomes
-        && expected.writes == writes.collect()
-        && expected.holds.values().eq(&done.holds);
-    (!is_same).then(|| format!("{expected:?} expected, not {done:?}"))
-}
-
-/// The break: rights of the former id, handed on.
-fn inherit(node: &mut Node, before: ReplicaId) {
-    use stockmesh_proto::product::{GrantSlot, Product};
-    let products: Vec<_> = node.products().cloned().collect();
-    for keyed in products {
-        for slot in keyed.stock().iter().filter(|slot| slot.replica == before) {
-            let units = u64::try_from(keyed.rights(&slot.location, before).max(0)).unwrap();
-            let location = slot.location.clone();
-            let grant = GrantSlot { location, from: before, to: node.id, sequence: slot.sequence, units };
-            let shard = node.count.shard_of(&keyed.sku);
-            node.merge(shard, &[(keyed.sku.clone(), Product::of_grant(grant))]);
-        }
     }
 }
