@@ -84,6 +84,7 @@ pub(super) fn quantity(units: u64) -> Quantity {
     Quantity::new(units).unwrap()
 }
 
+// Times are whole tens, so that what is due and what is done meet at the same millisecond.
 fn op(kinds: Kinds) -> impl Strategy<Value = Op> {
     let name = || (any::<u8>(), any::<u8>());
     let facts = u32::from(kinds.with_facts);
@@ -94,7 +95,7 @@ fn op(kinds: Kinds) -> impl Strategy<Value = Op> {
         9 => (name(), 1_u64..8, any::<bool>()).prop_map(move |((sku, place), units, backorder)| {
             Op::Sell(sku, place, units, backorder && kinds.with_backorders)
         }),
-        8 => (name(), 1_u64..6, 0_u64..120).prop_map(|((sku, place), units, ttl)| Op::Hold(sku, place, units, ttl)),
+        8 => (name(), 1_u64..6, 0_u64..12).prop_map(|((sku, place), units, ttl)| Op::Hold(sku, place, units, 10 * ttl)),
         6 => (any::<u8>(), option::of(1_u64..6)).prop_map(|(hold, units)| Op::Commit(hold, units)),
         3 => any::<u8>().prop_map(Op::Release),
         2 => any::<u8>().prop_map(Op::Expire),
@@ -124,8 +125,8 @@ pub(super) fn step(kinds: Kinds) -> impl Strategy<Value = Step> {
         2 => who().prop_map(Step::Lose),
         5 => (who(), who(), option::of(0_u8..8)).prop_map(|(left, right, cut)| Step::Reconcile(left, right, cut)),
         1 => vec(0_u8..2, 5).prop_map(Step::Partition),
-        2 => (0_u64..60).prop_map(Step::Wait),
-        1 => (who(), 0_u64..50).prop_map(|(who, skew)| Step::Skew(who, skew)),
+        2 => (0_u64..6).prop_map(|tens| Step::Wait(10 * tens)),
+        1 => (who(), 0_u64..5).prop_map(|(who, tens)| Step::Skew(who, 10 * tens)),
         4 => who().prop_map(Step::ExpireDue),
     ]
 }
@@ -139,7 +140,7 @@ pub(super) fn troubled_step(kinds: Kinds) -> impl Strategy<Value = Step> {
         1 => who().prop_map(Step::Crash),
         1 => who().prop_map(Step::Backup),
         1 => (who(), who()).prop_map(|(who, which)| Step::Restore(who, which, false)),
-        2 => (0_u64..60).prop_map(Step::Wait),
+        2 => (0_u64..6).prop_map(|tens| Step::Wait(10 * tens)),
         3 => who().prop_map(Step::ExpireDue),
     ]
 }

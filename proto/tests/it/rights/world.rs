@@ -45,6 +45,16 @@ pub(super) struct Packet {
 /// Messages on their way at the most; older ones are lost then.
 const PACKETS_MAX: usize = 64;
 
+/// A poor policy: it gives whatever is wanted, and more than there is (rule B3 holds all the same).
+#[derive(Debug)]
+struct Boundless;
+
+impl GrantPolicy for Boundless {
+    fn units(&self, request: &GrantRequest) -> u64 {
+        request.needed * 2
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) nodes: Vec<Node>,
@@ -218,7 +228,11 @@ impl World {
             let node = &self.nodes[index];
             let own = u64::try_from(node.product_of(&ask.sku).rights(&ask.location, node.id).max(0)).unwrap();
             let figures = GrantRequest::new(ask.needed, ask.rights, ask.per_hour, own, 100);
-            let policy: &dyn GrantPolicy = if self.need_only { &NeedOnly } else { &DemandShare::default() };
+            let policy: &dyn GrantPolicy = match ask.per_hour {
+                _ if self.need_only => &NeedOnly,
+                50 => &Boundless,
+                _ => &DemandShare::default(),
+            };
             let wanted = policy.units(&figures);
             let (sku, location) = (ask.sku.clone(), ask.location.clone());
             let grant = Operation::Grant { sku, location, to: packet.from.1, units: wanted };
