@@ -5,14 +5,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stockmesh_proto::limits::{DRIFT_MS_MAX, SHARDS_DEFAULT};
+use stockmesh_proto::grant::{DemandShare, GrantPolicy};
+use stockmesh_proto::limits::{DRIFT_MS_MAX, REFERENCE_WINDOW_MS_DEFAULT, REFERENCES_MAX_DEFAULT, SHARDS_DEFAULT};
 use stockmesh_proto::{ClusterId, InvalidInput, Location, ShardCount};
 use tokio::sync::mpsc;
 
 use crate::clock::WallClock;
 use crate::commit::{OwnWrites, Worker};
 use crate::error::OpenError;
-use crate::limits::{DRIFT_MAX, PEERS_MAX, RECONCILE_EVERY_MAX, RECONCILE_EVERY_MIN};
+use crate::expiry::expire_for_ever;
+use crate::limits::{
+    DRIFT_MAX, LEDGER_RETENTION_DEFAULT, LEDGER_RETENTION_MAX, PEERS_MAX, RECONCILE_EVERY_MAX, RECONCILE_EVERY_MIN,
+    REFERENCE_WINDOW_MAX, REFERENCES_MAX,
+};
 use crate::net::{Identity, Node, NodeSettings, check_address};
 use crate::recovery::{DamagePolicy, Recovered, Wanted, recover, recover_directory};
 use crate::replica::Replica;
@@ -75,6 +80,11 @@ pub struct Builder {
     reconcile_every: Duration,
     drift_max: Duration,
     damage: DamagePolicy,
+    restored: bool,
+    policy: Arc<dyn GrantPolicy>,
+    reference_window: Duration,
+    references_max: usize,
+    ledger_retention: Duration,
     wall: WallClock,
 }
 
@@ -98,6 +108,11 @@ impl Builder {
             reconcile_every: RECONCILE_EVERY_DEFAULT,
             drift_max: Duration::from_millis(DRIFT_MS_MAX),
             damage: DamagePolicy::default(),
+            restored: false,
+            policy: Arc::new(DemandShare::default()),
+            reference_window: Duration::from_millis(REFERENCE_WINDOW_MS_DEFAULT),
+            references_max: REFERENCES_MAX_DEFAULT,
+            ledger_retention: LEDGER_RETENTION_DEFAULT,
             wall: WallClock::default(),
         }
     }
@@ -188,6 +203,42 @@ impl Builder {
         self
     }
 
+    /// Says that the directory was restored from a backup, or copied: it goes on under a new replica id at once, and not
+    /// only when a peer shows it its own future. Until it has met one, a copy would sell what the original has sold since.
+    /// The rights and holds of the old id stay with it. For one opening, not for every.
+    pub fn restored(mut self) -> Self {
+        self.restored = true;
+        self
+    }
+
+    /// How much this node grants to a peer that asks for rights to sell. By default what the peer needs and a share for
+    /// its demand, see [`DemandShare`].
+    pub fn grant_policy(mut self, policy: impl GrantPolicy + 'static) -> Self {
+        self.policy = Arc::new(policy);
+        self
+    }
+
+    /// How long references of operations are remembered, see [`Product::reference`](crate::Product::reference): up to a
+    /// year, 7 days by default.
+    pub fn reference_window(mut self, window: Duration) -> Self {
+        self.reference_window = window;
+        self
+    }
+
+    /// How many references are remembered at the most, the latest: a million by default, 100 million at the most. Each
+    /// takes about 200 bytes of memory. Beyond it the oldest are forgotten before their time.
+    pub fn references_max(mut self, references: usize) -> Self {
+        self.references_max = references;
+        self
+    }
+
+    /// How long the ledger keeps stock movements, see [`Store::movements`]: 400 days by default, up to a hundred years.
+    /// What is needed to remember references is kept longer if need be.
+    pub fn ledger_retention(mut self, retention: Duration) -> Self {
+        self.ledger_retention = retention;
+        self
+    }
+
     /// Opens the store: locks the directory, recovers what it holds, starts to listen and to dial.
     ///
     /// Costs a read of all data: about a second for a million products. Needs a tokio runtime. Does not wait for peers.
@@ -200,17 +251,25 @@ impl Builder {
             cluster: ClusterId::new(&self.cluster)?,
             shards: ShardCount::new(self.shards)?,
             location: Location::new(&self.location)?,
+            references: (milliseconds(self.reference_window), self.references_max),
+            restored: self.restored,
         };
         self.check()?;
         let (place, policy, recovering) = (self.place, self.damage, wanted.clone());
         let opening = tokio::task::spawn_blocking(move || open_place(place, policy, &recovering));
         let lost = |error: tokio::task::JoinError| OpenError::Thread(std::io::Error::other(error));
         let (recovered, directory) = opening.await.map_err(lost)??;
-        let Recovered { table, engine, clock, settings } = recovered;
-        let drift_ms_max = u64::try_from(self.drift_max.as_millis()).unwrap_or(u64::MAX);
-        let (committer, commits) =
-            Worker::start(Arc::clone(&table), (engine, directory), clock, (self.wall, drift_ms_max), settings.former)
-                .map_err(OpenError::Thread)?;
+        let Recovered { table, engine, clock, settings, books } = recovered;
+        let drift_ms_max = milliseconds(self.drift_max);
+        let (committer, commits) = Worker::start(
+            Arc::clone(&table),
+            (engine, directory),
+            clock,
+            (self.wall, drift_ms_max),
+            (settings.former, books, self.ledger_retention),
+        )
+        .map_err(OpenError::Thread)?;
+        tokio::spawn(expire_for_ever(committer.downgrade(), committer.next_expiry_ms(), self.wall));
         let node = match self.identity {
             None => None,
             Some(identity) => {
@@ -223,6 +282,7 @@ impl Builder {
                     reconcile_every: self.reconcile_every,
                     drift_ms_max,
                     wall: self.wall,
+                    policy: self.policy,
                 };
                 match start_node(node, &self.peers, &table, &committer, commits) {
                     Ok(node) => Some(node),
@@ -262,8 +322,24 @@ impl Builder {
         if self.peers.len() > PEERS_MAX {
             return Err(InvalidInput::new("peer", self.peers.len(), format!("must be at most {PEERS_MAX} addresses")));
         }
+        if self.reference_window > REFERENCE_WINDOW_MAX {
+            let value = format!("{:?}", self.reference_window);
+            return Err(InvalidInput::new("reference_window", value, "must be at most 366 days"));
+        }
+        if self.references_max > REFERENCES_MAX {
+            let rule = format!("must be at most {REFERENCES_MAX}");
+            return Err(InvalidInput::new("references_max", self.references_max, rule));
+        }
+        if self.ledger_retention > LEDGER_RETENTION_MAX {
+            let value = format!("{:?}", self.ledger_retention);
+            return Err(InvalidInput::new("ledger_retention", value, "must be at most a hundred years"));
+        }
         self.peers.iter().try_for_each(|peer| check_address(peer))
     }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn start_node(

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use stockmesh_proto::operation::OperationRefused;
-use stockmesh_proto::{InvalidInput, Sku};
+use stockmesh_proto::{InvalidInput, Location, Sku};
 
 use crate::storage::StorageError;
 
@@ -32,6 +32,26 @@ pub enum WriteError {
     /// The operation would break a limit. Nothing was changed.
     #[error(transparent)]
     Refused(#[from] OperationRefused),
+    /// There is too little stock, or its rights lie where they could not be had in time. Nothing was changed. The figures
+    /// are those that this node knows of the product at the location; of a batch the first that lacks.
+    #[error(
+        "product {sku} at {location}: {wanted} units are wanted; this node may sell {here}, linked nodes {elsewhere}, nodes out of reach {unreachable}; nothing was changed"
+    )]
+    Insufficient {
+        /// The product.
+        sku: Sku,
+        /// Where.
+        location: Location,
+        /// Units wanted.
+        wanted: u64,
+        /// Units that this node may sell.
+        here: u64,
+        /// Units that linked nodes may sell. If they would cover it, they keep them, did not answer in time, or a
+        /// deficit elsewhere is to be paid back first.
+        elsewhere: u64,
+        /// Units that only nodes without a link may sell.
+        unreachable: u64,
+    },
     /// The store was closed. Nothing was changed.
     #[error("the store is closed; nothing was changed")]
     Closed,

@@ -83,12 +83,17 @@ mod subscribe;
 mod settings;
 mod commit;
 mod recovery;
+mod expiry;
 
 mod net;
 
+mod sales;
 mod replica;
+mod hold;
+mod withdraw;
 mod product;
 mod batch;
+mod ledger;
 mod status;
 mod store;
 mod builder;
@@ -100,10 +105,12 @@ pub mod certificates;
 #[cfg(feature = "transactions")]
 pub mod transactions;
 
-pub use batch::Batch;
+pub use batch::{Batch, Committed};
 pub use builder::Builder;
 pub use error::{CloseError, GetError, OpenError, ReplicationError, WriteError};
+pub use hold::{Hold, HoldId, HoldState, Resolved};
 pub use inspect::{InspectError, Inspection, inspect};
+pub use ledger::{LedgerError, Movement, MovementKind, Movements};
 pub use net::{Identity, IdentityError, LinkState, PeerStatus, Refused};
 pub use product::{Product, Reason};
 pub use query::{Products, Query};
@@ -113,11 +120,15 @@ pub use storage::StorageError;
 pub use store::Store;
 pub use subscribe::{Change, Changes, Filter};
 pub use view::{ProductView, StockView};
+pub use withdraw::{HoldUnits, Sell, Transfer};
 
 /// Compiles and runs the README's examples.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-pub use stockmesh_proto::operation::OperationRefused;
-pub use stockmesh_proto::{ClusterId, Currency, Decimal, Fingerprint, InvalidInput, Location, Price, ReplicaId, Sku};
+pub use stockmesh_proto::grant::{DemandShare, GrantPolicy, GrantRequest, NeedOnly};
+pub use stockmesh_proto::operation::{OperationRefused, OversellPolicy, Shortfall};
+pub use stockmesh_proto::{
+    ClusterId, Currency, Decimal, Fingerprint, InvalidInput, Location, Price, Reference, ReplicaId, Sku,
+};

@@ -93,6 +93,50 @@ pub(crate) const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// Peers that may wait for an urgent reconciliation.
 pub(crate) const URGENT_MAX: usize = 256;
 
+// Rights to sell.
+
+/// How long peers are asked for rights unless a call says otherwise …
+pub(crate) const ASKING_TIME_DEFAULT: Duration = Duration::from_millis(500);
+/// … and the longest it may say.
+pub(crate) const ASKING_TIME_MAX: Duration = Duration::from_secs(60 * 60);
+/// How long one peer may take to answer before another is asked instead.
+pub(crate) const ASK_TIME_MAX: Duration = Duration::from_millis(200);
+/// Questions for rights of one peer that are answered at once; more wait on their streams.
+pub(crate) const ASKS_MAX: usize = 16;
+/// Questions of one peer per second that are answered with rights, on average; beyond it the answer is nothing.
+pub(crate) const ASKS_PER_SECOND_MAX: u32 = 2_000;
+/// Products and locations of which the demand is kept.
+pub(crate) const DEMANDS_MAX: usize = 65_536;
+/// How often rights are moved towards demand, with a quarter of jitter.
+pub(crate) const REBALANCE_EVERY: Duration = Duration::from_secs(1);
+/// Questions of one such round.
+pub(crate) const REBALANCE_ASKS_MAX: usize = 16;
+/// Rights that last so long at the present demand are enough.
+pub(crate) const REBALANCE_COVER: Duration = Duration::from_secs(60);
+
+// Holds, references and the ledger.
+
+/// Longest time that references are remembered.
+pub(crate) const REFERENCE_WINDOW_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// Most references that may be remembered.
+pub(crate) const REFERENCES_MAX: usize = 100_000_000;
+/// How long the ledger keeps movements unless said.
+pub(crate) const LEDGER_RETENTION_DEFAULT: Duration = Duration::from_secs(400 * 24 * 60 * 60);
+/// … and the longest it may be told to.
+pub(crate) const LEDGER_RETENTION_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
+/// Bytes of the ledger that are read at a time.
+pub(crate) const LEDGER_PAGE_BYTES: usize = 1 << 20;
+/// How often the ledger is looked at for what need not be kept.
+pub(crate) const LEDGER_TRIM_EVERY: Duration = Duration::from_secs(60);
+/// About what a movement takes in the ledger, with names of a common length: for closing groups.
+pub(crate) const MOVEMENT_BYTES: usize = 64;
+/// Lost entries of the ledger that are named one by one at open.
+pub(crate) const DAMAGE_NAMED_MAX: usize = 1_000;
+/// Holds that are released in one request when their time has run out.
+pub(crate) const EXPIRED_AT_ONCE_MAX: usize = 1_000;
+/// How long the clock may be off before a hold's expiry is looked at again: a clock that is set ahead is noticed then.
+pub(crate) const EXPIRY_LOOK_EVERY: Duration = Duration::from_secs(1);
+
 // The committer.
 
 /// Work that may wait for the committer: what bounds its memory. Callers beyond it wait for their turn.

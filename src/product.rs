@@ -1,48 +1,20 @@
 //! Operations on one product.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use stockmesh_proto::limits::QUANTITY_MAX;
-use stockmesh_proto::operation::Operation;
-use stockmesh_proto::{InvalidInput, Location, Price, Quantity, Sku};
+pub use stockmesh_proto::movement::Reason;
+use stockmesh_proto::operation::{Operation, Outcome, OversellPolicy, Request};
+use stockmesh_proto::{InvalidInput, Location, Price, Quantity, Reference, Sku};
 
 use crate::error::WriteError;
 use crate::replica::Replica;
+use crate::withdraw::{self, HoldUnits, Sell, Transfer};
 
-/// Why stock was adjusted. It is counted in the metrics, and does not change what is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Reason {
-    /// Sold to a customer.
-    Sold,
-    /// Returned by a customer.
-    Returned,
-    /// Damaged or spoiled.
-    Damaged,
-    /// Lost or stolen.
-    Lost,
-    /// Found again.
-    Found,
-    /// A correction of an earlier entry.
-    Correction,
-}
-
-impl Reason {
-    /// Counts one adjustment, once it is durable.
-    pub(crate) fn count(self) {
-        metrics::counter!("stockmesh_adjustments_total", "reason" => self.label()).increment(1);
-    }
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::Sold => "sold",
-            Self::Returned => "returned",
-            Self::Damaged => "damaged",
-            Self::Lost => "lost",
-            Self::Found => "found",
-            Self::Correction => "correction",
-        }
-    }
+/// Counts one adjustment, once it is durable.
+pub(crate) fn count_reason(reason: Reason) {
+    metrics::counter!("stockmesh_adjustments_total", "reason" => reason.label()).increment(1);
 }
 
 /// Checks a signed number of units: not zero, at most 10^12 either way.
@@ -58,12 +30,6 @@ pub(crate) fn check_count(counted: u64) -> Result<u64, InvalidInput> {
         return Err(InvalidInput::new("counted", counted, "must be at most 10^12 units"));
     }
     Ok(counted)
-}
-
-/// Checks a number of units that came in.
-pub(crate) fn check_receipt(units: u64) -> Result<i64, InvalidInput> {
-    let units = Quantity::new(units)?.get();
-    i64::try_from(units).map_err(|_| InvalidInput::new("quantity", units, "must be at most 10^12 units"))
 }
 
 /// One product at one location, to operate on. Made by `Store::product`; costs nothing to keep.
@@ -94,11 +60,12 @@ pub struct Product {
     replica: Arc<Replica>,
     sku: Sku,
     location: Location,
+    reference: Option<Reference>,
 }
 
 impl Product {
     pub(crate) fn new(replica: Arc<Replica>, sku: Sku, location: Location) -> Self {
-        Self { replica, sku, location }
+        Self { replica, sku, location, reference: None }
     }
 
     /// The same product at another location.
@@ -114,25 +81,124 @@ impl Product {
         &self.sku
     }
 
-    /// Counts units in: 1 to 10^12.
+    /// The same product, for one operation under the caller's own name for it: 1 to 128 bytes, such as an order and its
+    /// line. A retry of the same operation under the same reference returns the first result and changes nothing, for as
+    /// long as references are remembered (7 days unless the builder says otherwise), also over a restart of this node. A
+    /// refused operation is not remembered, so that it can be tried again.
+    ///
+    /// # Errors
+    /// If the reference is not valid. The operation itself is refused if the reference was used for another one.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let store = stockmesh::Store::builder().in_memory().location("berlin").open().await?;
+    /// let mug = store.product("MUG-01")?;
+    /// mug.receive(10).await?;
+    /// mug.reference("order-123/1")?.sell(3).await?;
+    /// mug.reference("order-123/1")?.sell(3).await?; // the retry of a caller that saw no answer
+    /// assert_eq!(store.get("MUG-01")?.on_hand(), 7);
+    /// assert!(mug.reference("order-123/1")?.sell(4).await.is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn reference(&self, reference: &str) -> Result<Self, InvalidInput> {
+        Ok(Self { reference: Some(Reference::new(reference)?), ..self.clone() })
+    }
+
+    /// Counts units in: 1 to 10^12. This node may sell them without asking anybody.
     ///
     /// # Errors
     /// See [`WriteError`]: refused means that nothing changed.
     pub async fn receive(&self, units: u64) -> Result<(), WriteError> {
-        let units = check_receipt(units)?;
-        self.write(Operation::Adjust { sku: self.sku.clone(), location: self.location.clone(), units }).await?;
+        let units = Quantity::new(units)?;
+        self.write(Operation::Receive { sku: self.sku.clone(), location: self.location.clone(), units }).await?;
         Ok(())
     }
 
-    /// Counts units in (above zero) or out (below zero), unconditionally: a physical fact. Stock may fall below zero.
-    /// Up to 10^12 units either way, not 0.
+    /// Sells units: 1 to 10^12. Never more than came in, over all nodes, whatever is cut off, crashes or comes twice.
+    ///
+    /// Done at once, for one sync, while this node has rights to sell: those it received, and those it was given. Else
+    /// the nodes that have some are asked for them, for half a second unless [`Sell::deadline`] says otherwise. Dropping
+    /// the future is safe: the sale may be done or not, and rights that come later stay here.
+    ///
+    /// # Errors
+    /// [`WriteError::Insufficient`] if rights cannot be had, or the stock known here, less what others lack, does not
+    /// cover the sale. Nothing was changed then.
+    ///
+    /// ```
+    /// use stockmesh::WriteError;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let store = stockmesh::Store::builder().in_memory().location("berlin").open().await?;
+    /// let mug = store.product("MUG-01")?;
+    /// mug.receive(2).await?;
+    /// mug.sell(1).await?;
+    /// match mug.sell(2).await {
+    ///     Err(WriteError::Insufficient { here, .. }) => assert_eq!(here, 1),
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn sell(&self, units: u64) -> Sell {
+        let operation = withdraw::sell(self.sku.clone(), self.location.clone(), units, OversellPolicy::Refuse);
+        Sell::new(Arc::clone(&self.replica), operation, self.reference.clone())
+    }
+
+    /// Sells with the rights at hand, or not at all: asks nobody.
+    ///
+    /// # Errors
+    /// As [`Product::sell`].
+    pub async fn try_sell(&self, units: u64) -> Result<(), WriteError> {
+        self.sell(units).deadline(Duration::ZERO).await
+    }
+
+    /// Sets units aside for 1 ms to 30 days: they show as held at every node, and nobody else can have them. Rights are
+    /// got as by [`Product::sell`].
+    ///
+    /// # Errors
+    /// As [`Product::sell`], and if too many holds are active.
+    pub fn hold(&self, units: u64, ttl: Duration) -> HoldUnits {
+        let operation = withdraw::hold(self.sku.clone(), self.location.clone(), units, ttl);
+        HoldUnits::new(Arc::clone(&self.replica), operation, self.reference.clone())
+    }
+
+    /// Moves units from one location to another, both counted by this node, in one step. Rights are got as by
+    /// [`Product::sell`]. The handle's own location plays no part.
+    ///
+    /// # Errors
+    /// As [`Product::sell`], and if both are the same.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let store = stockmesh::Store::builder().in_memory().location("berlin").open().await?;
+    /// let mug = store.product("MUG-01")?;
+    /// mug.receive(10).await?;
+    /// mug.transfer("berlin", "paris", 4).await?;
+    /// mug.at("paris")?.sell(4).await?;
+    /// assert_eq!(store.get("MUG-01")?.available(), 6);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn transfer(&self, from: &str, to: &str, units: u64) -> Transfer {
+        let operation = withdraw::transfer(self.sku.clone(), from, to, units);
+        Transfer::new(Arc::clone(&self.replica), operation, self.reference.clone())
+    }
+
+    /// Counts units in (above zero) or out (below zero), unconditionally: a physical fact. Stock may fall below zero, and
+    /// so may what this node may sell; then it shows as oversold until it is paid back. Up to 10^12 units either way, not
+    /// 0. To take out what was sold use [`Product::sell`], which cannot be oversold.
     ///
     /// # Errors
     /// See [`WriteError`].
     pub async fn adjust(&self, units: i64, reason: Reason) -> Result<(), WriteError> {
         let units = check_adjustment(units)?;
-        self.write(Operation::Adjust { sku: self.sku.clone(), location: self.location.clone(), units }).await?;
-        reason.count();
+        let (sku, location) = (self.sku.clone(), self.location.clone());
+        self.write(Operation::Adjust { sku, location, units, reason }).await?;
+        count_reason(reason);
         Ok(())
     }
 
@@ -146,8 +212,8 @@ impl Product {
     pub async fn stocktake(&self, counted: u64) -> Result<i64, WriteError> {
         let counted = check_count(counted)?;
         let operation = Operation::Stocktake { sku: self.sku.clone(), location: self.location.clone(), counted };
-        let differences = self.write(operation).await?;
-        Ok(differences.first().copied().unwrap_or_default())
+        let outcomes = self.write(operation).await?;
+        Ok(if let Some(Outcome::Difference(units)) = outcomes.first() { *units } else { 0 })
     }
 
     /// Sets the price, at all locations. Of prices set at the same time in two places one wins, everywhere the same:
@@ -186,7 +252,8 @@ impl Product {
         Ok(())
     }
 
-    async fn write(&self, operation: Operation) -> Result<Vec<i64>, WriteError> {
-        self.replica.write(vec![operation]).await
+    async fn write(&self, operation: Operation) -> Result<Vec<Outcome>, WriteError> {
+        let request = Request { reference: self.reference.clone(), ..vec![operation].into() };
+        self.replica.write(request).await
     }
 }

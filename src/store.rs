@@ -4,11 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use stockmesh_proto::hold::{Hold as Record, HoldId, HoldState};
+use stockmesh_proto::operation::Books;
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::{InvalidInput, ReplicaId, Sku};
 
 use crate::batch::Batch;
 use crate::error::{CloseError, GetError, ReplicationError};
+use crate::hold::Hold;
+use crate::ledger::Movements;
 use crate::limits::CLOSE_DRAIN_TIME_MAX;
 use crate::net::{Node, check_address};
 use crate::product::Product;
@@ -100,6 +104,35 @@ impl Store {
         }
     }
 
+    /// The hold of this id, if it is active or was resolved lately, as long as 7 days.
+    pub fn hold(&self, id: HoldId) -> Option<Hold> {
+        let record = self.inner.committer.books(|books| books.hold(id).cloned());
+        record.map(|record| Hold::new(Arc::clone(&self.inner), record))
+    }
+
+    /// The holds of this node that are not resolved, in the order of their ids. Those that others gave are not known one
+    /// by one: they show as held in the views.
+    pub fn holds(&self) -> Vec<Hold> {
+        let active = |books: &Books| -> Vec<Record> {
+            books.holds().filter(|hold| hold.state == HoldState::Active).cloned().collect()
+        };
+        let records = self.inner.committer.books(active);
+        records.into_iter().map(|record| Hold::new(Arc::clone(&self.inner), record)).collect()
+    }
+
+    /// The stock movements of one product that this node recorded, oldest first, see [`Movements`].
+    ///
+    /// # Errors
+    /// If the SKU is not valid.
+    pub fn movements(&self, sku: &str) -> Result<Movements, InvalidInput> {
+        Ok(Movements::new(Arc::clone(&self.inner), Some(Sku::new(sku)?)))
+    }
+
+    /// The stock movements of all products that this node recorded, oldest first, see [`Movements`].
+    pub fn ledger(&self) -> Movements {
+        Movements::new(Arc::clone(&self.inner), None)
+    }
+
     /// Selects products, in SKU order, see [`Query`].
     pub fn query(&self) -> Query {
         Query::new(Arc::clone(&self.inner.table))
@@ -107,7 +140,8 @@ impl Store {
 
     /// Changes from now on, of this node's and of others' writes, once they are durable here, see [`Changes`].
     pub fn subscribe(&self, filter: Filter) -> Changes {
-        Changes::new(Arc::clone(&self.inner.table), filter, self.inner.committer.changes())
+        let Replica { table, committer, .. } = &*self.inner;
+        Changes::new(Arc::clone(table), filter, committer.changes(), committer.watchers())
     }
 
     /// How the store stands: state, disk, peers. Costs a lock per shard.

@@ -3,10 +3,12 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
-use stockmesh_proto::{ReplicaId, Sku};
+use stockmesh_proto::product::KeyedProduct;
+use stockmesh_proto::{InvalidInput, Location, ReplicaId, Sku};
 use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
@@ -16,10 +18,25 @@ use crate::query::{Products, Query};
 use crate::table::Table;
 use crate::view::ProductView;
 
+/// A product that a batch changed.
+#[derive(Debug)]
+pub(crate) struct ProductChange {
+    pub(crate) sku: Sku,
+    /// The product before and after, if somebody watches for stock that runs low.
+    pub(crate) versions: Option<Versions>,
+}
+
+/// A product before and after a batch.
+#[derive(Debug)]
+pub(crate) struct Versions {
+    pub(crate) before: Option<Arc<KeyedProduct>>,
+    pub(crate) after: Arc<KeyedProduct>,
+}
+
 /// What one committed batch changed.
 #[derive(Debug, Default)]
 pub(crate) struct Notice {
-    pub(crate) products: Vec<Sku>,
+    pub(crate) products: Vec<ProductChange>,
     /// The id that was left and the new one, if there is a new one.
     pub(crate) incarnation: Option<(ReplicaId, ReplicaId)>,
 }
@@ -27,10 +44,13 @@ pub(crate) struct Notice {
 /// A notice, shared by all readers.
 pub(crate) type Changed = Arc<Notice>;
 
-/// Which products a subscription covers.
+/// Which products a subscription covers, and what it tells of them.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     prefix: String,
+    below: Option<i128>,
+    location: Option<Location>,
+    events_only: bool,
 }
 
 impl Filter {
@@ -41,7 +61,49 @@ impl Filter {
 
     /// Products whose SKU starts with `prefix`.
     pub fn prefix(prefix: impl Into<String>) -> Self {
-        Self { prefix: prefix.into() }
+        Self { prefix: prefix.into(), ..Self::default() }
+    }
+
+    /// Tells also when the units available fall below `units` ([`Change::LowStock`]), when none are left, and when there
+    /// are some again. It is told of each crossing, once, by comparing before and after each committed batch.
+    #[must_use]
+    pub fn below(mut self, units: i128) -> Self {
+        self.below = Some(units);
+        self
+    }
+
+    /// Looks at the units available at one location for that, in place of all together.
+    ///
+    /// # Errors
+    /// If the location is not valid.
+    pub fn at(mut self, location: &str) -> Result<Self, InvalidInput> {
+        self.location = Some(Location::new(location)?);
+        Ok(self)
+    }
+
+    /// Leaves [`Change::Product`] out, so that only crossings are told, and what no subscription goes without.
+    #[must_use]
+    pub fn events_only(mut self) -> Self {
+        self.events_only = true;
+        self
+    }
+
+    fn available(&self, product: &KeyedProduct) -> i128 {
+        match &self.location {
+            Some(location) => product.available_at(location),
+            None => product.on_hand() - product.held(),
+        }
+    }
+
+    /// What is to be told of a change from one number of available units to another.
+    fn crossings(&self, before: i128, after: &Arc<KeyedProduct>) -> impl Iterator<Item = Change> {
+        let (units, view) = (self.available(after), || ProductView::new(Arc::clone(after)));
+        let low = self.below.filter(|below| before >= *below && units < *below);
+        let low = low.map(|below| Change::LowStock { product: view(), available: units, below });
+        let watched = self.below.is_some();
+        let out = (watched && before > 0 && units <= 0).then(|| Change::OutOfStock(view()));
+        let back = (watched && before <= 0 && units > 0).then(|| Change::BackInStock(view()));
+        [low, out, back].into_iter().flatten()
     }
 
     fn matches(&self, sku: &Sku) -> bool {
@@ -55,6 +117,19 @@ impl Filter {
 pub enum Change {
     /// A product changed; the view is fresh. Changes that follow closely may be delivered as one.
     Product(ProductView),
+    /// The units available fell below what [`Filter::below`] names.
+    LowStock {
+        /// The product.
+        product: ProductView,
+        /// Units available then, at the filter's location if it names one.
+        available: i128,
+        /// The number that they fell below.
+        below: i128,
+    },
+    /// Nothing is available any more. Told with [`Filter::below`].
+    OutOfStock(ProductView),
+    /// Something is available where there was nothing. Told with [`Filter::below`], also of a new product.
+    BackInStock(ProductView),
     /// This directory turned out to be an old copy or a clone, and writes under a new replica id from now on. Told to
     /// every subscription, whatever its filter: look for who else runs on a copy of this directory.
     NewIncarnation {
@@ -64,7 +139,8 @@ pub enum Change {
         own: ReplicaId,
     },
     /// The reader was too slow and missed some batches. What follows first is the present view of every product that
-    /// the filter covers, so that nothing stays unseen.
+    /// the filter covers, so that nothing stays unseen; with [`Filter::below`] also, once more, what is low or out of
+    /// stock now.
     Lagged {
         /// How many committed batches were missed.
         missed: u64,
@@ -102,15 +178,24 @@ pub struct Changes {
     batches: BroadcastStream<Changed>,
     /// Only to begin anew at the latest batch after a lag.
     source: broadcast::WeakSender<Changed>,
-    pending: VecDeque<Sku>,
+    pending: VecDeque<Pending>,
+    /// Counts those who watch for low stock, so that the committer keeps what they compare.
+    watch: Option<Watch>,
     /// After a lag: the present view of everything.
     catching_up: Option<Box<Products>>,
 }
 
 impl Changes {
-    pub(crate) fn new(table: Arc<Table>, filter: Filter, source: broadcast::WeakSender<Changed>) -> Self {
+    pub(crate) fn new(
+        table: Arc<Table>,
+        filter: Filter,
+        source: broadcast::WeakSender<Changed>,
+        watchers: Arc<AtomicUsize>,
+    ) -> Self {
+        // Before the first batch that it will see.
+        let watch = filter.below.is_some().then(|| Watch::begin(watchers));
         let batches = from_now_on(&source);
-        Self { table, filter, batches, source, pending: VecDeque::new(), catching_up: None }
+        Self { table, filter, batches, source, pending: VecDeque::new(), watch, catching_up: None }
     }
 
     /// The next change; `None` once the store is closed. Dropping the future loses nothing.
@@ -119,16 +204,65 @@ impl Changes {
     }
 
     fn ready(&mut self) -> Option<Change> {
-        if let Some(view) = self.catching_up.as_mut().and_then(|products| products.next()) {
-            return Some(Change::Product(view));
-        }
-        self.catching_up = None;
-        while let Some(sku) = self.pending.pop_front() {
-            if let Some(product) = self.table.get(sku.as_str()) {
-                return Some(Change::Product(ProductView::new(product)));
+        loop {
+            match self.pending.pop_front() {
+                Some(Pending::Event(event)) => return Some(event),
+                Some(Pending::Product(sku)) => {
+                    if let Some(product) = self.table.get(sku.as_str()) {
+                        return Some(Change::Product(ProductView::new(product)));
+                    }
+                }
+                None => {
+                    let Some(view) = self.catching_up.as_mut().and_then(|products| products.next()) else { break };
+                    // Seen from plenty, so that all that is low now is told.
+                    let events = self.filter.crossings(i128::MAX, view.product()).map(Pending::Event);
+                    self.pending.extend(events);
+                    if !self.filter.events_only {
+                        return Some(Change::Product(view));
+                    }
+                }
             }
         }
+        self.catching_up = None;
         None
+    }
+
+    /// Notes what a batch changed.
+    fn take(&mut self, notice: &Notice) {
+        for change in notice.products.iter().filter(|change| self.filter.matches(&change.sku)) {
+            if !self.filter.events_only {
+                self.pending.push_back(Pending::Product(change.sku.clone()));
+            }
+            if let (Some(Versions { before, after }), Some(_)) = (&change.versions, &self.watch) {
+                let before = before.as_ref().map_or(0, |product| self.filter.available(product));
+                self.pending.extend(self.filter.crossings(before, after).map(Pending::Event));
+            }
+        }
+    }
+}
+
+/// What is to be told next.
+#[derive(Debug)]
+enum Pending {
+    /// The present view of a product.
+    Product(Sku),
+    Event(Change),
+}
+
+/// Somebody who watches for low stock, for as long as this lives.
+#[derive(Debug)]
+struct Watch(Arc<AtomicUsize>);
+
+impl Watch {
+    fn begin(watchers: Arc<AtomicUsize>) -> Self {
+        watchers.fetch_add(1, Ordering::SeqCst);
+        Self(watchers)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -148,8 +282,7 @@ impl Stream for Changes {
             }
             match Pin::new(&mut self.batches).poll_next(context) {
                 Poll::Ready(Some(Ok(changed))) => {
-                    let filter = self.filter.clone();
-                    self.pending.extend(changed.products.iter().filter(|sku| filter.matches(sku)).cloned());
+                    self.take(&changed);
                     if let Some((former, own)) = changed.incarnation {
                         return Poll::Ready(Some(Change::NewIncarnation { former, own }));
                     }

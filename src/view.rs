@@ -13,8 +13,11 @@ use stockmesh_proto::{Location, Price, ReplicaId, Sku};
 pub struct StockView {
     /// Units on hand: what came in less what went out. Below zero if more went out than came in.
     pub on_hand: i128,
-    /// Units held for somebody. Always 0 so far: nothing holds units yet.
+    /// Units held for somebody.
     pub held: i128,
+    /// Units by which replicas are below what they may sell: what was lost or backordered beyond it, and not paid back by
+    /// receipts yet. While a write of another node is still on its way this may show more for a moment.
+    pub oversold: i128,
 }
 
 impl StockView {
@@ -40,10 +43,10 @@ impl StockView {
 /// # let store = stockmesh::Store::builder().in_memory().location("berlin").open().await?;
 /// let mug = store.product("MUG-01")?;
 /// mug.receive(12).await?;
-/// mug.at("shop")?.adjust(-2, Reason::Sold).await?;
+/// mug.at("shop")?.adjust(-2, Reason::Lost).await?;
 ///
 /// let view = store.get("MUG-01")?;
-/// assert_eq!((view.on_hand(), view.held(), view.available()), (10, 0, 10));
+/// assert_eq!((view.on_hand(), view.held(), view.available(), view.oversold()), (10, 0, 10, 2));
 /// assert_eq!((view.price(), view.listed()), (None, None));
 /// let by_location: Vec<_> = view.by_location().into_iter().map(|(place, stock)| (place.to_string(),
 /// stock.on_hand)).collect(); assert_eq!(by_location, [("berlin".to_string(), 12), ("shop".to_string(), -2)]);
@@ -60,6 +63,10 @@ impl ProductView {
         Self { product }
     }
 
+    pub(crate) fn product(&self) -> &Arc<KeyedProduct> {
+        &self.product
+    }
+
     /// The product's key.
     pub fn sku(&self) -> &Sku {
         &self.product.sku
@@ -70,7 +77,7 @@ impl ProductView {
         self.product.on_hand()
     }
 
-    /// Units held at all locations. Always 0 so far: nothing holds units yet.
+    /// Units held at all locations.
     pub fn held(&self) -> i128 {
         self.product.held()
     }
@@ -78,6 +85,20 @@ impl ProductView {
     /// Units on hand that are not held, at all locations.
     pub fn available(&self) -> i128 {
         self.on_hand() - self.held()
+    }
+
+    /// Units by which replicas are below what they may sell, added up over all locations, see
+    /// [`StockView::oversold`]. Costs a look at each slot.
+    pub fn oversold(&self) -> i128 {
+        self.product.oversold()
+    }
+
+    /// How many units each replica may sell at a location without asking, in the order of their ids; below zero what it
+    /// must be paid back first. The sum is what is available there (Balegas et al. 2015).
+    pub fn rights_at(&self, location: &str) -> Vec<(ReplicaId, i128)> {
+        Location::new(location)
+            .map(|location| self.product.rights_at(&location).into_iter().collect())
+            .unwrap_or_default()
     }
 
     /// The price, if one was ever set.
@@ -96,11 +117,15 @@ impl ProductView {
         for slot in self.product.stock() {
             stock.entry(&slot.location).or_default().add(slot.counters);
         }
-        stock.into_iter().map(|(location, stock)| (location.clone(), stock)).collect()
+        let with_oversold = |(location, stock): (&Location, StockView)| {
+            let oversold = self.product.oversold_at(location);
+            (location.clone(), StockView { oversold, ..stock })
+        };
+        stock.into_iter().map(with_oversold).collect()
     }
 
     /// Stock by the replica that counted it, in the order of their ids: each replica's part of the sums, which alone
-    /// may be below zero.
+    /// may be below zero. What it may sell is another figure, see [`ProductView::rights_at`].
     pub fn by_replica(&self) -> Vec<(ReplicaId, StockView)> {
         let mut stock: BTreeMap<ReplicaId, StockView> = BTreeMap::new();
         for slot in self.product.stock() {

@@ -37,7 +37,8 @@ impl fmt::Display for HoldId {
 impl FromStr for HoldId {
     type Err = InvalidInput;
     fn from_str(text: &str) -> Result<Self, InvalidInput> {
-        let invalid = || InvalidInput::new("hold id", text, "must be a replica id, a shard and a number, as in `r-1-2`");
+        let invalid =
+            || InvalidInput::new("hold id", text, "must be a replica id, a shard and a number, as in `r-1-2`");
         let mut parts = text.split('-');
         let (Some(replica), Some(shard), Some(sequence), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())

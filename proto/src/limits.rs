@@ -46,8 +46,11 @@ pub const PRODUCT_BYTES_MAX: usize = 896 << 10;
 
 /// Most bytes of one frame after its length prefix.
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
-/// Most bytes of the hello and of its refusal: they are read before the peer is trusted with anything.
+/// Most bytes of the hello and of its refusal, which are read before the peer is trusted with anything, and of a question
+/// for rights, which nobody has asked for.
 pub const HELLO_BYTES_MAX: usize = 1024;
+/// Most bytes of an opening: it is read before it is known what a stream is for. That of the most shards is far below.
+pub const OPEN_BYTES_MAX: usize = 16 << 10;
 /// Size at which a sender closes a chunk of a shard's delta, in bytes by an estimate that is never too low.
 pub const CHUNK_BYTES_TARGET: usize = 128 << 10;
 /// Most products of one chunk, of one shard's part of a push, or of one record on disk.

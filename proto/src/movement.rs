@@ -111,7 +111,9 @@ impl Movement {
         let none = Counters::default();
         match self.kind {
             MovementKind::Received | MovementKind::TransferredFrom(_) => Counters { added: units, ..none },
-            MovementKind::Adjusted(_) | MovementKind::Counted if self.quantity < 0 => Counters { removed: units, ..none },
+            MovementKind::Adjusted(_) | MovementKind::Counted if self.quantity < 0 => {
+                Counters { removed: units, ..none }
+            }
             MovementKind::Adjusted(_) | MovementKind::Counted => Counters { added: units, ..none },
             MovementKind::Sold | MovementKind::TransferredTo(_) => Counters { removed: units, ..none },
             MovementKind::Held(_) => Counters { held: units, ..none },

@@ -1,16 +1,20 @@
 //! What one group commit changes, gathered shard by shard.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use stockmesh_proto::delta::bytes_max;
 use stockmesh_proto::hlc::Stamp;
-use stockmesh_proto::operation::ShardWrites;
-use stockmesh_proto::product::Product;
+use stockmesh_proto::hold::HoldId;
+use stockmesh_proto::operation::{Evaluation, ShardWrites};
+use stockmesh_proto::product::{KeyedProduct, Product};
 use stockmesh_proto::wire::{BatchRecord, PushShard, ShardRecord};
 use stockmesh_proto::{ReplicaId, ShardIndex, Sku, VersionVector};
 
 use super::OwnWrites;
+use super::side::Side;
 use crate::limits::RECORD_BYTES_TARGET;
+use crate::subscribe::{ProductChange, Versions};
 use crate::table::Table;
 
 /// The slots and claims of a group that is being gathered.
@@ -20,6 +24,10 @@ pub(super) struct Gathered {
     own: BTreeMap<ShardIndex, ShardWrites>,
     origin: Option<ReplicaId>,
     bytes: usize,
+    /// Products before the group, if anybody wants to compare.
+    before: BTreeMap<Sku, Option<Arc<KeyedProduct>>>,
+    /// Holds and the ledger.
+    pub(super) side: Side,
 }
 
 #[derive(Debug, Default)]
@@ -52,6 +60,11 @@ impl Gathered {
         }
     }
 
+    /// What a request did besides its slots.
+    pub(super) fn add_side(&mut self, own: ReplicaId, evaluation: Evaluation, forgotten: Vec<HoldId>, now_ms: u64) {
+        self.bytes += self.side.add(own, evaluation, forgotten, now_ms);
+    }
+
     /// Entries of the version vector that advanced, in the same record as their slots (rule D3).
     pub(super) fn add_claim(&mut self, shard: ShardIndex, version: &VersionVector) {
         self.shards.entry(shard).or_default().version.join(version);
@@ -77,9 +90,24 @@ impl Gathered {
         }
     }
 
+    /// Keeps products as they are before the group changes them, for those who watch for stock that runs low.
+    pub(super) fn note_before(&mut self, products: &[(Sku, Product)], table: &Table) {
+        for (sku, _) in products {
+            if !self.before.contains_key(sku) {
+                self.before.insert(sku.clone(), table.get(sku.as_str()));
+            }
+        }
+    }
+
     /// The products that changed.
-    pub(super) fn changed(&self) -> Vec<Sku> {
-        self.shards.values().flat_map(|shard| shard.products.keys().cloned()).collect()
+    pub(super) fn changed(&mut self, table: &Table) -> Vec<ProductChange> {
+        let mut before = std::mem::take(&mut self.before);
+        let skus = self.shards.values().flat_map(|shard| shard.products.keys());
+        let change = |sku: &Sku| {
+            let versions = before.remove(sku).zip(table.get(sku.as_str()));
+            ProductChange { sku: sku.clone(), versions: versions.map(|(before, after)| Versions { before, after }) }
+        };
+        skus.map(change).collect()
     }
 
     /// The record of the journal, with each touched shard's fingerprint as it is now.

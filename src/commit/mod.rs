@@ -1,7 +1,7 @@
 //! The committer: the one thread that changes the replica's state, and makes every change durable.
 //!
 //! It takes what has queued up, evaluates and applies it to the table, appends one batch to the journal, syncs once,
-//! and only then acknowledges and lets anything of it leave the node (rules D1 to D4). While it syncs the next group
+//! and only then acknowledges and lets anything of it leave the node (rules D1 to D4, R8). While it syncs the next group
 //! gathers: that is the group commit.
 
 mod batch;
@@ -10,11 +10,12 @@ mod gathering;
 mod incarnation;
 mod own;
 mod room;
+mod side;
 mod worker;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 use stockmesh_proto::delta::Products;
@@ -24,9 +25,11 @@ use stockmesh_proto::{Location, ReplicaId, ShardIndex, Sku, VersionVector};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub(crate) use fold::snapshot;
+pub(crate) use side::{HOLD_KEY_PREFIX, delete_holds};
 pub(crate) use worker::Worker;
 
 use crate::error::WriteError;
+use crate::storage::{LedgerView, StorageError};
 use crate::subscribe::Changed;
 
 /// What a remote delta lets this replica claim once it is merged.
@@ -92,6 +95,7 @@ enum Work {
     Remote { deltas: Vec<RemoteDelta>, reply: oneshot::Sender<Result<RemoteOutcome, Stopped>> },
     OwnFuture { replica: ReplicaId, shard: ShardIndex, sequence: u64 },
     IdTaken { replica: ReplicaId },
+    Ledger { reply: oneshot::Sender<Result<LedgerView, StorageError>> },
     Close,
 }
 
@@ -113,6 +117,8 @@ pub(crate) struct Progress {
     books: RwLock<Books>,
     /// When the next hold expires, in milliseconds since 1970.
     next_expiry_ms: watch::Sender<Option<u64>>,
+    /// Subscriptions that watch for stock that runs low.
+    watchers: Arc<AtomicUsize>,
     /// Ids under which this directory wrote before.
     former: Mutex<Vec<ReplicaId>>,
     /// Shards in which a merge repaired something (rule F4).
@@ -137,6 +143,7 @@ impl Progress {
             journal_bytes: AtomicU64::new(0),
             next_expiry_ms: watch::Sender::new(books.next_expiry().map(|(expires_ms, _)| expires_ms)),
             books: RwLock::new(books),
+            watchers: Arc::default(),
             former: Mutex::new(former),
             repaired: Mutex::default(),
             ended: watch::Sender::new(false),
@@ -180,6 +187,24 @@ impl Committer {
         answer.await.unwrap_or(Err(Stopped))
     }
 
+    /// A view of the ledger as it is on disk.
+    pub(crate) async fn ledger(&self) -> Result<LedgerView, StorageError> {
+        let (reply, answer) = oneshot::channel();
+        self.work.send(Work::Ledger { reply }).await.map_err(|_| StorageError::Closed)?;
+        answer.await.unwrap_or(Err(StorageError::Closed))
+    }
+
+    /// The same committer, without keeping its thread alive.
+    pub(crate) fn downgrade(&self) -> WeakCommitter {
+        let (progress, changed) = (Arc::downgrade(&self.progress), self.changed.clone());
+        WeakCommitter { work: self.work.downgrade(), progress, changed, events: self.events.clone() }
+    }
+
+    /// When the next hold expires, in milliseconds since 1970.
+    pub(crate) fn next_expiry_ms(&self) -> watch::Receiver<Option<u64>> {
+        self.progress.next_expiry_ms.subscribe()
+    }
+
     /// Looks at holds and references as they are in memory: up to one sync ahead of the disk.
     pub(crate) fn books<T>(&self, look: impl FnOnce(&Books) -> T) -> T {
         look(&self.progress.books.read())
@@ -206,7 +231,7 @@ impl Committer {
         self.work.send(Work::IdTaken { replica }).await.map_err(|_| Stopped)
     }
 
-    /// Waits until everything that could be read of the table before this call is durable (rule D4): to be called
+    /// Waits until everything that could be read of the table before this call is durable (rule R8): to be called
     /// between reading state and sending it.
     pub(crate) async fn barrier(&self) -> Result<(), Stopped> {
         let applied = self.progress.applied.load(Ordering::SeqCst);
@@ -267,6 +292,11 @@ impl Committer {
         self.changed.clone()
     }
 
+    /// Counts subscriptions that watch for stock that runs low.
+    pub(crate) fn watchers(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.progress.watchers)
+    }
+
     pub(crate) fn events(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
     }
@@ -280,6 +310,23 @@ impl Committer {
 
     fn why_refused(&self) -> WriteError {
         self.failure().map_or(WriteError::Closed, |cause| WriteError::Poisoned { cause })
+    }
+}
+
+/// A committer that ends when nobody else needs it.
+#[derive(Debug)]
+pub(crate) struct WeakCommitter {
+    work: mpsc::WeakSender<Work>,
+    progress: Weak<Progress>,
+    changed: broadcast::WeakSender<Changed>,
+    events: broadcast::Sender<Event>,
+}
+
+impl WeakCommitter {
+    /// The committer, if its store is still there.
+    pub(crate) fn upgrade(&self) -> Option<Committer> {
+        let (work, progress) = (self.work.upgrade()?, self.progress.upgrade()?);
+        Some(Committer { work, progress, changed: self.changed.clone(), events: self.events.clone() })
     }
 }
 

@@ -86,7 +86,23 @@ impl Worker {
             return Ok(evaluation.outcomes);
         }
         self.merge_own(&evaluation, gathered);
-        Ok(evaluation.outcomes)
+        let outcomes = evaluation.outcomes.clone();
+        let forgotten = self.progress.books.write().enter(&evaluation, self.next_ledger(), now_ms);
+        if !evaluation.holds.is_empty() {
+            self.note_next_expiry();
+        }
+        gathered.add_side(writer.own, evaluation, forgotten, now_ms);
+        Ok(outcomes)
+    }
+
+    /// The number of the group's entry in the ledger, if it gets one.
+    pub(super) fn next_ledger(&self) -> u64 {
+        self.engine.figures().last_ledger.saturating_add(1)
+    }
+
+    pub(super) fn note_next_expiry(&self) {
+        let next = self.progress.books.read().next_expiry().map(|(expires_ms, _)| expires_ms);
+        self.progress.next_expiry_ms.send_if_modified(|known| std::mem::replace(known, next) != next);
     }
 
     /// Applies the slots that a request writes, all in one step for readers.
@@ -94,6 +110,9 @@ impl Worker {
         let (own, shards) = (self.table.own(), &evaluation.shards);
         let written: Vec<(ShardIndex, Products, u64)> =
             shards.iter().map(|(shard, writes)| (*shard, writes.clone().into_products(), writes.to)).collect();
+        if self.is_watched() {
+            written.iter().for_each(|(_, products, _)| gathered.note_before(products, &self.table));
+        }
         self.table.write_all(shards.keys().copied(), |states| {
             for ((_, state), (_, products, to)) in states.iter_mut().zip(&written) {
                 state.merge(products);

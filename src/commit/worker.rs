@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use metrics::{counter, histogram};
 use stockmesh_proto::check::shows_own_future;
@@ -18,6 +18,7 @@ use super::fold::Fold;
 use super::gathering::Gathering;
 use super::incarnation;
 use super::room::{entries_claimed_max, fitting, has_room};
+use super::side::{Trimming, delete_holds};
 use super::{Claim, Committer, Durable, Event, Given, OwnWrites, Progress, RemoteDelta, RemoteOutcome, Stopped, Work};
 use crate::clock::WallClock;
 use crate::error::WriteError;
@@ -33,7 +34,7 @@ const OWN_FUTURE: &str = "own writes were seen that this directory never made";
 /// The committing thread's own state.
 pub(crate) struct Worker {
     pub(super) table: Arc<Table>,
-    engine: Engine,
+    pub(super) engine: Engine,
     /// Locked until the engine's file is closed.
     directory: Option<DataDirectory>,
     pub(super) clock: Clock,
@@ -47,6 +48,7 @@ pub(crate) struct Worker {
     group: u64,
     gathering: Gathering,
     pub(super) failed: bool,
+    trimming: Trimming,
     /// The settings to store with the next batch, after a new incarnation.
     settings: Stored,
     /// The id that was left and the new one, to be told once they are durable.
@@ -79,7 +81,7 @@ impl Worker {
         (engine, directory): (Engine, Option<DataDirectory>),
         clock: Clock,
         (wall, drift_ms_max): (WallClock, u64),
-        (former, books): (Vec<ReplicaId>, Books),
+        (former, books, retention): (Vec<ReplicaId>, Books, Duration),
     ) -> std::io::Result<(Committer, mpsc::Receiver<OwnWrites>)> {
         let (work, queue) = mpsc::channel(COMMIT_QUEUE_MAX);
         let (pushes, push_queue) = mpsc::channel(COMMITS_TO_PUSH_MAX);
@@ -102,6 +104,7 @@ impl Worker {
             group: 0,
             gathering: Gathering::default(),
             failed: false,
+            trimming: Trimming::new(retention),
             settings: Stored::new(),
             minted: None,
         };
@@ -162,6 +165,9 @@ impl Worker {
                     self.mint_incarnation("another node is linked under this replica's id");
                 }
                 Work::IdTaken { .. } => {}
+                Work::Ledger { reply } => {
+                    let _ = reply.send(self.engine.ledger());
+                }
                 Work::Close => closing = true,
             }
             let count = gathering.count_one();
@@ -214,6 +220,9 @@ impl Worker {
         let refused = products.len() < delta.products.len();
         outcome.shards_refused.extend(refused.then_some(*shard));
         let products = &*products;
+        if self.is_watched() {
+            gathered.note_before(products, &self.table);
+        }
         let limit = entries_claimed_max(self.table.count());
         let mut merged = stockmesh_proto::shard::Merged::default();
         let mut advanced = None;
@@ -255,6 +264,10 @@ impl Worker {
         }
     }
 
+    pub(super) fn is_watched(&self) -> bool {
+        self.progress.watchers.load(Ordering::SeqCst) > 0
+    }
+
     fn check_own_future(&mut self, replica: ReplicaId, shard: ShardIndex, sequence: u64) {
         let own = self.table.own();
         let written = self.table.read(shard, |state| state.version().get(own)).unwrap_or_default();
@@ -267,6 +280,13 @@ impl Worker {
     fn mint_incarnation(&mut self, why: &str) {
         let former = self.table.own();
         self.settings = incarnation::mint(&self.table, &self.progress, &self.events, why);
+        // The holds of the former id are somebody else's from now on: nobody can resolve them here (rule B6).
+        let left = self.progress.books.write().take_holds();
+        if !left.is_empty() {
+            error!(holds = left.len(), "holds stay with the former replica id");
+        }
+        self.settings.extend(delete_holds(&left));
+        self.note_next_expiry();
         self.minted = Some((former, self.table.own()));
     }
 
@@ -275,7 +295,8 @@ impl Worker {
             self.answer(answers, Err("the disk failed earlier"));
             return;
         }
-        let products = if self.changed.receiver_count() > 0 { gathered.changed() } else { Vec::new() };
+        let is_heard = self.changed.receiver_count() > 0;
+        let products = if is_heard { gathered.changed(&self.table) } else { Vec::new() };
         let own_writes = gathered.own_writes();
         if let Err(cause) = self.make_durable(gathered) {
             self.fail(&cause);
@@ -298,7 +319,13 @@ impl Worker {
 
     /// Appends the group to the journal and syncs. Whatever fails here, the group is not acknowledged.
     fn make_durable(&mut self, mut gathered: Gathered) -> Result<(), String> {
-        let mut transaction = Transaction { settings: std::mem::take(&mut self.settings), ..Transaction::default() };
+        let mut transaction = Transaction::default();
+        let oldest = self.progress.books.read().ledger_from();
+        let side = std::mem::take(&mut gathered.side);
+        side.write(self.next_ledger(), oldest, &mut transaction).map_err(|error| error.to_string())?;
+        // Behind the holds, since it may delete what the same group gave.
+        transaction.settings.append(&mut self.settings);
+        transaction.drop_ledger_through = self.trimming.due(&self.engine, oldest, self.wall.now_ms());
         let mut last_batch = self.engine.figures().last_batch;
         if !gathered.is_empty() {
             last_batch += 1;
@@ -368,6 +395,9 @@ impl Worker {
             }
             Work::Grant { reply, .. } => {
                 let _ = reply.send(Err(Stopped));
+            }
+            Work::Ledger { reply } => {
+                let _ = reply.send(Err(StorageError::Closed));
             }
             Work::OwnFuture { .. } | Work::IdTaken { .. } | Work::Close => {}
         }

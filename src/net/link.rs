@@ -13,7 +13,7 @@ use stockmesh_proto::{Location, ReplicaId};
 use tokio::sync::mpsc;
 
 use super::refusal::CloseCode;
-use crate::limits::{ASK_AGAIN_AFTER, PUSH_QUEUE_BYTES_MAX};
+use crate::limits::{ASK_AGAIN_AFTER, ASKS_PER_SECOND_MAX, PUSH_QUEUE_BYTES_MAX};
 
 /// An encoded push, shared between the links it goes to.
 pub(super) type PushFrame = Arc<Vec<u8>>;
@@ -26,6 +26,10 @@ pub(super) struct Link {
     /// The id that this node told in its hello.
     pub(super) told: ReplicaId,
     pub(super) location: Location,
+    /// The peer answers questions for rights (rule B4).
+    pub(super) knows_rights: bool,
+    /// What is left of the questions that it may ask now.
+    pub(super) asks: Mutex<Allowance>,
     pub(super) address: SocketAddr,
     pub(super) connection: Connection,
     /// The peer's own certificate: another one is another node, whatever its hello says.
@@ -51,7 +55,37 @@ pub(super) struct Link {
     pub(super) last_reconciled: Mutex<Option<Instant>>,
 }
 
+/// How many questions a peer may still ask: a bucket that fills up steadily, and is full after a second.
+#[derive(Debug)]
+pub(super) struct Allowance {
+    left: u32,
+    filled: Instant,
+}
+
+impl Allowance {
+    pub(super) fn full() -> Self {
+        Self { left: ASKS_PER_SECOND_MAX, filled: Instant::now() }
+    }
+
+    fn take(&mut self) -> bool {
+        let since = self.filled.elapsed().as_micros();
+        let more = u32::try_from(since * u128::from(ASKS_PER_SECOND_MAX) / 1_000_000).unwrap_or(u32::MAX);
+        if more > 0 {
+            self.left = self.left.saturating_add(more).min(ASKS_PER_SECOND_MAX);
+            self.filled = Instant::now();
+        }
+        let may = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        may
+    }
+}
+
 impl Link {
+    /// Whether a question of the peer is answered with rights: not if it asks too often.
+    pub(super) fn may_be_answered(&self) -> bool {
+        self.asks.lock().take()
+    }
+
     /// The peer confirmed to hold all that was here at `group`.
     pub(super) fn confirm(&self, group: u64, own_writes: u64) {
         self.confirmed_group.fetch_max(group, Ordering::SeqCst);

@@ -3,7 +3,7 @@
 //! Modules in reading order: `identity` (certificates and TLS), `frames` (frames on streams), `refusal` (why a link
 //! ends), `link` and `registry` (what is known of links and peers), `shared` (what all
 //! tasks share), `handshake`, `handshakes` (how many there may be), `session` (drives the core's state
-//! machine), `push`, `serve` (one link's tasks), `dial`, and `node`, which starts them all.
+//! machine), `push`, `rights` (asking for them and giving them), `serve` (one link's tasks), `dial`, and `node`, which starts them all.
 
 mod dial;
 mod frames;
@@ -15,6 +15,7 @@ mod node;
 mod push;
 mod refusal;
 mod registry;
+mod rights;
 mod serve;
 mod session;
 mod shared;

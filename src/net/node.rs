@@ -9,9 +9,11 @@ use std::time::Duration;
 use metrics::counter;
 use parking_lot::Mutex;
 use quinn::{Endpoint, Incoming};
+use stockmesh_proto::grant::GrantPolicy;
 use stockmesh_proto::limits::PUSH_FAN_OUT_DEFAULT;
+use stockmesh_proto::operation::Shortfall;
 use stockmesh_proto::reconcile::StateView;
-use stockmesh_proto::{ClusterId, Location, ReplicaId};
+use stockmesh_proto::{ClusterId, Location, ReplicaId, Sku};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -25,6 +27,7 @@ use super::identity::Identity;
 use super::push::push_commits;
 use super::refusal::{CloseCode, NEW_INCARNATION, explain};
 use super::registry::{PeerStatus, Refused, Registry};
+use super::rights::{Rights, Turn, obtain, rebalance_for_ever};
 use super::serve::{establish, judge};
 use super::session::reconcile;
 use super::shared::{Shared, SharedInner};
@@ -43,6 +46,7 @@ pub(crate) struct NodeSettings {
     pub(crate) reconcile_every: Duration,
     pub(crate) drift_ms_max: u64,
     pub(crate) wall: WallClock,
+    pub(crate) policy: Arc<dyn GrantPolicy>,
 }
 
 /// A running node. Its tasks end when it is dropped.
@@ -78,6 +82,7 @@ impl Node {
             table,
             committer,
             registry: Registry::new(),
+            rights: Rights::new(settings.policy),
             endpoint,
             identity: settings.identity,
             cluster: settings.cluster,
@@ -94,6 +99,7 @@ impl Node {
         shared.spawn(push_commits(commits, shared.clone()));
         shared.spawn(reconcile_for_ever(settings.reconcile_every, urgent_queue, shared.clone()));
         shared.spawn(relink_after_incarnation(shared.clone()));
+        shared.spawn(rebalance_for_ever(shared.clone()));
         Ok(Self { shared })
     }
 
@@ -129,6 +135,31 @@ impl Node {
 
     pub(crate) fn traffic(&self) -> (u64, u64) {
         self.shared.registry.traffic()
+    }
+
+    /// Whether there is an open link to this replica, over which it can be asked for rights.
+    pub(crate) fn is_linked(&self, replica: ReplicaId) -> bool {
+        self.shared.registry.link(replica).is_some_and(|link| link.knows_rights)
+    }
+
+    /// Counts units that somebody wants to buy here, so that rights come where the demand is.
+    pub(crate) fn note_demand(&self, sku: &Sku, location: &Location, units: u64) {
+        self.shared.rights.note_demand(sku, location, units);
+    }
+
+    /// Notes that this replica is below zero somewhere, so that others' rights pay it back.
+    pub(crate) fn note_deficit(&self, sku: &Sku, location: &Location) {
+        self.shared.rights.note_deficit((sku.clone(), location.clone()));
+    }
+
+    /// Asks peers for the rights that are lacking, until the deadline. `None` if they cannot be had.
+    pub(crate) async fn obtain_rights(
+        &self,
+        shortfalls: &[Shortfall],
+        until: Instant,
+        ticket: &mut Option<u64>,
+    ) -> Option<Turn> {
+        obtain(&self.shared, shortfalls, until, ticket).await
     }
 
     /// Waits until so many linked peers hold all that is applied now. Asks them by reconciling.

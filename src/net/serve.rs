@@ -6,21 +6,24 @@ use std::time::Instant;
 
 use metrics::{counter, gauge};
 use parking_lot::Mutex;
-use quinn::Connection;
+use quinn::{Connection, RecvStream, SendStream};
 use stockmesh_proto::ReplicaId;
+use stockmesh_proto::limits::OPEN_BYTES_MAX;
 use stockmesh_proto::reconcile::StateView;
+use stockmesh_proto::wire::Message;
 use tokio::sync::{Semaphore, mpsc};
 use tracing::{Instrument, debug, info, info_span, warn};
 
-use super::frames::FrameError;
-use super::handshake::{Greeting, HandshakeError};
+use super::frames::{FrameError, read_message};
+use super::handshake::{Greeting, HandshakeError, knows_rights};
 use super::identity::Identity;
-use super::link::{Link, PushFrame};
+use super::link::{Allowance, Link, PushFrame};
 use super::push::{receive_pushes, send_pushes};
 use super::refusal::{CloseCode, NEW_INCARNATION, closed_with};
+use super::rights::answer;
 use super::session::{SyncError, respond};
 use super::shared::Shared;
-use crate::limits::{FRAME_TIME_MAX, LINK_DRAIN_TIME, PUSH_QUEUE_MAX, PUSH_STREAMS_MAX, SESSIONS_MAX};
+use crate::limits::{ASKS_MAX, FRAME_TIME_MAX, LINK_DRAIN_TIME, PUSH_QUEUE_MAX, PUSH_STREAMS_MAX, SESSIONS_MAX};
 
 /// Makes a link of a connection whose hello was accepted, and starts its tasks.
 ///
@@ -40,6 +43,8 @@ pub(super) fn establish(
         since: Instant::now(),
         replica: hello.replica,
         told,
+        knows_rights: knows_rights(&hello),
+        asks: Mutex::new(Allowance::full()),
         location: hello.location,
         address: connection.remote_address(),
         certificate: Identity::of_peer(&connection),
@@ -89,7 +94,7 @@ async fn run(link: Arc<Link>, push_queue: mpsc::Receiver<PushFrame>, shared: Sha
         _ = link.connection.closed() => {}
         // Also a link whose hello was under way when the node went offline, or that is draining.
         () = shared.until_offline() => link.close(CloseCode::Offline, "the node goes offline for now"),
-        () = accept_sessions(&link, &shared) => {}
+        () = accept_streams(&link, &shared) => {}
         () = accept_pushes(&link, &shared) => {}
         // Ends only with the link.
         () = async { pushing.await; link.connection.closed().await; } => {}
@@ -109,22 +114,44 @@ pub(super) async fn heed_close(connection: &Connection, told: ReplicaId, shared:
     }
 }
 
-async fn accept_sessions(link: &Arc<Link>, shared: &Shared) {
-    let permits = Arc::new(Semaphore::new(SESSIONS_MAX));
-    // A stream is taken only when there is room for its reconciliation; beyond that QUIC's limit on streams holds.
+async fn accept_streams(link: &Arc<Link>, shared: &Shared) {
+    let permits = Arc::new(Semaphore::new(SESSIONS_MAX + ASKS_MAX));
+    let sessions = Arc::new(Semaphore::new(SESSIONS_MAX));
+    // A stream is taken only when there is room for what it may bring; beyond that QUIC's limit on streams holds.
     while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
         let Ok((send, receive)) = link.connection.accept_bi().await else { return };
-        let (link, shared_of_task) = (Arc::clone(link), shared.clone());
+        let (link, shared_of_task, sessions) = (Arc::clone(link), shared.clone(), Arc::clone(&sessions));
         let task = async move {
-            let result = respond(send, receive, &shared_of_task, FRAME_TIME_MAX).await;
-            let silent = matches!(result, Err(SyncError::Frame(FrameError::Silent)));
-            if let Err(error) = result {
-                let stalled = silent.then(|| "a stream was opened and left silent".to_owned());
+            if let Err(error) = serve_stream(send, receive, &sessions, &link, &shared_of_task).await {
+                let silent = matches!(error, SyncError::Frame(FrameError::Silent));
+                let stalled = silent.then(|| "a stream was left silent".to_owned());
                 judge(&error, stalled.or(error.violation()), &link, &shared_of_task);
             }
             drop(permit);
         };
         shared.spawn(task.in_current_span());
+    }
+}
+
+/// Serves what a peer opened a stream for: its first frame tells.
+async fn serve_stream(
+    send: SendStream,
+    mut receive: RecvStream,
+    sessions: &Semaphore,
+    link: &Arc<Link>,
+    shared: &Shared,
+) -> Result<(), SyncError> {
+    match read_message(&mut receive, OPEN_BYTES_MAX, Some(FRAME_TIME_MAX)).await? {
+        Some(open @ Message::Open(_)) => {
+            // Reconciliations wait for each other; questions for rights do not wait for them.
+            let _permit = sessions.acquire().await;
+            respond(open, send, receive, shared).await.map(|_| ())
+        }
+        Some(Message::Ask(ask)) => answer(ask, send, link, shared).await,
+        Some(_) => {
+            Err(FrameError::Violation("a stream began with a frame that has no place at this point".into()).into())
+        }
+        None => Err(FrameError::Violation("a stream was opened and ended empty".into()).into()),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use metrics::{counter, histogram};
 use quinn::{RecvStream, SendStream};
@@ -61,7 +61,7 @@ pub(super) async fn reconcile(link: &Arc<Link>, shared: &Shared) -> Result<(), S
     // A peer may grant no stream at all, and the link is not asked anew while this one waits.
     let opened = tokio::time::timeout(REPLY_TIME_MAX, link.connection.open_bi()).await;
     let (mut send, mut receive) = opened.map_err(|_| FrameError::Stalled)??;
-    let outcome = drive(session, &mut send, &mut receive, shared, REPLY_TIME_MAX).await?;
+    let outcome = drive(session, &mut send, &mut receive, shared, Merges::default()).await?;
     let _ = send.finish();
     if outcome.peer_holds_all() {
         link.confirm(group, own_writes);
@@ -78,13 +78,15 @@ pub(super) async fn reconcile(link: &Arc<Link>, shared: &Shared) -> Result<(), S
 
 /// Takes part in a reconciliation that a peer opened.
 pub(super) async fn respond(
+    open: Message,
     mut send: SendStream,
     mut receive: RecvStream,
     shared: &Shared,
-    first_within: Duration,
 ) -> Result<Outcome, SyncError> {
-    let session = Session::accept(shared.session_settings());
-    let outcome = drive(session, &mut send, &mut receive, shared, first_within).await?;
+    let mut session = Session::accept(shared.session_settings());
+    let mut merges = Merges::default();
+    take(&mut session, open, shared, &mut merges).await?;
+    let outcome = drive(session, &mut send, &mut receive, shared, merges).await?;
     let _ = send.finish();
     Ok(outcome)
 }
@@ -94,10 +96,8 @@ async fn drive(
     send: &mut SendStream,
     receive: &mut RecvStream,
     shared: &Shared,
-    first_within: Duration,
+    mut merges: Merges,
 ) -> Result<Outcome, SyncError> {
-    let mut merges = Merges::default();
-    let mut begin_within = first_within;
     loop {
         while let Some(message) = session.poll_transmit(&*shared.table) {
             let message = match message {
@@ -108,7 +108,7 @@ async fn drive(
                 }
                 message => message,
             };
-            // Nothing that was read may leave before it is durable (rule D4).
+            // Nothing that was read may leave before it is durable (rule R8).
             shared.committer.barrier().await?;
             write_message(send, &message).await?;
         }
@@ -116,17 +116,22 @@ async fn drive(
             merges.finish().await?;
             return Ok(session.outcome());
         }
-        let message = read_message(receive, FRAME_BYTES_MAX, Some(begin_within)).await?;
-        begin_within = REPLY_TIME_MAX;
+        let message = read_message(receive, FRAME_BYTES_MAX, Some(REPLY_TIME_MAX)).await?;
         let Some(message) = message else {
             return Err(FrameError::Ended("the peer ended the reconciliation early".into()).into());
         };
-        // Read before the message is judged: if a new id is minted meanwhile, what was judged is not about that one.
-        let own = shared.table.own();
-        for effect in session.handle(message, &*shared.table, shared.wall.now_ms())? {
-            carry_out(effect, own, shared, &mut merges).await?;
-        }
+        take(&mut session, message, shared, &mut merges).await?;
     }
+}
+
+/// Gives a message to the session, and carries out what comes of it.
+async fn take(session: &mut Session, message: Message, shared: &Shared, merges: &mut Merges) -> Result<(), SyncError> {
+    // Read before the message is judged: if a new id is minted meanwhile, what was judged is not about that one.
+    let own = shared.table.own();
+    for effect in session.handle(message, &*shared.table, shared.wall.now_ms())? {
+        carry_out(effect, own, shared, merges).await?;
+    }
+    Ok(())
 }
 
 async fn carry_out(effect: Effect, own: ReplicaId, shared: &Shared, merges: &mut Merges) -> Result<(), SyncError> {

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use super::identity::Identity;
 use super::registry::Registry;
+use super::rights::Rights;
 use crate::clock::WallClock;
 use crate::commit::Committer;
 use crate::table::Table;
@@ -25,6 +26,7 @@ pub(super) struct SharedInner {
     pub(super) table: Arc<Table>,
     pub(super) committer: Committer,
     pub(super) registry: Registry,
+    pub(super) rights: Rights,
     pub(super) endpoint: Endpoint,
     pub(super) identity: Identity,
     pub(super) cluster: ClusterId,
@@ -37,6 +39,12 @@ pub(super) struct SharedInner {
     pub(super) urgent: mpsc::Sender<ReplicaId>,
     pub(super) offline: watch::Sender<bool>,
     pub(super) tasks: Mutex<JoinSet<()>>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Shared").finish_non_exhaustive()
+    }
 }
 
 impl Deref for Shared {

@@ -19,7 +19,7 @@ const CACHE_BYTES: usize = 16 << 20;
 /// The sector that holds the engine's header.
 const HEADER_BYTES: usize = 512;
 
-/// A journal with snapshots in an embedded transactional store.
+/// A journal with snapshots, and a ledger beside them, in an embedded transactional store.
 ///
 /// Open it, [`load`](Engine::load) it once, then [`commit`](Engine::commit). Dropping it closes the file cleanly.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub struct Engine {
     pub(super) position: Position,
     pub(super) phase: Phase,
     pub(super) seal: Seal,
+    /// Set when the file is closed, for the views that outlive the engine.
+    pub(super) closed: Arc<AtomicBool>,
     found_header: FoundHeader,
 }
 
@@ -70,6 +72,8 @@ impl Engine {
             last_batch: after.batch,
             dropped_through: after.batch,
             journal_bytes: 0,
+            last_ledger: 0,
+            ledger_dropped_through: Some(0),
         };
         let laid_out = guarded(|| match &engine.database {
             Some(database) => Ok(write::lay_out(database, position)?.commit()?),
@@ -122,6 +126,7 @@ impl Engine {
             position: Position::default(),
             phase: Phase::Unloaded,
             seal,
+            closed: Arc::new(AtomicBool::new(false)),
             found_header: FoundHeader { store, bytes },
         };
         if engine.integrity.is_some() {
@@ -141,12 +146,16 @@ impl Engine {
     /// Where the store stands: after the last commit, or as far as it could be loaded.
     #[must_use]
     pub fn figures(&self) -> CommitFigures {
-        let Position { commit, last_batch, dropped_through, journal_bytes } = self.position;
+        let Position { commit, last_batch, dropped_through, journal_bytes, last_ledger, ledger_dropped_through } =
+            self.position;
+        let ledger_dropped_through = ledger_dropped_through.unwrap_or_default();
         CommitFigures {
             commit,
             last_batch,
             oldest_batch: (dropped_through < last_batch).then(|| dropped_through.saturating_add(1)),
             journal_bytes,
+            last_ledger,
+            first_ledger: (ledger_dropped_through < last_ledger).then(|| ledger_dropped_through.saturating_add(1)),
         }
     }
 
@@ -167,7 +176,7 @@ impl Engine {
         if transaction.is_empty() {
             return Ok(self.figures());
         }
-        transaction.check(self.position.last_batch)?;
+        transaction.check(self.position.last_batch, self.position.last_ledger)?;
         let commit = self.position.commit.checked_add(1).ok_or(Refusal::Exhausted)?;
         let position = Position { commit, ..self.position };
         let Some(database) = &self.database else {
@@ -198,6 +207,12 @@ impl Engine {
         })
     }
 
+    /// What the store lies on.
+    #[cfg(test)]
+    pub(super) fn disk(&self) -> Arc<dyn Disk> {
+        Arc::clone(&self.found_header.store)
+    }
+
     fn poison(&mut self, failure: Failure) -> String {
         self.seal.set();
         let cause = failure.to_string();
@@ -208,6 +223,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
+        self.closed.store(true, Ordering::SeqCst);
         let database = self.database.take();
         // Closing a damaged file may panic, and must not take the caller along.
         let closed = guarded(|| {

@@ -10,7 +10,7 @@ use super::guard::{Failure, guarded};
 use super::mark::{FoundMark, Mark};
 use super::position::Position;
 use super::row::{self, RowKind};
-use super::write::{DROPPED_KEY, JOURNAL, SETTINGS, SNAPSHOTS, length_bytes};
+use super::write::{DROPPED_KEY, JOURNAL, LEDGER_DROPPED_KEY, SETTINGS, SNAPSHOTS, length_bytes};
 
 /// More than this is not listed one by one; nobody reads on, and a wholly garbled journal must not fill the memory.
 const DAMAGE_COUNT_MAX: usize = 1000;
@@ -73,6 +73,24 @@ pub enum Damage {
         /// What is wrong with it.
         why: String,
     },
+    /// Entries are missing from the beginning of the ledger, or from its end.
+    #[error("entries {from} to {to} are missing from the ledger")]
+    LedgerGap {
+        /// The first missing number.
+        from: u64,
+        /// The last missing number.
+        to: u64,
+    },
+    /// The newest entry of the ledger cannot be read. Older ones are judged when they are read.
+    #[error("entry {number} of the ledger is lost, at part {part}: {why}")]
+    LedgerRow {
+        /// The entry.
+        number: u64,
+        /// The first part that is wrong.
+        part: u16,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A setting cannot be read.
     #[error("the setting {key:?} is lost: {why}")]
     SettingsRow {
@@ -108,12 +126,21 @@ pub struct LoadReport {
     pub oldest_batch: Option<u64>,
     /// What the journal's rows take.
     pub journal_bytes: u64,
-    /// What is lost. Empty means that everything ever committed is there.
+    /// The number of the last entry of the ledger, 0 if there was never one. The next is one more.
+    pub last_ledger: u64,
+    /// The oldest entry that the ledger should still hold.
+    pub first_ledger: Option<u64>,
+    /// What is lost. Empty means that everything ever committed is there, but for entries of the ledger before the
+    /// newest, which are judged when they are read.
     pub damage: Vec<Damage>,
 }
 
 impl Engine {
-    /// Delivers everything the store holds: settings by key, snapshots by shard, then the journal in order.
+    /// Delivers everything the store holds but the ledger: settings by key, snapshots by shard, then the journal in
+    /// order.
+    ///
+    /// The ledger can be large, so only its ends are looked for and its newest entry is read; [`Engine::ledger`] gives the
+    /// rest.
     ///
     /// Memory holds one payload at a time. Damaged payloads are reported and left out. If there is any damage, the engine
     /// takes no commits, now or later, and changes no byte of the file.
@@ -130,6 +157,7 @@ impl Engine {
                 loader.read_settings(&view)?;
                 loader.read_snapshots(&view)?;
                 loader.read_journal(&view)?;
+                loader.read_ledger(&view, self.position.last_ledger)?;
             }
             Err(failure) => loader.engine_failed("opening a view", failure)?,
         }
@@ -147,6 +175,8 @@ impl Engine {
             last_batch: position.last_batch,
             oldest_batch: figures.oldest_batch,
             journal_bytes: position.journal_bytes,
+            last_ledger: position.last_ledger,
+            first_ledger: figures.first_ledger,
             damage,
         })
     }
@@ -171,15 +201,16 @@ impl Engine {
     }
 }
 
-struct Loader<'a> {
+/// Judges what a view holds, table by table.
+pub(super) struct Loader<'a> {
     deliver: &'a mut dyn FnMut(StoredRow<'_>),
     damage: Vec<Damage>,
     unlisted_count: usize,
-    position: Position,
+    pub(super) position: Position,
 }
 
 impl Loader<'_> {
-    fn report(&mut self, damage: Damage) {
+    pub(super) fn report(&mut self, damage: Damage) {
         tracing::error!(%damage, "the store is damaged");
         if self.damage.len() < DAMAGE_COUNT_MAX {
             self.damage.push(damage);
@@ -189,7 +220,7 @@ impl Loader<'_> {
     }
 
     /// Notes what the engine could not read; a failing disk ends the load instead.
-    fn engine_failed(&mut self, doing: &str, failure: Failure) -> Result<(), StorageError> {
+    pub(super) fn engine_failed(&mut self, doing: &str, failure: Failure) -> Result<(), StorageError> {
         match failure.while_opening() {
             StorageError::Damaged(why) => self.report(Damage::Engine(format!("{doing}: {why}"))),
             other => return Err(other),
@@ -197,7 +228,7 @@ impl Loader<'_> {
         Ok(())
     }
 
-    fn saw_commit(&mut self, commit: u64) {
+    pub(super) fn saw_commit(&mut self, commit: u64) {
         self.position.commit = self.position.commit.max(commit);
     }
 
@@ -215,7 +246,7 @@ impl Loader<'_> {
         Ok(())
     }
 
-    /// Judges and delivers one setting. Says whether it was the one that this layer needs itself.
+    /// Judges one setting, and delivers it unless it is this layer's own. Says whether it was the one that every store has.
     fn take_setting(&mut self, key: &str, row: &[u8]) -> bool {
         let (commit, value) = match decode_setting(key, row) {
             Ok(setting) => setting,
@@ -226,13 +257,19 @@ impl Loader<'_> {
             }
         };
         self.saw_commit(commit);
-        if key != DROPPED_KEY {
+        let own = key == DROPPED_KEY || key == LEDGER_DROPPED_KEY;
+        if !own {
             (self.deliver)(StoredRow::Setting { key, value });
             return false;
         }
         let Ok(number) = value.try_into().map(u64::from_le_bytes) else {
             return false;
         };
+        if key == LEDGER_DROPPED_KEY {
+            self.position.ledger_dropped_through = Some(number);
+            self.position.last_ledger = number;
+            return false;
+        }
         self.position.dropped_through = number;
         self.position.last_batch = number;
         true

@@ -1,4 +1,4 @@
-//! Durable storage: a journal of batches and the snapshots they are folded into.
+//! Durable storage: a journal of batches, the snapshots they are folded into, and a ledger that only grows at its end.
 //!
 //! This layer deals in numbered byte strings. It does not know what they mean, and promises three things of them: a commit
 //! that was confirmed is there after any crash; a commit that was not is there wholly or not at all; and what is handed
@@ -14,7 +14,7 @@
 //! # Reading order
 //! [`Disk`] is the seam to the medium, and `FaultyDisk` the one that tests put there. `row` is the envelope of all that is
 //! stored, [`Mark`] the witness outside the store. [`Transaction`] is what goes in, `write` lays it out, [`Engine`]
-//! commits it, `load` reads it back, and [`DataDirectory`] is where all of it lies.
+//! commits it, `load` reads it back, [`LedgerView`] pages through what is too large to be loaded, and [`DataDirectory`] is where all of it lies.
 
 mod assembly;
 mod directory;
@@ -23,6 +23,7 @@ mod engine;
 #[cfg(any(test, feature = "testing"))]
 mod fault;
 mod guard;
+mod ledger;
 mod load;
 mod mark;
 mod position;
@@ -42,6 +43,7 @@ pub use disk::{Disk, FileDisk, MemoryDisk};
 pub use engine::Engine;
 #[cfg(any(test, feature = "testing"))]
 pub use fault::{FaultMode, FaultyDisk};
+pub use ledger::LedgerView;
 pub use load::{Damage, LoadReport, StoredRow};
 pub use mark::Mark;
 pub use row::{ROW_BYTES_MAX, ROW_PAYLOAD_BYTES_MAX};
@@ -82,6 +84,27 @@ pub enum StorageError {
     /// The engine cannot open the file at all. What it held cannot be read here; the file was left for examination.
     #[error("the store is damaged: {0}")]
     Damaged(String),
+    /// An entry of the ledger cannot be read. Those behind it may be: reading can go on at the number after it.
+    #[error("entry {number} of the ledger is lost, at part {part}: {why}")]
+    LedgerEntry {
+        /// The entry.
+        number: u64,
+        /// The first part that is wrong.
+        part: u16,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Entries are missing from the ledger. Those behind them may be read: reading can go on at the number after `to`.
+    #[error("entries {from} to {to} are missing from the ledger")]
+    LedgerGap {
+        /// The first missing number.
+        from: u64,
+        /// The last missing number.
+        to: u64,
+    },
+    /// The engine was closed while a view of it was still in use. Nothing is lost: open the store again to read on.
+    #[error("the store was closed")]
+    Closed,
     /// The transaction was not begun: nothing was written, and the store goes on working.
     #[error("refused, nothing was written: {0}")]
     Refused(#[from] Refusal),

@@ -9,6 +9,9 @@ pub(super) struct Position {
     pub(super) last_batch: u64,
     pub(super) dropped_through: u64,
     pub(super) journal_bytes: u64,
+    pub(super) last_ledger: u64,
+    /// `None` in a store of an older version, which has no ledger until the first commit that needs one.
+    pub(super) ledger_dropped_through: Option<u64>,
 }
 
 impl Position {

@@ -6,8 +6,8 @@
 //! | offset | bytes | field, integers little-endian |
 //! | --- | --- | --- |
 //! | 0 | 1 | format, 1 |
-//! | 1 | 1 | kind: 1 journal, 2 snapshot, 3 setting |
-//! | 2 | 8 | number: of the batch or the shard; 0 for a setting |
+//! | 1 | 1 | kind: 1 journal, 2 snapshot, 3 setting, 4 ledger |
+//! | 2 | 8 | number: of the batch, the shard or the ledger entry; 0 for a setting |
 //! | 10 | 8 | number of the commit that wrote the row |
 //! | 18 | 2 | part index, from 0 |
 //! | 20 | 2 | part count, at least 1 |
@@ -39,6 +39,8 @@ pub(super) enum RowKind {
     Snapshot,
     /// One setting.
     Setting,
+    /// Part of an entry of the ledger.
+    Ledger,
 }
 
 impl RowKind {
@@ -47,6 +49,7 @@ impl RowKind {
             Self::Journal => 1,
             Self::Snapshot => 2,
             Self::Setting => 3,
+            Self::Ledger => 4,
         }
     }
 
@@ -55,6 +58,7 @@ impl RowKind {
             1 => Some(Self::Journal),
             2 => Some(Self::Snapshot),
             3 => Some(Self::Setting),
+            4 => Some(Self::Ledger),
             _ => None,
         }
     }
@@ -65,7 +69,7 @@ impl RowKind {
 pub(super) struct RowHeader {
     /// What the row holds.
     pub kind: RowKind,
-    /// The batch's number or the shard's; 0 for a setting.
+    /// The number of the batch, the shard or the ledger entry; 0 for a setting.
     pub number: u64,
     /// The commit that wrote the row.
     pub commit: u64,
@@ -232,6 +236,11 @@ mod tests {
         assert_eq!(row[..28], *b"\x01\x01\x07\0\0\0\0\0\0\0\x09\0\0\0\0\0\0\0\x01\0\x03\0\x02\0\0\0ab");
         assert_eq!(row.len(), 44);
         assert_eq!(with_checksum(row.clone()), row);
+        let kinds = [(RowKind::Journal, 1), (RowKind::Snapshot, 2), (RowKind::Setting, 3), (RowKind::Ledger, 4)];
+        for (kind, byte) in kinds {
+            let row = encoded(RowHeader { kind, ..HEADER }, b"ab");
+            assert_eq!((row[1], decode(&row).unwrap().0.kind), (byte, kind));
+        }
     }
 
     #[test]
@@ -260,6 +269,7 @@ mod tests {
         };
         assert_eq!(judged(0, 2), RowError::Format(2));
         assert_eq!(judged(1, 0), RowError::Kind(0));
+        assert_eq!(judged(1, 5), RowError::Kind(5));
         assert!(matches!(judged(18, 3), RowError::Fields { part: 3, .. }));
         assert!(matches!(judged(20, 0), RowError::Fields { part_count: 0, .. }));
         assert!(matches!(judged(22, 11), RowError::Fields { payload_bytes: 11, .. }));

@@ -1,5 +1,7 @@
 //! The promises of this layer, under faults, losses of power and damage.
 
+mod ledger;
+
 use std::collections::BTreeMap;
 
 use redb::ReadableTable;
@@ -12,6 +14,8 @@ struct Content {
     settings: BTreeMap<String, Vec<u8>>,
     snapshots: BTreeMap<u16, Vec<u8>>,
     batches: BTreeMap<u64, Vec<u8>>,
+    ledger: BTreeMap<u64, Vec<u8>>,
+    last_ledger: u64,
 }
 
 impl Content {
@@ -24,6 +28,13 @@ impl Content {
         }
         if let Some(through) = transaction.drop_journal_through {
             self.batches.retain(|number, _| *number > through);
+        }
+        if let Some(payload) = &transaction.ledger {
+            self.last_ledger += 1;
+            self.ledger.insert(self.last_ledger, payload.clone());
+        }
+        if let Some(through) = transaction.drop_ledger_through {
+            self.ledger.retain(|number, _| *number > through);
         }
         for (key, value) in &transaction.settings {
             match value {
@@ -38,6 +49,7 @@ impl Content {
         self.settings.iter().all(|(key, value)| other.settings.get(key) == Some(value))
             && self.snapshots.iter().all(|(key, value)| other.snapshots.get(key) == Some(value))
             && self.batches.iter().all(|(key, value)| other.batches.get(key) == Some(value))
+            && self.ledger.iter().all(|(key, value)| other.ledger.get(key) == Some(value))
     }
 }
 
@@ -48,6 +60,18 @@ fn load(engine: &mut Engine) -> Result<(Content, LoadReport), StorageError> {
         StoredRow::Snapshot { shard, payload } => drop(content.snapshots.insert(shard, payload.to_vec())),
         StoredRow::Batch { number, payload } => drop(content.batches.insert(number, payload.to_vec())),
     })?;
+    match engine.ledger() {
+        Ok(view) => {
+            let taken = view.salvage::<StorageError>(|number, payload| {
+                content.ledger.insert(number, payload);
+                Ok(())
+            });
+            let lost_count = taken.unwrap();
+            assert!(lost_count == 0 || !report.damage.is_empty(), "lost only where there is damage");
+        }
+        Err(error) => assert!(!report.damage.is_empty(), "{error}"),
+    }
+    content.last_ledger = report.last_ledger;
     Ok((content, report))
 }
 
@@ -64,27 +88,43 @@ fn batch(number: u64, length: usize) -> Transaction {
     Transaction { batch: Some(Batch { number, payload: payload(number, length) }), ..Transaction::default() }
 }
 
-/// Commits of every kind: small and large batches, snapshots that grow and shrink, journal drops, settings.
+/// How many transactions the script has.
+const SCRIPT_COUNT: usize = 13;
+
+fn entry(seed: u64, length: usize) -> Option<Vec<u8>> {
+    Some(payload(seed + 2000, length))
+}
+
+/// Commits of every kind: small and large batches, snapshots that grow and shrink, settings, ledger entries with a batch
+/// and without one, drops of the journal and of the ledger.
 fn script() -> Vec<Transaction> {
     let large = ROW_PAYLOAD_BYTES_MAX * 2 + 5;
     let snapshot = |shard: u16, length| (shard, payload(u64::from(shard) + 1000, length));
     let setting = |key: &'static str, value: Option<&[u8]>| (key.into(), value.map(<[u8]>::to_vec));
     vec![
-        batch(1, 60),
+        Transaction { ledger: entry(1, 50), ..batch(1, 60) },
         batch(2, 0),
-        batch(3, large),
+        Transaction { ledger: entry(2, large), ..batch(3, large) },
         Transaction { settings: vec![setting("clock", Some(b"one")), setting("name", Some(b""))], ..batch(4, 6000) },
-        Transaction { snapshots: vec![snapshot(0, large), snapshot(7, 100)], ..Transaction::default() },
+        Transaction { ledger: entry(3, 0), ..Transaction::default() },
+        Transaction {
+            snapshots: vec![snapshot(0, large), snapshot(7, 100)],
+            drop_ledger_through: Some(1),
+            ..Transaction::default()
+        },
         Transaction {
             snapshots: vec![snapshot(0, 9000), snapshot(65535, 0)],
             drop_journal_through: Some(3),
             settings: vec![setting("clock", Some(b"two"))],
+            ledger: entry(4, 700),
             ..batch(5, 100)
         },
         Transaction { settings: vec![setting("name", None)], ..Transaction::default() },
         Transaction { drop_journal_through: Some(5), ..Transaction::default() },
-        batch(6, 200),
-        Transaction { snapshots: vec![snapshot(7, large)], ..batch(7, 4000) },
+        Transaction { drop_ledger_through: Some(5), ledger: entry(5, 30), ..batch(6, 200) },
+        Transaction { ledger: entry(6, large), ..Transaction::default() },
+        Transaction { ledger: entry(7, 300), ..Transaction::default() },
+        Transaction { snapshots: vec![snapshot(7, large)], ledger: entry(8, 5000), ..batch(7, 4000) },
     ]
 }
 
@@ -124,12 +164,14 @@ fn everything_comes_back_and_numbering_goes_on() {
         assert_eq!(report.oldest_batch, figures.oldest_batch);
         assert_eq!(report.journal_bytes, figures.journal_bytes);
         assert_eq!(report.oldest_batch, expected.batches.keys().next().copied());
+        assert_eq!((report.last_ledger, report.first_ledger), (figures.last_ledger, figures.first_ledger));
+        assert_eq!(report.first_ledger, expected.ledger.keys().next().copied());
     }
     drop(engine);
     let mut engine = open(store.kill(), mark.kill()).unwrap();
     assert!(matches!(engine.commit(&batch(8, 1)), Err(StorageError::Refused(Refusal::NotLoaded))));
     let (content, report) = load(&mut engine).unwrap();
-    assert_eq!((&content, report.damage.as_slice()), (&history[10], [].as_slice()));
+    assert_eq!((&content, report.damage.as_slice()), (&history[SCRIPT_COUNT], [].as_slice()));
     let wrong = engine.commit(&batch(9, 1));
     assert!(matches!(wrong, Err(StorageError::Refused(Refusal::BatchNumber { expected: 8, found: 9 }))));
     engine.commit(&batch(8, 1)).unwrap();
@@ -159,7 +201,7 @@ fn check_after(store: Vec<u8>, mark: Vec<u8>, done: usize, failure: Option<&Stor
     // And it works on.
     let (_, failure) = run(&mut engine, &script()[kept..]);
     assert!(failure.is_none(), "{what}: {failure:?}");
-    assert_eq!(load(&mut engine).unwrap().0, history[10], "{what}");
+    assert_eq!(load(&mut engine).unwrap().0, history[SCRIPT_COUNT], "{what}");
     kept
 }
 
@@ -167,7 +209,7 @@ fn check_after(store: Vec<u8>, mark: Vec<u8>, done: usize, failure: Option<&Stor
 fn a_fault_at_any_operation_takes_no_confirmed_commit() {
     let (store, _, mut engine) = create();
     let before = store.operations();
-    assert_eq!(run(&mut engine, &script()).0, 10);
+    assert_eq!(run(&mut engine, &script()).0, SCRIPT_COUNT);
     let operation_count = store.operations() - before;
     assert!(operation_count > 30);
     let mut indeterminate_count = 0;
@@ -193,7 +235,7 @@ fn a_fault_at_any_operation_takes_no_confirmed_commit() {
 
 #[test]
 fn a_loss_of_power_takes_no_confirmed_commit() {
-    let operation_count = 80;
+    let operation_count = 100;
     let (mut before, mut after) = (0, 0);
     for nth in 1..=operation_count {
         let (store, mark, mut engine) = create();
@@ -269,7 +311,7 @@ fn flip_data(image: &[u8], mark: &[u8], count: usize, clean: &str) {
 #[test]
 fn a_flipped_bit_is_noticed_or_without_effect() {
     let (store, mark, mut engine) = create();
-    assert_eq!(run(&mut engine, &script()).0, 10);
+    assert_eq!(run(&mut engine, &script()).0, SCRIPT_COUNT);
     let killed = store.kill();
     drop(engine);
     let closed = store.kill();
@@ -289,7 +331,7 @@ fn a_flipped_bit_is_noticed_or_without_effect() {
 #[test]
 fn a_damaged_store_can_be_looked_at_again() {
     let (store, mark, mut engine) = create();
-    assert_eq!(run(&mut engine, &script()).0, 10);
+    assert_eq!(run(&mut engine, &script()).0, SCRIPT_COUNT);
     drop(engine);
     let image = store.kill();
     let wanted = payload(7, 4000);
@@ -304,7 +346,7 @@ fn a_damaged_store_can_be_looked_at_again() {
     assert!(store.kill() == damaged, "looking changes nothing");
     assert!(report.damage.iter().any(|damage| matches!(damage, Damage::JournalRow { number: 7, part: 0, .. })));
     assert_eq!(content.batches.keys().copied().collect::<Vec<_>>(), [6], "the intact batch is delivered");
-    assert_eq!(content.snapshots, history(&script())[10].snapshots);
+    assert_eq!(content.snapshots, history(&script())[SCRIPT_COUNT].snapshots);
     assert_eq!(look(), (content, report));
 }
 
@@ -351,7 +393,7 @@ fn a_lost_row_is_noticed_wherever_it_was() {
 #[test]
 fn a_truncated_store_is_noticed() {
     let (store, mark, mut engine) = create();
-    assert_eq!(run(&mut engine, &script()).0, 10);
+    assert_eq!(run(&mut engine, &script()).0, SCRIPT_COUNT);
     drop(engine);
     let expected = history(&script()).pop().unwrap();
     let image = store.kill();

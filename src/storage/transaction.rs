@@ -33,6 +33,10 @@ pub struct Transaction {
     pub snapshots: Vec<(u16, Vec<u8>)>,
     /// Forget all batches up to this number, this transaction's own included.
     pub drop_journal_through: Option<u64>,
+    /// An entry to append to the ledger. Its number is one more than that of the entry before; the first is 1.
+    pub ledger: Option<Vec<u8>>,
+    /// Forget all entries of the ledger up to this number, this transaction's own included.
+    pub drop_ledger_through: Option<u64>,
     /// Small values by key; `None` deletes.
     pub settings: Vec<(Cow<'static, str>, Option<Vec<u8>>)>,
 }
@@ -44,11 +48,16 @@ impl Transaction {
         self.batch.is_none()
             && self.snapshots.is_empty()
             && self.drop_journal_through.is_none()
+            && !self.touches_ledger()
             && self.settings.is_empty()
     }
 
+    pub(super) fn touches_ledger(&self) -> bool {
+        self.ledger.is_some() || self.drop_ledger_through.is_some()
+    }
+
     /// Judges everything that does not need the medium.
-    pub(super) fn check(&self, last_batch: u64) -> Result<(), Refusal> {
+    pub(super) fn check(&self, last_batch: u64, last_ledger: u64) -> Result<(), Refusal> {
         let mut newest = last_batch;
         if let Some(batch) = &self.batch {
             newest = last_batch.checked_add(1).ok_or(Refusal::Exhausted)?;
@@ -56,7 +65,11 @@ impl Transaction {
                 return Err(Refusal::BatchNumber { expected: newest, found: batch.number });
             }
         }
-        let payloads = self.batch.iter().map(|batch| &batch.payload);
+        let mut newest_ledger = last_ledger;
+        if self.ledger.is_some() {
+            newest_ledger = last_ledger.checked_add(1).ok_or(Refusal::Exhausted)?;
+        }
+        let payloads = self.batch.iter().map(|batch| &batch.payload).chain(&self.ledger);
         for payload in payloads.chain(self.snapshots.iter().map(|(_, payload)| payload)) {
             if part_count(payload.len()).is_none() {
                 return Err(Refusal::TooLarge(payload.len()));
@@ -66,6 +79,11 @@ impl Transaction {
             && through > newest
         {
             return Err(Refusal::DropAhead { through, newest });
+        }
+        if let Some(through) = self.drop_ledger_through
+            && through > newest_ledger
+        {
+            return Err(Refusal::DropLedgerAhead { through, newest: newest_ledger });
         }
         self.settings.iter().try_for_each(|(key, value)| {
             let value_bytes = value.as_ref().map_or(0, Vec::len);
@@ -95,6 +113,10 @@ pub struct CommitFigures {
     pub oldest_batch: Option<u64>,
     /// What the journal's rows take, without the engine's own overhead. Decides when to fold.
     pub journal_bytes: u64,
+    /// The number of the last entry of the ledger, 0 if there was never one. The next is one more.
+    pub last_ledger: u64,
+    /// The oldest entry that the ledger still holds.
+    pub first_ledger: Option<u64>,
 }
 
 /// Why a transaction was not begun. Nothing was written, and the store goes on working.
@@ -115,6 +137,14 @@ pub enum Refusal {
         /// The number given.
         through: u64,
         /// The newest batch, this transaction's included.
+        newest: u64,
+    },
+    /// Only entries of the ledger that exist can be dropped.
+    #[error("cannot drop the ledger through entry {through}: the newest is {newest}")]
+    DropLedgerAhead {
+        /// The number given.
+        through: u64,
+        /// The newest entry, this transaction's included.
         newest: u64,
     },
     /// A payload or value of this many bytes is more than can be stored.
@@ -141,22 +171,36 @@ mod tests {
     #[test]
     fn what_cannot_be_stored_is_refused() {
         let batch = |number| Transaction { batch: Some(Batch { number, payload: vec![] }), ..Transaction::default() };
-        assert_eq!(batch(5).check(4), Ok(()));
+        assert_eq!(batch(5).check(4, 0), Ok(()));
         for number in [0, 4, 6] {
             let refusal = Refusal::BatchNumber { expected: 5, found: number };
-            assert_eq!(batch(number).check(4), Err(refusal));
+            assert_eq!(batch(number).check(4, 0), Err(refusal));
         }
-        assert_eq!(batch(0).check(u64::MAX), Err(Refusal::Exhausted));
+        assert_eq!(batch(0).check(u64::MAX, 0), Err(Refusal::Exhausted));
         let dropping = |through| Transaction { drop_journal_through: Some(through), ..batch(5) };
-        assert_eq!(dropping(5).check(4), Ok(()));
-        assert_eq!(dropping(6).check(4), Err(Refusal::DropAhead { through: 6, newest: 5 }));
+        assert_eq!(dropping(5).check(4, 0), Ok(()));
+        assert_eq!(dropping(6).check(4, 0), Err(Refusal::DropAhead { through: 6, newest: 5 }));
         let setting = |key: &'static str, length| Transaction {
             settings: vec![(key.into(), Some(vec![0; length]))],
             ..Transaction::default()
         };
-        assert_eq!(setting("a", SETTING_VALUE_BYTES_MAX).check(0), Ok(()));
-        assert!(setting("a", SETTING_VALUE_BYTES_MAX + 1).check(0).is_err());
-        assert!(setting("", 0).check(0).is_err());
-        assert!(setting("storage.journal", 0).check(0).is_err());
+        assert_eq!(setting("a", SETTING_VALUE_BYTES_MAX).check(0, 0), Ok(()));
+        assert!(setting("a", SETTING_VALUE_BYTES_MAX + 1).check(0, 0).is_err());
+        assert!(setting("", 0).check(0, 0).is_err());
+        assert!(setting("storage.journal", 0).check(0, 0).is_err());
+    }
+
+    #[test]
+    fn the_ledger_is_dropped_through_what_exists_only() {
+        let dropping = |through| Transaction { drop_ledger_through: Some(through), ..Transaction::default() };
+        let appending = |through| Transaction { ledger: Some(vec![]), ..dropping(through) };
+        assert_eq!(dropping(4).check(0, 4), Ok(()));
+        assert_eq!(dropping(5).check(0, 4), Err(Refusal::DropLedgerAhead { through: 5, newest: 4 }));
+        assert_eq!(appending(5).check(0, 4), Ok(()));
+        assert_eq!(appending(6).check(0, 4), Err(Refusal::DropLedgerAhead { through: 6, newest: 5 }));
+        assert_eq!(appending(0).check(0, u64::MAX), Err(Refusal::Exhausted));
+        assert!(!dropping(0).is_empty());
+        assert!(!Transaction { ledger: Some(vec![]), ..Transaction::default() }.is_empty());
+        assert!(Transaction::default().is_empty());
     }
 }

@@ -10,12 +10,18 @@ use super::transaction::Transaction;
 pub(super) const JOURNAL: TableDefinition<'static, (u64, u16), &[u8]> = TableDefinition::new("journal");
 /// Snapshots by (shard, part).
 pub(super) const SNAPSHOTS: TableDefinition<'static, (u16, u16), &[u8]> = TableDefinition::new("snapshots");
+/// Entries of the ledger by (number, part).
+pub(super) const LEDGER: TableDefinition<'static, (u64, u16), &[u8]> = TableDefinition::new("ledger");
 /// Small values by key.
 pub(super) const SETTINGS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("settings");
 
 /// The setting that says through which batch the journal was dropped. Every store has it from its first commit on, so
 /// that a journal that lost its head, or all of itself, is told from one that was folded.
 pub(super) const DROPPED_KEY: &str = "storage.dropped";
+
+/// The same for the ledger. A store has it from its first commit on, or, if an older version laid it out, from the first
+/// commit that touches the ledger.
+pub(super) const LEDGER_DROPPED_KEY: &str = "storage.ledger-dropped";
 
 /// Writes everything into an uncommitted transaction and returns it with the position it leads to.
 pub(super) fn apply(
@@ -30,19 +36,25 @@ pub(super) fn apply(
     if !transaction.snapshots.is_empty() {
         write_snapshots(&write, transaction, position.commit)?;
     }
+    let ledger_begins = transaction.touches_ledger() && position.ledger_dropped_through.is_none();
+    if transaction.touches_ledger() {
+        write_ledger(&write, transaction, &mut position)?;
+    }
     // A commit that leaves no row behind could be rolled back unseen.
-    let leaves_no_row = transaction.batch.is_none() && transaction.snapshots.is_empty();
-    if leaves_no_row || transaction.drop_journal_through.is_some() || !transaction.settings.is_empty() {
+    let leaves_no_row = transaction.batch.is_none() && transaction.snapshots.is_empty() && transaction.ledger.is_none();
+    let drops = transaction.drop_journal_through.is_some() || transaction.drop_ledger_through.is_some();
+    if leaves_no_row || drops || ledger_begins || !transaction.settings.is_empty() {
         write_settings(&write, transaction, position)?;
     }
     Ok((write, position))
 }
 
-/// Writes what every store has from its first commit on: its tables, empty, and where its journal begins.
+/// Writes what every store has from its first commit on: its tables, empty, and where its journal and ledger begin.
 pub(super) fn lay_out(database: &Database, position: Position) -> Result<WriteTransaction, redb::Error> {
     let write = begin(database)?;
     write.open_table(JOURNAL)?;
     write.open_table(SNAPSHOTS)?;
+    write.open_table(LEDGER)?;
     write_settings(&write, &Transaction::default(), position)?;
     Ok(write)
 }
@@ -85,6 +97,31 @@ fn write_journal(
     Ok(())
 }
 
+/// The ledger is written with the journal, so that no crash parts an entry from the batch it came with (rule D8).
+fn write_ledger(
+    write: &WriteTransaction,
+    transaction: &Transaction,
+    position: &mut Position,
+) -> Result<(), redb::Error> {
+    // Makes the table in a store that an older version laid out.
+    let mut ledger = write.open_table(LEDGER)?;
+    if let Some(payload) = &transaction.ledger {
+        // That there is a next number was checked before the transaction was begun.
+        let number = position.last_ledger.saturating_add(1);
+        let header = first_part(RowKind::Ledger, number, position.commit);
+        write_parts(&mut ledger, number, header, payload)?;
+        position.last_ledger = number;
+    }
+    let dropped_through = position.ledger_dropped_through.get_or_insert(0);
+    if let Some(through) = transaction.drop_ledger_through
+        && through > *dropped_through
+    {
+        ledger.retain_in((0, 0)..=(through, u16::MAX), |_, _| false)?;
+        *dropped_through = through;
+    }
+    Ok(())
+}
+
 fn write_snapshots(write: &WriteTransaction, transaction: &Transaction, commit: u64) -> Result<(), redb::Error> {
     let mut snapshots = write.open_table(SNAPSHOTS)?;
     for (shard, payload) in &transaction.snapshots {
@@ -100,6 +137,9 @@ fn write_settings(write: &WriteTransaction, transaction: &Transaction, position:
     let mut settings = write.open_table(SETTINGS)?;
     let dropped_through = position.dropped_through.to_le_bytes();
     put_setting(&mut settings, DROPPED_KEY, &dropped_through, position.commit)?;
+    if let Some(through) = position.ledger_dropped_through {
+        put_setting(&mut settings, LEDGER_DROPPED_KEY, &through.to_le_bytes(), position.commit)?;
+    }
     for (key, value) in &transaction.settings {
         match value {
             Some(value) => put_setting(&mut settings, key, value, position.commit)?,

@@ -161,7 +161,7 @@ async fn a_flipped_bit_is_named_or_harmless_and_never_wrong() {
 async fn flipped_bits_in_rows_heal_from_a_peer_and_what_is_intact_is_kept() {
     let damaged = prepare().await;
     let mut kept_some = 0;
-    // The text of a SKU lies in a row of the journal, so this damages that row and nothing of the engine.
+    // The text of a SKU lies in a row of the journal or of the ledger, so this damages that row and nothing of the engine.
     for (name, text) in [("first", "ROUND-1-007"), ("second", "ROUND-4-150"), ("third", "FIRST-000")] {
         let path = damaged.with_store(name, |bytes| {
             let at = bytes.windows(text.len()).rposition(|window| window == text.as_bytes()).unwrap();
@@ -173,7 +173,9 @@ async fn flipped_bits_in_rows_heal_from_a_peer_and_what_is_intact_is_kept() {
             continue;
         }
         let said = damaged.is_refused(&path).await.join("; ");
-        assert!(said.contains("batch") || said.contains("tree") || said.contains("journal"), "{said}");
+        // Where the engine cannot even find its tables, it says that they are corrupted.
+        let words = ["batch", "tree", "journal", "ledger", "corrupted"];
+        assert!(words.iter().any(|word| said.contains(word)), "{said}");
         kept_some += usize::from(damaged.heals(&path, true).await > 0);
     }
     assert!(kept_some > 0, "something was intact in at least one");

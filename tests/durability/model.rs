@@ -87,7 +87,7 @@ pub(crate) async fn perform(store: &Store, write: &Write) -> Result<(), WriteErr
             Change::Count(..) => panic!("a batch cannot count"),
         };
     }
-    batch.commit().await
+    batch.commit().await.map(drop)
 }
 
 async fn perform_one(store: &Store, change: &Change) -> Result<(), WriteError> {

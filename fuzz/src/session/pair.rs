@@ -6,7 +6,8 @@ use stockmesh_proto::check::DriftCheck;
 use stockmesh_proto::fingerprint::FingerprintTree;
 use stockmesh_proto::gossip::{check_push, pack};
 use stockmesh_proto::hlc::Clock;
-use stockmesh_proto::operation::{Operation, Reader, Writer};
+use stockmesh_proto::movement::Reason;
+use stockmesh_proto::operation::{Books, Operation, Reader, Writer};
 use stockmesh_proto::product::{KeyedProduct, Product};
 use stockmesh_proto::reconcile::{Effect, StateView};
 use stockmesh_proto::shard::Chunk;
@@ -44,12 +45,15 @@ impl Replica {
         let operation = if units < 128 {
             Operation::SetPrice { sku, price: Price::from_parts(u64::from(units), 2, Currency::EUR).unwrap() }
         } else {
-            Operation::Adjust { sku, location, units: i64::from(units) - 192 }
+            Operation::Adjust { sku, location, units: i64::from(units) - 192, reason: Reason::Correction }
         };
         let writer = Writer { own: self.own, shards: shard_count(), drift_ms_max: u64::MAX };
         let mut clock = self.clock.clone();
         // A forged claim can use up the sequence numbers; then nothing more is written.
-        let Ok(evaluation) = writer.evaluate(&[operation], &*self, &mut clock, 1_000) else { return Vec::new() };
+        let Ok(evaluation) = writer.evaluate(&vec![operation].into(), &*self, &Books::default(), &mut clock, 1_000)
+        else {
+            return Vec::new();
+        };
         self.clock = clock;
         let parts: Vec<PushShard> = evaluation
             .shards

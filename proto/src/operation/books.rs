@@ -119,6 +119,13 @@ impl Books {
         self.forget_holds(now_ms)
     }
 
+    /// Lets go of all holds, and returns which: those of an id that was left (rule B6).
+    pub fn take_holds(&mut self) -> Vec<HoldId> {
+        self.expiries.clear();
+        self.resolved.clear();
+        std::mem::take(&mut self.holds).into_keys().collect()
+    }
+
     /// Puts a hold as it is now.
     pub fn put_hold(&mut self, hold: Hold) {
         let id = hold.id;
@@ -144,9 +151,11 @@ impl Books {
         ledger: u64,
         now_ms: u64,
     ) {
-        if self.references.insert(reference.clone(), Remembered { content, outcomes }).is_none() {
-            self.order.push_back(InOrder { reference, at_ms: now_ms, ledger });
+        if self.references.insert(reference.clone(), Remembered { content, outcomes }).is_some() {
+            // Used again after it had been forgotten, as is seen when the ledger is read back: the later use counts.
+            self.order.retain(|known| known.reference != reference);
         }
+        self.order.push_back(InOrder { reference, at_ms: now_ms, ledger });
         for _ in 0..FORGOTTEN_AT_ONCE {
             let is_old = |oldest: &InOrder| oldest.at_ms.saturating_add(self.window_ms) < now_ms;
             let is_due = self.order.len() > self.references_max || self.order.front().is_some_and(is_old);

@@ -184,8 +184,7 @@ impl<'a> Draft<'a> {
     /// Notes what is lacking to take units from a location, if anything is (rule B2).
     fn check_rights(&mut self, sku: &Sku, location: &Location, units: Quantity) {
         let own = self.writer.own;
-        let (rights, available) =
-            self.with_seen(sku, |seen| (seen.rights(location, own), seen.available_at(location)));
+        let (rights, available) = self.with_seen(sku, |seen| (seen.rights(location, own), seen.available_at(location)));
         let wanted = i128::from(units.get());
         if rights >= wanted && available >= wanted {
             return;
@@ -316,10 +315,9 @@ impl<'a> Draft<'a> {
     /// Gives away what is wanted or what there is, whichever is less: a replica never grants what it does not have.
     fn grant(&mut self, sku: &Sku, location: &Location, to: ReplicaId, units: u64) -> Result<Outcome, Refused> {
         let own = self.writer.own;
-        let (rights, before, slots) = self.with_seen(sku, |seen| {
-            (seen.rights(location, own), seen.granted(location, own, to), seen.grants().len())
-        });
-        let units = units.min(u64::try_from(rights.max(0)).unwrap_or(u64::MAX));
+        let (rights, before, slots) = self
+            .with_seen(sku, |seen| (seen.rights(location, own), seen.granted(location, own, to), seen.grants().len()));
+        let units = units.min(u64::try_from(rights.clamp(0, i128::from(i64::MAX))).unwrap_or_default());
         if units == 0 || to == own {
             return Ok(Outcome::Granted { units: 0, sequence: 0 });
         }

@@ -54,9 +54,7 @@ pub enum OperationRefused {
         sku: Sku,
     },
     /// The product has too many locations.
-    #[error(
-        "product {sku}: it has slots of {slots} locations and replicas already, the limit; nothing was changed"
-    )]
+    #[error("product {sku}: it has slots of {slots} locations and replicas already, the limit; nothing was changed")]
     TooManySlots {
         /// The product.
         sku: Sku,

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::limits::{FRAME_BYTES_MAX, HELLO_BYTES_MAX, WIRE_DEPTH_MAX};
+use crate::limits::{FRAME_BYTES_MAX, HELLO_BYTES_MAX, OPEN_BYTES_MAX, WIRE_DEPTH_MAX};
 
 /// What a frame holds: its first byte after the length (rule W2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +60,7 @@ impl FrameKind {
     fn bytes_max(self) -> usize {
         match self {
             Self::Hello | Self::Refuse | Self::Ask => HELLO_BYTES_MAX,
+            Self::Open => OPEN_BYTES_MAX,
             _ => FRAME_BYTES_MAX,
         }
     }

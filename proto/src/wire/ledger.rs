@@ -16,8 +16,9 @@ use crate::operation::Outcome;
 pub struct LedgerRecord {
     /// When it was committed by the wall clock, in milliseconds since 1970.
     pub time_ms: u64,
-    /// The oldest entry that holds a reference which was remembered then, this one included; its own number if none was.
-    pub references_from: u64,
+    /// How many entries before this one the oldest lies that holds a reference which was remembered then; 0 if that is
+    /// this one, or if none was. A distance, since entries that are saved from a damaged store are numbered anew.
+    pub references_back: u64,
     /// What was done, by the id under which it was: more than one if the replica took a new id in between.
     #[serde(deserialize_with = "bounded::list::<_, _, PARTS_MAX>")]
     pub parts: Vec<LedgerPart>,

@@ -72,7 +72,8 @@ fn adjust(name: &str, place: &str, units: i64) -> Operation {
 fn refusal(replica: &Replica, operations: &[Operation], mut clock: Clock) -> OperationRefused {
     let writer = Writer { own: replica.id, shards: replica.count, drift_ms_max: u64::MAX };
     let before = clock.latest();
-    let refused = writer.evaluate(&operations.to_vec().into(), replica, &Books::default(), &mut clock, 1_000).unwrap_err();
+    let refused =
+        writer.evaluate(&operations.to_vec().into(), replica, &Books::default(), &mut clock, 1_000).unwrap_err();
     assert_eq!(clock.latest(), before, "the clock advances only if all succeed (rule O1)");
     refused
 }
@@ -91,11 +92,14 @@ fn a_stamp_that_no_peer_would_take_refuses_the_group() {
     let writer = Writer { own: replica.id, shards: replica.count, drift_ms_max: 60_000 };
     let ahead = Clock::resume(Stamp::from_bits(100_000 << 16));
     let price = [Operation::SetPrice { sku: sku("A"), price: euros(1) }];
-    let refused = writer.evaluate(&price.to_vec().into(), &replica, &Books::default(), &mut ahead.clone(), 39_999).unwrap_err();
+    let refused =
+        writer.evaluate(&price.to_vec().into(), &replica, &Books::default(), &mut ahead.clone(), 39_999).unwrap_err();
     let expected = OperationRefused::ClockAhead { sku: sku("A"), ahead_ms: 60_001, drift_ms_max: 60_000 };
     assert_eq!(refused, expected);
     assert!(writer.evaluate(&price.to_vec().into(), &replica, &Books::default(), &mut ahead.clone(), 40_000).is_ok());
-    assert!(writer.evaluate(&vec![adjust("A", "x", 1)].into(), &replica, &Books::default(), &mut ahead.clone(), 0).is_ok());
+    assert!(
+        writer.evaluate(&vec![adjust("A", "x", 1)].into(), &replica, &Books::default(), &mut ahead.clone(), 0).is_ok()
+    );
 }
 
 #[test]
@@ -144,5 +148,9 @@ fn locations_of_a_product_are_limited() {
     let refused = refusal(&replica, &[adjust("A", "new", 1)], Clock::default());
     assert_eq!(refused, OperationRefused::TooManySlots { sku: sku("A"), slots: STOCK_SLOTS_OPENED_MAX });
     let writer = Writer { own: replica.id, shards: replica.count, drift_ms_max: u64::MAX };
-    assert!(writer.evaluate(&vec![adjust("A", "0000", 1)].into(), &replica, &Books::default(), &mut Clock::default(), 0).is_ok());
+    assert!(
+        writer
+            .evaluate(&vec![adjust("A", "0000", 1)].into(), &replica, &Books::default(), &mut Clock::default(), 0)
+            .is_ok()
+    );
 }

@@ -63,7 +63,7 @@ async fn garbage(stage: Stage) {
 }
 
 async fn an_oversized_prefix(stage: Stage) {
-    assert_bytes_closed(&stage, &[0, 16, 0, 1], false, "exceeds the limit of 1048576").await;
+    assert_bytes_closed(&stage, &[0, 16, 0, 1], false, "exceeds the limit of 16384").await;
 }
 
 async fn a_truncated_frame(stage: Stage) {

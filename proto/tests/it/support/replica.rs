@@ -75,7 +75,8 @@ impl Replica {
     pub(crate) fn write(&mut self, operations: &[Operation], now_ms: u64) -> (Evaluation, Vec<Push>) {
         let writer = Writer { own: self.id, shards: self.count, drift_ms_max: u64::MAX };
         let mut clock = self.state.clock.clone();
-        let evaluation = writer.evaluate(&operations.to_vec().into(), &*self, &Books::default(), &mut clock, now_ms).unwrap();
+        let evaluation =
+            writer.evaluate(&operations.to_vec().into(), &*self, &Books::default(), &mut clock, now_ms).unwrap();
         self.state.clock = clock;
         let mut parts = Vec::new();
         for (shard, writes) in evaluation.shards.clone() {

@@ -123,5 +123,6 @@ async fn commit(store: &Store, operations: Vec<Operation>) -> anyhow::Result<()>
             Operation::SetPrice { sku, price } => batch.set_price(sku.as_str(), price)?,
         };
     }
-    Ok(batch.commit().await?)
+    batch.commit().await?;
+    Ok(())
 }

@@ -1,16 +1,19 @@
 //! Recovery: the state is the merge of all snapshots and of the whole journal, in any order, checked against the
 //! fingerprints that the last record of each shard names (rules D1 to D5).
 
+mod books;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use stockmesh_proto::delta::Products;
 use stockmesh_proto::hlc::{Clock, Stamp};
+use stockmesh_proto::operation::Books;
 use stockmesh_proto::wire::{BatchRecord, SnapshotRecord};
 use stockmesh_proto::{ClusterId, Fingerprint, Location, ReplicaId, Shard, ShardCount, ShardIndex, VersionVector};
 use tracing::{info, warn};
 
-use crate::commit::snapshot;
+use crate::commit::{delete_holds, snapshot};
 use crate::error::OpenError;
 use crate::limits::RECORD_BYTES_MAX;
 use crate::settings::Settings;
@@ -49,6 +52,10 @@ pub(crate) struct Wanted {
     pub(crate) cluster: ClusterId,
     pub(crate) shards: ShardCount,
     pub(crate) location: Location,
+    /// How long references are remembered, in milliseconds, and how many.
+    pub(crate) references: (u64, usize),
+    /// The directory is a copy, and must not go on under its id.
+    pub(crate) restored: bool,
 }
 
 /// A store that was read from disk.
@@ -58,6 +65,7 @@ pub(crate) struct Recovered {
     pub(crate) engine: Engine,
     pub(crate) clock: Clock,
     pub(crate) settings: Settings,
+    pub(crate) books: Books,
 }
 
 /// Everything that was read, before anything is decided.
@@ -196,7 +204,8 @@ impl Loaded {
             Damage::SnapshotRow { shard, .. } if self.count.index(*shard).is_some() => {
                 self.lossy.extend(self.count.index(*shard));
             }
-            Damage::SettingsRow { .. } => {}
+            // The state does not rest on the ledger.
+            Damage::SettingsRow { .. } | Damage::LedgerRow { .. } | Damage::LedgerGap { .. } => {}
             _ => self.lossy.extend(self.count.indexes()),
         }
     }
@@ -210,6 +219,16 @@ impl Loaded {
                 self.lossy.insert(*shard);
             }
         }
+    }
+
+    /// Holds and references; what cannot be read of them is damage.
+    fn read_books(&mut self, engine: &Engine, wanted: &Wanted) -> Result<Books, StorageError> {
+        let mut books = Books::new(wanted.references.0, wanted.references.1);
+        if let Ok(Some(settings)) = Settings::from_stored(&self.settings) {
+            self.damage.extend(books::read_holds(&self.settings, settings.replica, &mut books).err());
+        }
+        books::read_references(engine, &mut books, &mut self.damage)?;
+        Ok(books)
     }
 
     /// The table of what was read. Shards that lost something claim nothing: they ask their peers for everything.
@@ -230,11 +249,12 @@ impl Loaded {
 
 /// Recovers a store in memory, or from another disk, without a directory.
 pub(crate) fn recover(mut engine: Engine, wanted: &Wanted) -> Result<Recovered, OpenError> {
-    let loaded = Loaded::read(&mut engine, wanted.shards)?;
+    let mut loaded = Loaded::read(&mut engine, wanted.shards)?;
+    let books = loaded.read_books(&engine, wanted)?;
     if !loaded.damage.is_empty() {
         return Err(OpenError::Damaged { damage: loaded.damage });
     }
-    adopt(engine, loaded, wanted)
+    adopt(engine, loaded, books, wanted)
 }
 
 /// Recovers the store of a data directory.
@@ -254,9 +274,10 @@ pub(crate) fn recover_directory(
         }
         Err(error) => return Err(error.into()),
     };
-    let loaded = Loaded::read(&mut engine, wanted.shards)?;
+    let mut loaded = Loaded::read(&mut engine, wanted.shards)?;
+    let books = loaded.read_books(&engine, wanted)?;
     if loaded.damage.is_empty() {
-        return adopt(engine, loaded, wanted);
+        return adopt(engine, loaded, books, wanted);
     }
     if policy == DamagePolicy::Refuse {
         return Err(OpenError::Damaged { damage: loaded.damage });
@@ -264,12 +285,11 @@ pub(crate) fn recover_directory(
     for damage in &loaded.damage {
         warn!(%damage, "the store is damaged");
     }
-    drop(engine);
-    rebuild(directory, Some(loaded), wanted)
+    rebuild(directory, Some((engine, loaded)), wanted)
 }
 
 /// Takes an intact store as it is; a new one gets its settings.
-fn adopt(mut engine: Engine, loaded: Loaded, wanted: &Wanted) -> Result<Recovered, OpenError> {
+fn adopt(mut engine: Engine, loaded: Loaded, mut books: Books, wanted: &Wanted) -> Result<Recovered, OpenError> {
     let stored =
         Settings::from_stored(&loaded.settings).map_err(|damage| OpenError::Damaged { damage: vec![damage] })?;
     let settings = match stored {
@@ -280,6 +300,9 @@ fn adopt(mut engine: Engine, loaded: Loaded, wanted: &Wanted) -> Result<Recovere
                 stored.location = wanted.location.clone();
                 engine.commit(&Transaction { settings: stored.to_stored(), ..Transaction::default() })?;
             }
+            if wanted.restored {
+                leave_id(&mut engine, &mut stored, &mut books)?;
+            }
             stored
         }
         None => {
@@ -289,17 +312,34 @@ fn adopt(mut engine: Engine, loaded: Loaded, wanted: &Wanted) -> Result<Recovere
         }
     };
     let clock = loaded.clock();
-    let table = Arc::new(loaded.into_table(settings.replica));
-    Ok(Recovered { table, engine, clock, settings })
+    let table = loaded.into_table(settings.replica);
+    books::check(&books, &table);
+    Ok(Recovered { table: Arc::new(table), engine, clock, settings, books })
+}
+
+/// Takes a new id, since the directory is a copy: the holds stay with the old one (rules I2, B6).
+fn leave_id(engine: &mut Engine, settings: &mut Settings, books: &mut Books) -> Result<(), OpenError> {
+    let former = std::mem::replace(&mut settings.replica, ReplicaId::from_random(rand::random()));
+    settings.former.push(former);
+    let mut stored = settings.to_stored();
+    stored.extend(delete_holds(&books.take_holds()));
+    engine.commit(&Transaction { settings: stored, ..Transaction::default() })?;
+    warn!(%former, own = %settings.replica, "the directory is said to be a copy: it goes on under a new replica id");
+    Ok(())
 }
 
 fn fresh(wanted: &Wanted, former: Vec<ReplicaId>) -> Settings {
-    let Wanted { cluster, shards, location } = wanted.clone();
+    let Wanted { cluster, shards, location, .. } = wanted.clone();
     Settings { replica: ReplicaId::from_random(rand::random()), former, cluster, shards, location }
 }
 
 /// Writes what is intact of a damaged store into a new file, under a new replica id, and puts it in place.
-fn rebuild(directory: &DataDirectory, loaded: Option<Loaded>, wanted: &Wanted) -> Result<Recovered, OpenError> {
+fn rebuild(
+    directory: &DataDirectory,
+    damaged: Option<(Engine, Loaded)>,
+    wanted: &Wanted,
+) -> Result<Recovered, OpenError> {
+    let (old_engine, loaded) = damaged.unzip();
     let stored = loaded.as_ref().and_then(|loaded| Settings::from_stored(&loaded.settings).ok().flatten());
     let mut former = Vec::new();
     if let Some(stored) = stored {
@@ -318,6 +358,10 @@ fn rebuild(directory: &DataDirectory, loaded: Option<Loaded>, wanted: &Wanted) -
     let mut engine = directory.create_aside(last.unwrap_or_default())?;
     engine.load(&mut |_| ())?;
     engine.commit(&Transaction { settings: settings.to_stored(), ..Transaction::default() })?;
+    // The old engine ends here, as its file must be closed before another is put in its place.
+    if let Some(old_engine) = old_engine {
+        save_ledger(&old_engine, &mut engine)?;
+    }
     let batch = engine.figures().last_batch;
     for shard in wanted.shards.indexes() {
         let payload = snapshot(&table, shard, batch).map_err(|error| OpenError::Damaged {
@@ -329,5 +373,36 @@ fn rebuild(directory: &DataDirectory, loaded: Option<Loaded>, wanted: &Wanted) -
     warn!(replica = %settings.replica, kept = ?kept, "the store goes on under a new replica id");
     let mut engine = directory.open_engine()?;
     engine.load(&mut |_| ())?;
-    Ok(Recovered { table: Arc::new(table), engine, clock, settings })
+    // The holds stayed with the former id; requests that were done are done, whatever the id.
+    let mut books = Books::new(wanted.references.0, wanted.references.1);
+    let mut lost = Vec::new();
+    books::read_references(&engine, &mut books, &mut lost)?;
+    for damage in lost {
+        warn!(%damage, "requests of this part of the ledger are not remembered");
+    }
+    Ok(Recovered { table: Arc::new(table), engine, clock, settings, books })
 }
+
+/// Enters what can be read of the old ledger into the new one, whose numbers begin anew.
+fn save_ledger(old: &Engine, new: &mut Engine) -> Result<(), OpenError> {
+    let view = match old.ledger() {
+        Ok(view) => view,
+        // The state is worth more than the ledger: it must not stay out of reach because nothing of this is left.
+        Err(error @ StorageError::Damaged(_)) => {
+            warn!(%error, "nothing of the ledger can be saved");
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let lost_count = view.salvage(|_, payload| {
+        new.commit(&Transaction { ledger: Some(payload), ..Transaction::default() })?;
+        Ok::<_, StorageError>(())
+    })?;
+    if view.first().is_some() {
+        info!(saved = new.figures().last_ledger, lost = lost_count, "the ledger was saved under new numbers");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

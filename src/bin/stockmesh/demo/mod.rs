@@ -1,4 +1,6 @@
-//! `stockmesh demo`: some nodes trade, one is cut off, and all agree again.
+//! `stockmesh demo`: some nodes trade, one is cut off, and all agree again; then they sell out one product.
+
+mod flash_sale;
 
 use std::time::Duration;
 
@@ -71,8 +73,9 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     let agreed = report_agreement(convergence);
     let counted = report_units(&cluster, written.units);
     let seen = report_shown(first, last);
+    let sold_out = flash_sale::run(&cluster, first, last).await?;
     cluster.close().await?;
-    Ok(if agreed && counted && seen { Outcome::Good } else { Outcome::Failed })
+    Ok(if agreed && counted && seen && sold_out { Outcome::Good } else { Outcome::Failed })
 }
 
 /// Trades at all nodes for twice `half`, with `last` cut off for the second one.

@@ -1,0 +1,50 @@
+//! Gives rights away to a peer that asks (rules B3 to B5).
+
+use std::sync::Arc;
+
+use metrics::counter;
+use quinn::SendStream;
+use stockmesh_proto::delta::Products;
+use stockmesh_proto::grant::GrantRequest;
+use stockmesh_proto::reconcile::StateView;
+use stockmesh_proto::wire::{Ask, Granted, Message};
+
+use super::super::frames::write_message;
+use super::super::link::Link;
+use super::super::session::SyncError;
+use super::super::shared::Shared;
+use crate::commit::{Asked, Given};
+
+/// Answers one question: durable before it is told. The rights go to the peer of the link, whoever else it may speak for.
+pub(in crate::net) async fn answer(
+    ask: Ask,
+    mut send: SendStream,
+    link: &Arc<Link>,
+    shared: &Shared,
+) -> Result<(), SyncError> {
+    let shard = shared.table.count().shard_of(&ask.sku);
+    let given = if link.may_be_answered() { give(&ask, link, shared).await? } else { Given::default() };
+    if given.units > 0 {
+        counter!("stockmesh_grants_total").increment(1);
+        counter!("stockmesh_grant_units_total").increment(given.units);
+    }
+    let Given { units, sequence, products } = given;
+    write_message(&mut send, &Message::Granted(Granted { units, sequence, shard, products })).await?;
+    let _ = send.finish();
+    Ok(())
+}
+
+async fn give(ask: &Ask, link: &Link, shared: &Shared) -> Result<Given, SyncError> {
+    let place = (ask.sku.clone(), ask.location.clone());
+    let product = shared.table.get(ask.sku.as_str());
+    let rights = product.map(|product| product.rights(&ask.location, shared.table.own())).unwrap_or_default();
+    let rights = u64::try_from(rights.max(0)).unwrap_or(u64::MAX);
+    let request = GrantRequest::new(ask.needed, ask.rights, ask.per_hour, rights, shared.rights.per_hour(&place));
+    let units = shared.rights.policy.units(&request).min(rights);
+    if units == 0 && ask.needed == 0 {
+        return Ok(Given { products: Products::new(), ..Given::default() });
+    }
+    // Also with nothing to give: the committer shows what is known of the product once all of it is durable.
+    let asked = Asked { sku: place.0, location: place.1, to: link.replica, from: link.told, units };
+    Ok(shared.committer.grant(asked).await?)
+}

@@ -1,0 +1,115 @@
+//! Rights that move between nodes (rules B3 to B5): asked for when a sale needs them, and ahead of demand.
+//!
+//! `queue` holds who waits for rights of a product, `obtain` asks peers for them, `answer` gives them away, `rebalance`
+//! moves them towards demand. Nothing here is replica state: rights are slots, and change only in the committer.
+
+mod answer;
+mod obtain;
+mod queue;
+mod rebalance;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use stockmesh_proto::asking::BackOff;
+use stockmesh_proto::demand::Demand;
+use stockmesh_proto::grant::GrantPolicy;
+use stockmesh_proto::{Location, Sku};
+
+pub(super) use answer::answer;
+pub(super) use obtain::obtain;
+pub(super) use rebalance::rebalance_for_ever;
+
+use crate::limits::DEMANDS_MAX;
+use queue::Queue;
+pub(crate) use queue::Turn;
+
+/// A product at a location.
+pub(super) type Place = (Sku, Location);
+
+/// What a node keeps about rights beside the slots.
+#[derive(Debug)]
+pub(super) struct Rights {
+    policy: Arc<dyn GrantPolicy>,
+    /// Who waits, by product and location.
+    queues: Mutex<BTreeMap<Place, Queue>>,
+    /// Numbers those who wait: whoever came first is served first.
+    tickets: AtomicU64,
+    back_off: Mutex<BackOff>,
+    /// Apart from the other, so that a peer that gives nothing ahead of demand is still asked in need.
+    back_off_ahead: Mutex<BackOff>,
+    demands: Mutex<HashMap<Place, Demand>>,
+    /// Where this replica is below zero, as far as that was noticed: paid back from others' rights.
+    deficits: Mutex<BTreeSet<Place>>,
+    begun: Instant,
+}
+
+impl Rights {
+    pub(super) fn new(policy: Arc<dyn GrantPolicy>) -> Self {
+        Self {
+            policy,
+            queues: Mutex::default(),
+            tickets: AtomicU64::new(0),
+            back_off: Mutex::default(),
+            back_off_ahead: Mutex::default(),
+            demands: Mutex::default(),
+            deficits: Mutex::default(),
+            begun: Instant::now(),
+        }
+    }
+
+    /// Time since the node was started: rates and pauses do not follow a wall clock that is set.
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn ticket(&self) -> u64 {
+        self.tickets.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Counts units that somebody wants to buy here.
+    pub(super) fn note_demand(&self, sku: &Sku, location: &Location, units: u64) {
+        let now_ms = self.now_ms();
+        let mut demands = self.demands.lock();
+        let place = (sku.clone(), location.clone());
+        match demands.get_mut(&place) {
+            Some(demand) => demand.note(units, now_ms),
+            None => {
+                if demands.len() >= DEMANDS_MAX {
+                    demands.retain(|_, demand| demand.per_hour(now_ms) > 0);
+                }
+                // Beyond the limit a product is not known as hot: its sales ask for what they need, and no more.
+                if demands.len() < DEMANDS_MAX {
+                    let mut demand = Demand::default();
+                    demand.note(units, now_ms);
+                    demands.insert(place, demand);
+                }
+            }
+        }
+    }
+
+    /// Notes that this replica is below zero somewhere.
+    pub(super) fn note_deficit(&self, place: Place) {
+        let mut deficits = self.deficits.lock();
+        if deficits.len() < DEMANDS_MAX {
+            deficits.insert(place);
+        }
+    }
+
+    /// Units per hour that are wanted here.
+    fn per_hour(&self, place: &Place) -> u64 {
+        let now_ms = self.now_ms();
+        self.demands.lock().get(place).map_or(0, |demand| demand.per_hour(now_ms))
+    }
+
+    /// Products that are wanted here, with the units per hour. Those that nobody wants any more are forgotten.
+    fn wanted(&self) -> Vec<(Place, u64)> {
+        let now_ms = self.now_ms();
+        let mut demands = self.demands.lock();
+        demands.retain(|_, demand| demand.per_hour(now_ms) > 0);
+        demands.iter().map(|(place, demand)| (place.clone(), demand.per_hour(now_ms))).collect()
+    }
+}

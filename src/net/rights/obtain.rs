@@ -1,0 +1,238 @@
+//! Asks peers for rights: those with the most and the nearest first, several at once where one cannot cover the need.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::counter;
+use stockmesh_proto::asking::{Candidate, asked_at_once, order};
+use stockmesh_proto::check::check_granted;
+use stockmesh_proto::limits::FRAME_BYTES_MAX;
+use stockmesh_proto::operation::Shortfall;
+use stockmesh_proto::product::Product;
+use stockmesh_proto::reconcile::StateView;
+use stockmesh_proto::wire::{Ask, Granted, Message};
+use stockmesh_proto::{ReplicaId, Shard};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::super::frames::{FrameError, read_message, write_message};
+use super::super::link::Link;
+use super::super::serve::judge;
+use super::super::session::SyncError;
+use super::super::shared::Shared;
+use super::Place;
+use super::queue::{self, Part, Turn};
+use crate::commit::{Claim, RemoteDelta};
+use crate::limits::ASK_TIME_MAX;
+
+/// What a peer answered.
+pub(super) struct Answer {
+    peer: ReplicaId,
+    /// Units that it gave, and what it is known to have left; nothing if it did not answer in time.
+    given: Option<(u64, u64)>,
+}
+
+/// Waits until there are rights enough for all that is lacking, or no more are to be had in time. The turn must be kept
+/// until they are taken. `ticket` keeps the place in the queue of somebody who has to come again.
+pub(in crate::net) async fn obtain(
+    shared: &Shared,
+    shortfalls: &[Shortfall],
+    until: Instant,
+    ticket: &mut Option<u64>,
+) -> Option<Turn> {
+    let ticket = *ticket.get_or_insert_with(|| shared.rights.ticket());
+    let mut waiting = Vec::new();
+    for shortfall in shortfalls {
+        let place = (shortfall.sku.clone(), shortfall.location.clone());
+        let (answer, must_serve) = queue::join(shared, &place, ticket, shortfall.wanted);
+        if must_serve {
+            shared.spawn(serve(place.clone(), shared.clone()));
+        }
+        waiting.push(Part { place, units: shortfall.wanted, answer: Some(answer), has_come: false });
+    }
+    let mut turn = Turn::new(shared.clone(), waiting);
+    turn.come(until).await.then_some(turn)
+}
+
+fn rights_of(shared: &Shared, place: &Place) -> BTreeMap<ReplicaId, i128> {
+    let (sku, location) = place;
+    shared.table.get(sku.as_str()).map(|product| product.rights_at(location)).unwrap_or_default()
+}
+
+/// Serves the queue of one product at one location until nobody waits.
+async fn serve(place: Place, shared: Shared) {
+    let mut asking: JoinSet<Answer> = JoinSet::new();
+    let mut asked: BTreeMap<ReplicaId, u64> = BTreeMap::new();
+    loop {
+        let rights = rights_of(&shared, &place);
+        let own = rights.get(&shared.table.own()).copied().unwrap_or_default();
+        let Some(lack) = queue::step(&shared, &place, own) else {
+            // What is under way goes on: rights that come now stay here.
+            asking.detach_all();
+            return;
+        };
+        let expected: u64 = asked.values().copied().fold(0, u64::saturating_add);
+        if let Some(needed) = lack.units.checked_sub(expected).filter(|needed| *needed > 0) {
+            for (link, needed) in candidates(&shared, &place, &rights, &asked, needed) {
+                asked.insert(link.replica, needed);
+                let (shared, place) = (shared.clone(), place.clone());
+                asking.spawn(async move { ask_in_need(link, place, needed, &shared).await });
+            }
+        }
+        if asking.is_empty() {
+            queue::give_up(&shared, &place, own);
+            continue;
+        }
+        tokio::select! {
+            answer = asking.join_next() => {
+                if let Some(Ok(answer)) = answer {
+                    asked.remove(&answer.peer);
+                    heed(&answer, &place, &shared);
+                }
+            }
+            () = lack.changed.notified() => {}
+        }
+    }
+}
+
+/// Whom to ask now, and for how much each.
+fn candidates(
+    shared: &Shared,
+    place: &Place,
+    rights: &BTreeMap<ReplicaId, i128>,
+    asked: &BTreeMap<ReplicaId, u64>,
+    needed: u64,
+) -> Vec<(Arc<Link>, u64)> {
+    let now_ms = shared.rights.now_ms();
+    let links = shared.registry.links();
+    let mut candidates: Vec<Candidate> = {
+        let back_off = shared.rights.back_off.lock();
+        let may_be_asked = links.iter().filter(|link| link.knows_rights && !asked.contains_key(&link.replica));
+        let known = may_be_asked.filter_map(|link| candidate(link, rights));
+        known
+            .filter(|candidate| back_off.may_ask(candidate.replica, &place.0, &place.1, candidate.rights, now_ms))
+            .collect()
+    };
+    order(&mut candidates);
+    candidates.truncate(asked_at_once(&candidates, needed));
+    let mut left = needed;
+    let share = candidates.iter().map_while(|candidate| {
+        let part = left.min(candidate.rights);
+        left -= part;
+        let link = links.iter().find(|link| link.replica == candidate.replica)?;
+        Some((Arc::clone(link), part)).filter(|_| part > 0)
+    });
+    share.collect()
+}
+
+/// A linked peer as somebody who may have rights.
+pub(super) fn candidate(link: &Link, rights: &BTreeMap<ReplicaId, i128>) -> Option<Candidate> {
+    let rights = u64::try_from(rights.get(&link.replica).copied()?).ok().filter(|rights| *rights > 0)?;
+    let round_trip_us = u64::try_from(link.connection.rtt().as_micros()).unwrap_or(u64::MAX);
+    Some(Candidate { replica: link.replica, rights, round_trip_us })
+}
+
+async fn ask_in_need(link: Arc<Link>, place: Place, needed: u64, shared: &Shared) -> Answer {
+    let per_hour = shared.rights.per_hour(&place);
+    let ask = Ask { sku: place.0, location: place.1, needed, rights: 0, per_hour };
+    ask_peer(&link, ask, ASK_TIME_MAX, shared).await
+}
+
+/// Asks one peer, and takes in what it gives.
+pub(super) async fn ask_peer(link: &Arc<Link>, ask: Ask, within: Duration, shared: &Shared) -> Answer {
+    let peer = link.replica;
+    let place = (ask.sku.clone(), ask.location.clone());
+    let given = match tokio::time::timeout(within, exchange(link, &ask, shared)).await {
+        Ok(Ok(granted)) => take_in(granted, &ask, &place, link, shared).await,
+        Ok(Err(error)) => Err(error),
+        Err(_) => Ok(None),
+    };
+    let given = given.unwrap_or_else(|error| {
+        judge(&error, error.violation(), link, shared);
+        None
+    });
+    let outcome = match given {
+        Some((0, _)) => "nothing",
+        Some(_) => "granted",
+        None => "no-answer",
+    };
+    counter!("stockmesh_asks_total", "outcome" => outcome).increment(1);
+    Answer { peer, given }
+}
+
+async fn exchange(link: &Link, ask: &Ask, shared: &Shared) -> Result<Granted, SyncError> {
+    let (mut send, mut receive) = link.connection.open_bi().await?;
+    write_message(&mut send, &Message::Ask(ask.clone())).await?;
+    let _ = send.finish();
+    match read_message(&mut receive, FRAME_BYTES_MAX, None).await? {
+        Some(Message::Granted(granted)) => {
+            check_granted(&granted, ask, (link.replica, link.told), shared.table.count())
+                .map_err(|refused| FrameError::Violation(refused.to_string()))?;
+            Ok(granted)
+        }
+        Some(_) => Err(FrameError::Violation("a question for rights was answered with something else".into()).into()),
+        None => Err(FrameError::Ended("a question for rights was not answered".into()).into()),
+    }
+}
+
+/// Merges an answer. Whoever waits may go on at once: the committer takes the merge before what they write.
+async fn take_in(
+    granted: Granted,
+    ask: &Ask,
+    place: &Place,
+    link: &Link,
+    shared: &Shared,
+) -> Result<Option<(u64, u64)>, SyncError> {
+    let Granted { units, sequence, shard, products } = granted;
+    let given = units;
+    let left = products.first().map(|(_, product)| product.rights(&ask.location, link.replica)).unwrap_or_default();
+    let left = u64::try_from(left.max(0)).unwrap_or(u64::MAX);
+    if products.is_empty() {
+        return Ok(Some((0, left)));
+    }
+    let granted = |product: &Product| product.granted(&ask.location, link.replica, link.told);
+    let after = products.first().map_or(0, |(_, product)| granted(product));
+    let read = |state: &Shard| {
+        let before = state.get(ask.sku.as_str()).map_or(0, |product| granted(product));
+        (before, state.version().get(link.replica) >= sequence)
+    };
+    let (before, is_known) = shared.table.read(shard, read).unwrap_or_default();
+    if units > 0 && is_known && after > before {
+        // Its own past as a future: it was restored from an old copy, and gives away what it has given already.
+        let reason = "a grant came under a number of which another write is known";
+        return Err(FrameError::Violation(reason.into()).into());
+    }
+    let claim = match units {
+        0 => Claim::Nothing,
+        _ => Claim::Range { origin: link.replica, from: sequence, to: sequence },
+    };
+    // What a push brought already is in the table, and must not be counted twice.
+    let units = units.min(after.saturating_sub(before));
+    let merged = shared.committer.merge(vec![RemoteDelta { shard, products, claim }]).await?;
+    queue::note_obtained(shared, place, units);
+    let (place, shared_of_task) = (place.clone(), shared.clone());
+    shared.spawn(async move {
+        let _ = merged.await;
+        queue::note_arrived(&shared_of_task, &place, units);
+    });
+    Ok(Some((given, left)))
+}
+
+/// Keeps in mind who gave nothing.
+fn heed(answer: &Answer, place: &Place, shared: &Shared) {
+    let (peer, now_ms, (sku, location)) = (answer.peer, shared.rights.now_ms(), place);
+    let mut back_off = shared.rights.back_off.lock();
+    match answer.given {
+        Some((0, left)) => back_off.refused(peer, sku, location, left, now_ms),
+        Some(_) => back_off.granted(peer, sku, location),
+        None => back_off.timed_out(peer, sku, location, now_ms),
+    }
+}
+
+impl Answer {
+    /// Whether rights came.
+    pub(super) fn has_given(&self) -> bool {
+        self.given.is_some_and(|(units, _)| units > 0)
+    }
+}
