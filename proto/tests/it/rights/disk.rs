@@ -37,7 +37,7 @@ pub(super) struct Disk {
 pub(super) struct ForgetsExpiry(pub(super) bool);
 
 impl Disk {
-    /// Reads the books from the rows. Holds of a former id are left where they are: nobody can resolve them.
+    /// Reads the books from the rows.
     pub(super) fn open_books(&self, forgets: ForgetsExpiry) -> Books {
         let mut books = Books::new(u64::MAX, self.references_max);
         for row in self.holds.values() {
@@ -45,13 +45,11 @@ impl Disk {
             if forgets.0 && matches!(hold.state, HoldState::Expired { .. }) {
                 hold.state = HoldState::Active;
             }
-            if hold.id.replica == self.id {
-                books.put_hold(hold);
-            }
+            books.put_hold(hold);
         }
         let Some(last) = self.ledger.last() else { return books };
-        let from = usize::try_from(LedgerRecord::decode(last).unwrap().references_from).unwrap();
-        for (number, row) in (1_u64..).zip(&self.ledger).skip(from - 1) {
+        let back = usize::try_from(LedgerRecord::decode(last).unwrap().references_back).unwrap();
+        for (number, row) in (1_u64..).zip(&self.ledger).skip(self.ledger.len() - 1 - back) {
             let record = LedgerRecord::decode(row).unwrap();
             for request in record.parts.into_iter().flat_map(|part| part.requests) {
                 if let (Some(reference), Some(content)) = (request.reference, request.content) {

@@ -214,8 +214,8 @@ impl Node {
         if !self.pending.is_empty() {
             let number = u64::try_from(disk.ledger.len()).unwrap() + 1;
             let parts = vec![LedgerPart { replica: self.id, requests: std::mem::take(&mut self.pending) }];
-            let references_from = self.books.ledger_from().unwrap_or(number);
-            let record = LedgerRecord { time_ms: self.last_ms, references_from, parts };
+            let references_back = number - self.books.ledger_from().unwrap_or(number);
+            let record = LedgerRecord { time_ms: self.last_ms, references_back, parts };
             disk.ledger.push(Rc::new(record.encode().unwrap()));
         }
         disk.table.clone_from(&self.table);
@@ -228,7 +228,9 @@ impl Node {
     pub(super) fn incarnate(&mut self, id: ReplicaId) {
         self.id = id;
         self.disk.id = id;
-        self.books = self.disk.open_books(ForgetsExpiry(false));
+        for hold in self.books.take_holds() {
+            self.disk.holds.remove(&hold);
+        }
         self.memory.holds.clear();
         (self.disk.books, self.disk.memory) = (self.books.clone(), self.memory.clone());
         self.is_restored = false;

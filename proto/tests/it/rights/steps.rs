@@ -99,7 +99,7 @@ fn op(kinds: Kinds) -> impl Strategy<Value = Op> {
         6 => (any::<u8>(), option::of(1_u64..6)).prop_map(|(hold, units)| Op::Commit(hold, units)),
         3 => any::<u8>().prop_map(Op::Release),
         2 => any::<u8>().prop_map(Op::Expire),
-        2 => (name(), any::<u8>(), 1_u64..6).prop_map(|((sku, from), to, units)| Op::Transfer(sku, from, to, units)),
+        3 => (name(), any::<u8>(), 1_u64..6).prop_map(|((sku, from), to, units)| Op::Transfer(sku, from, to, units)),
     ]
 }
 
@@ -117,8 +117,8 @@ pub(super) fn step(kinds: Kinds) -> impl Strategy<Value = Step> {
         6 => who().prop_map(Step::Sync),
         2 => who().prop_map(Step::Crash),
         1 => who().prop_map(Step::Restart),
-        1 => who().prop_map(Step::Backup),
-        1 => (who(), who(), any::<bool>()).prop_map(|(who, which, told)| Step::Restore(who, which, told)),
+        2 => who().prop_map(Step::Backup),
+        2 => (who(), who(), any::<bool>()).prop_map(|(who, which, told)| Step::Restore(who, which, told)),
         10 => (who(), who(), (who(), who()), 0_u64..12, prop::sample::select(vec![0_u64, 50, 5_000]))
             .prop_map(|(who, peer, name, needed, rate)| Step::Ask(who, peer, name, needed, rate)),
         20 => (who(), prop::bool::weighted(0.2)).prop_map(|(which, keep_copy)| Step::Deliver(which, keep_copy)),
@@ -138,7 +138,7 @@ pub(super) fn troubled_step(kinds: Kinds) -> impl Strategy<Value = Step> {
         12 => step(kinds),
         1 => who().prop_map(Step::Sync),
         1 => who().prop_map(Step::Crash),
-        1 => who().prop_map(Step::Backup),
+        2 => who().prop_map(Step::Backup),
         1 => (who(), who()).prop_map(|(who, which)| Step::Restore(who, which, false)),
         2 => (0_u64..6).prop_map(|tens| Step::Wait(10 * tens)),
         3 => who().prop_map(Step::ExpireDue),
