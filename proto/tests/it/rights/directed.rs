@@ -1,5 +1,6 @@
 //! Scripted cases of sales, facts, backorders, transfers, references and restored copies.
 
+use stockmesh_proto::hold::HoldId;
 use stockmesh_proto::movement::Reason;
 use stockmesh_proto::operation::{Operation, OperationRefused, Outcome, OversellPolicy, Request, Shortfall};
 use stockmesh_proto::{Location, Reference, Sku};
@@ -308,5 +309,90 @@ fn a_restored_copy_has_no_rights_and_holds_of_the_old_id() {
         assert_eq!(script.sell(0, 4), Ok(vec![Outcome::Done]));
         script.meet();
         assert_eq!(script.available(1), 3);
+    }
+}
+
+/// Requests of which each differs from each other, some in one small part. The last lacks rights.
+fn requests(id: HoldId) -> Vec<Vec<Operation>> {
+    let (other, sku, x, y) = (sku("B"), sku("A"), location("x"), location("y"));
+    let sell = |sku: &Sku, location: &Location, units: u64, policy: OversellPolicy| Operation::Sell {
+        sku: sku.clone(),
+        location: location.clone(),
+        units: quantity(units),
+        policy,
+    };
+    let hold = |units: u64, ttl_ms: u64| Operation::Hold {
+        sku: sku.clone(),
+        location: x.clone(),
+        units: quantity(units),
+        ttl_ms,
+    };
+    let transfer = |from: &Location, to: &Location| Operation::Transfer {
+        sku: sku.clone(),
+        from: from.clone(),
+        to: to.clone(),
+        units: quantity(1),
+    };
+    let adjust =
+        |units: i64, reason: Reason| Operation::Adjust { sku: sku.clone(), location: x.clone(), units, reason };
+    let (refuse, backorder) = (OversellPolicy::Refuse, OversellPolicy::Backorder);
+    let commit = |units: Option<u64>| Operation::CommitHold { id, units: units.map(quantity) };
+    vec![
+        vec![sell(&sku, &x, 1, refuse)],
+        vec![sell(&sku, &x, 2, refuse)],
+        vec![sell(&sku, &x, 1, backorder)],
+        vec![sell(&sku, &y, 1, backorder)],
+        vec![sell(&other, &x, 1, backorder)],
+        vec![sell(&sku, &x, 1, refuse), sell(&sku, &x, 1, refuse)],
+        vec![Operation::Receive { sku: sku.clone(), location: x.clone(), units: quantity(1) }],
+        vec![adjust(1, Reason::Found)],
+        vec![adjust(-1, Reason::Found)],
+        vec![adjust(1, Reason::Returned)],
+        vec![Operation::Stocktake { sku: sku.clone(), location: x.clone(), counted: 1 }],
+        vec![Operation::Stocktake { sku: sku.clone(), location: x.clone(), counted: 2 }],
+        vec![hold(1, 1)],
+        vec![hold(1, 2)],
+        vec![transfer(&x, &y)],
+        vec![commit(None)],
+        vec![commit(Some(3))],
+        vec![commit(Some(2))],
+        vec![Operation::ReleaseHold { id }],
+        vec![Operation::ExpireHold { id }],
+        Vec::new(),
+        vec![transfer(&y, &x)],
+    ]
+}
+
+/// Rule O4: whatever differs in content makes it another request.
+#[test]
+fn every_part_of_a_request_counts_as_its_content() {
+    let mut script = Script::new(2);
+    script.receive(0, 50);
+    let (sku, location) = (script.sku.clone(), script.place.clone());
+    let hold = Operation::Hold { sku, location, units: quantity(3), ttl_ms: 9 };
+    let Ok([Outcome::Held { id, .. }]) = script.one(0, hold).as_deref().map(|held| [held[0]]) else {
+        panic!("not held")
+    };
+    let all = requests(id);
+    for (number, first) in all.iter().enumerate() {
+        let reference = Some(Reference::new(&format!("order-{number}")).unwrap());
+        let mut world = World::new(2, 1_000, ALL);
+        world.nodes.clone_from(&script.world.nodes);
+        let request = |operations: &Vec<Operation>| Request {
+            operations: operations.clone(),
+            reference: reference.clone(),
+            may_backorder: true,
+        };
+        let is_done = world.request(0, &request(first)).is_ok();
+        let lacks_rights = number == all.len() - 1;
+        assert_eq!(is_done, !lacks_rights, "{first:?}");
+        if lacks_rights {
+            continue;
+        }
+        for other in all.iter().filter(|other| *other != first) {
+            let reused = OperationRefused::ReferenceReused { reference: reference.clone().unwrap() };
+            assert_eq!(world.request(0, &request(other)), Err(reused), "{first:?} and {other:?}");
+        }
+        assert!(world.request(0, &request(first)).is_ok());
     }
 }

@@ -181,7 +181,11 @@ fn an_answer_that_does_not_carry_its_grant_is_refused() {
             let counters = Counters { added: 1, ..Counters::default() };
             answer.product().absorb(&Product::of_stock(stock("y", replica_id(3), counters)));
         }),
-        ("a grant at another place", |answer| answer.product().absorb(&shown("y", GIVER, ASKER, 9))),
+        ("a grant at another place", |answer| {
+            let (from, to) = (replica_id(GIVER), replica_id(ASKER));
+            let grant = GrantSlot { location: location("y"), from, to, sequence: 7, units: 9 };
+            answer.product().absorb(&Product::of_grant(grant));
+        }),
         ("a price", |answer| {
             let dot = Dot { replica: replica_id(GIVER), sequence: 8 };
             let register = Register { value: euros(1), stamp: Stamp::from_bits(1), dot };
@@ -226,4 +230,8 @@ fn an_answer_that_shows_an_own_future_is_noticed() {
     let shard = script.world.count().shard_of(sku);
     assert!(script.world.nodes[1].shows_own_future(shard, &products, None));
     assert!(!script.world.nodes[0].shows_own_future(shard, &products, None));
+    // A claim alone shows it too: its slots may have been superseded.
+    let claim = [(own, 1)].into_iter().collect();
+    assert!(script.world.nodes[1].shows_own_future(shard, &[], Some(&claim)));
+    assert!(!script.world.nodes[0].shows_own_future(shard, &[], Some(&claim)));
 }

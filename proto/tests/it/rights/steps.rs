@@ -138,9 +138,10 @@ pub(super) fn troubled_step(kinds: Kinds) -> impl Strategy<Value = Step> {
         12 => step(kinds),
         1 => who().prop_map(Step::Sync),
         1 => who().prop_map(Step::Crash),
-        2 => who().prop_map(Step::Backup),
+        1 => who().prop_map(Step::Backup),
         1 => (who(), who()).prop_map(|(who, which)| Step::Restore(who, which, false)),
-        2 => (0_u64..6).prop_map(|tens| Step::Wait(10 * tens)),
+        2 => (who(), 2_u64..6).prop_map(|(who, units)| Step::Request(who, vec![Op::Hold(0, 0, units, 10)], None, false)),
+        1 => Just(Step::Wait(20)),
         3 => who().prop_map(Step::ExpireDue),
     ]
 }
@@ -266,7 +267,7 @@ fn hold_id(world: &World, index: usize, number: u8) -> Option<HoldId> {
     let holds: Vec<HoldId> =
         world.nodes[at].disk.holds.keys().chain(world.nodes[at].memory.holds.keys()).copied().collect();
     match holds.len() {
-        _ if number == 255 => Some(nobody),
+        _ if number > 249 => Some(nobody),
         0 => None,
         count => Some(holds[count - 1 - usize::from(number) % count]),
     }
