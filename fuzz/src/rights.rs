@@ -90,9 +90,9 @@ impl Told {
                     assert!(before.is_none() && !self.resolved.contains(id), "the hold id {id} was given twice");
                 }
                 (Operation::CommitHold { id, .. }, Outcome::Resolved { sold, .. }) => {
-                    if self.resolved.insert(*id) {
-                        self.went_out += i128::from(*sold);
-                    }
+                    // The first resolution counts, whatever a caller hears of it once more.
+                    let is_first = self.resolved.insert(*id);
+                    self.went_out += if is_first { i128::from(*sold) } else { 0 };
                 }
                 (Operation::ReleaseHold { id }, _) => {
                     self.resolved.insert(*id);
