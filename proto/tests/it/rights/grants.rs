@@ -234,4 +234,14 @@ fn an_answer_that_shows_an_own_future_is_noticed() {
     let claim = [(own, 1)].into_iter().collect();
     assert!(script.world.nodes[1].shows_own_future(shard, &[], Some(&claim)));
     assert!(!script.world.nodes[0].shows_own_future(shard, &[], Some(&claim)));
+    // So does another history of a write that was made: same number, other counters.
+    let mut script = Script::new(1);
+    script.receive(0, 5);
+    let own = script.world.nodes[0].id;
+    let shard = script.world.count().shard_of(&script.sku);
+    for (added, is_other) in [(5, false), (4, false), (6, true)] {
+        let counters = Counters { added, ..Counters::default() };
+        let products = vec![(script.sku.clone(), Product::of_stock(stock("x", own, counters)))];
+        assert_eq!(script.world.nodes[0].shows_own_future(shard, &products, None), is_other, "{added}");
+    }
 }
