@@ -59,6 +59,7 @@ pub(super) struct Node {
     holds_written: Vec<Hold>,
     /// What facts and backorders under this id took beyond its rights.
     excess: i128,
+    is_dirty: bool,
     disk: Disk,
     old: Option<Disk>,
 }
@@ -84,16 +85,17 @@ impl Node {
             }
         }
         let (waiting, pending, holds_written, answers) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let (id, table, excess, old) = (disk.id, disk.table.clone(), disk.excess, None);
-        Self { id, table, books, answers, waiting, pending, holds_written, excess, disk, old }
+        let (id, table, excess) = (disk.id, disk.table.clone(), disk.excess);
+        let (is_dirty, old) = (false, None);
+        Self { id, table, books, answers, waiting, pending, holds_written, excess, is_dirty, disk, old }
     }
 
-    pub(super) fn product(&self, place: &Place) -> Product {
-        self.table.get(place.sku.as_str()).map(|keyed| keyed.product.clone()).unwrap_or_default()
+    pub(super) fn product(&self, place: &Place) -> Option<&Product> {
+        self.table.get(place.sku.as_str()).map(|keyed| &keyed.product)
     }
 
     fn rights(&self, place: &Place) -> i128 {
-        self.product(place).rights(&place.location, self.id)
+        self.product(place).map_or(0, |product| product.rights(&place.location, self.id))
     }
 
     /// What was done, if it was not refused.
@@ -115,6 +117,7 @@ impl Node {
         let fell = ((-after).max(0) - (-before).max(0)).max(0);
         assert!(fell == 0 || request.operations.iter().all(may_go_below), "{request:?} took rights to {after}");
         self.excess += fell;
+        self.is_dirty = true;
         let (operations, outcomes) = (request.operations.clone(), evaluation.outcomes.clone());
         self.waiting.push(Ack { operations, outcomes, now_ms, excess: fell });
         Some(self.enter(evaluation))
@@ -134,6 +137,7 @@ impl Node {
         let shows = shows_own_future(&self.table, self.id, products, None);
         assert!(!shows, "nothing that was taken back had been sent");
         self.table.merge(products);
+        self.is_dirty = true;
         if let Some((replica, sequence)) = claim {
             self.table.claim_range(replica, sequence, sequence);
         }
@@ -145,11 +149,14 @@ impl Node {
 
     /// The product as an answer shows it: stock and grants at the one location that there is.
     pub(super) fn shown(&self, place: &Place) -> Products {
-        let product = self.product(place);
-        if product.is_empty() { Vec::new() } else { vec![(place.sku.clone(), product)] }
+        let product = self.product(place).filter(|product| !product.is_empty());
+        product.map(|product| (place.sku.clone(), product.clone())).into_iter().collect()
     }
 
     pub(super) fn sync(&mut self) -> Vec<Ack> {
+        if !std::mem::take(&mut self.is_dirty) {
+            return Vec::new();
+        }
         for hold in self.holds_written.drain(..) {
             self.disk.holds.insert(hold.id, hold.encode().unwrap());
         }
@@ -188,14 +195,14 @@ impl Node {
 
     /// What holds at any time.
     pub(super) fn check(&self, place: &Place) {
-        let (product, location) = (self.product(place), &place.location);
+        let (Some(product), location) = (self.product(place), &place.location) else { return };
         let available = product.available_at(location);
         assert_eq!(product.rights_at(location).values().sum::<i128>(), available, "rule B1");
         assert!(self.rights(place) >= -self.excess, "rule B2");
         let held = self.books.units_held().values().sum::<u128>();
         let counters = product.counters(location, self.id);
         assert_eq!(i128::try_from(held).unwrap(), counters.units_held(), "rule O6");
-        self.check_ledger(&product, location);
+        self.check_ledger(product, location);
     }
 
     /// Rule D7: the movements of the ledger and of what waits for it are the own slots.
