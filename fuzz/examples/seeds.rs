@@ -102,7 +102,7 @@ fn main() {
     save_encodings();
     // An even spread of bytes from a fixed generator: the typed targets make something of any bytes.
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    for target in ["merge", "session"] {
+    for target in ["merge", "session", "rights"] {
         for number in 0..16_usize {
             let bytes = (0..64 + number * 40).map(|_| {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -121,5 +121,52 @@ fn main() {
             bytes.extend([4, u8::from(number / 10 % 2 == 1), 0]);
         }
         save("session", &format!("turns-{writes}"), &bytes);
+    }
+    save_rights();
+}
+
+/// Scripts of sales, as triples (kind, who, number): what each kind is good for, and what follows it.
+fn save_rights() {
+    let (receive, adjust, sell, hold, resolve, order) = (0, 2, 3, 6, 8, 11);
+    let (ask, deliver, sync, crash, copy, meet, wait) = (12, 14, 18, 20, 21, 22, 23);
+    // Replica 1 asks replica 0 for 5 units, and gets them.
+    let grant = [[ask, 1, 5], [deliver, 0, 0], [sync, 0, 0], [deliver, 0, 0], [sync, 1, 0]];
+    let stock = [[receive, 0, 19], [sync, 0, 0]];
+    let scripts: [(&str, Vec<[u8; 3]>); 10] = [
+        ("sales", vec![[receive, 0, 9], [sell, 0, 4], [sell, 0, 5], [meet, 0, 1], [sell, 1, 0]]),
+        ("grant", [&stock[..], &grant, &[[sell, 1, 4], [sell, 1, 0], [meet, 0, 1]]].concat()),
+        ("grant-lost", [&stock[..], &grant[..3], &[[deliver, 0, 6]], &grant, &[[sell, 1, 9]]].concat()),
+        ("grant-doubled", [&stock[..], &grant[..3], &[[deliver, 0, 7], [deliver, 0, 230]], &grant].concat()),
+        ("grant-crash", [&stock[..], &grant[..2], &[[crash, 0, 0], [sell, 0, 15]], &grant].concat()),
+        ("holds", vec![[receive, 0, 19], [hold, 0, 35], [resolve, 0, 1], [hold, 0, 18], [wait, 0, 2], [resolve, 0, 7]]),
+        (
+            "holds-crash",
+            [
+                &stock[..],
+                &[[hold, 0, 19], [sync, 0, 0], [crash, 0, 0], [resolve, 0, 0], [crash, 0, 0], [resolve, 0, 2]],
+            ]
+            .concat(),
+        ),
+        (
+            "orders",
+            [&stock[..], &[[order, 0, 1], [sync, 0, 0], [order, 0, 1], [crash, 0, 0], [order, 0, 129]]].concat(),
+        ),
+        (
+            "losses",
+            [&stock[..], &grant, &[[adjust, 0, 0], [adjust, 0, 0], [meet, 0, 1], [sell, 1, 4], [receive, 0, 9]]]
+                .concat(),
+        ),
+        (
+            "restore",
+            [
+                &stock[..],
+                &[[copy, 0, 0], [sell, 0, 9], [meet, 0, 1], [copy, 0, 200], [meet, 0, 1], [sell, 0, 1]],
+                &grant,
+            ]
+            .concat(),
+        ),
+    ];
+    for (name, script) in scripts {
+        save("rights", name, &script.concat());
     }
 }

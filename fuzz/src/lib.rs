@@ -6,11 +6,17 @@ pub mod csv;
 pub mod decode;
 mod input;
 pub mod merge;
+pub mod rights;
 pub mod session;
 
 /// A target's body: panics if a rule is broken.
 pub type Target = fn(&[u8]);
 
 /// Every target by name, which is also the name of its folder under `corpus/`.
-pub const TARGETS: [(&str, Target); 4] =
-    [("csv", csv::run), ("decode", decode::run), ("merge", merge::run), ("session", session::run)];
+pub const TARGETS: [(&str, Target); 5] = [
+    ("csv", csv::run),
+    ("decode", decode::run),
+    ("merge", merge::run),
+    ("rights", rights::run),
+    ("session", session::run),
+];

@@ -9,6 +9,7 @@ mod hostile;
 mod laws;
 mod operations;
 mod reconcile;
+mod rights;
 mod schedules;
 mod support;
 mod traps;
