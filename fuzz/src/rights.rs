@@ -242,7 +242,7 @@ impl Cluster {
         let done = self.nodes[index].apply(&request, self.now_ms, &self.place);
         if let Some(known) = known {
             assert_eq!(before, self.nodes[index].table.fingerprint(), "{reference} was done twice");
-            assert!(done.is_none_or(|outcomes| outcomes[..] == known.outcomes[..]));
+            assert!(done.is_none_or(|outcomes| outcomes == known.outcomes()));
         }
     }
 

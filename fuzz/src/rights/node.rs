@@ -79,8 +79,7 @@ impl Node {
         for (number, record) in (1_u64..).zip(&records).skip(records.len() - back) {
             for request in record.parts.iter().flat_map(|part| &part.requests) {
                 if let (Some(reference), Some(content)) = (&request.reference, request.content) {
-                    let outcomes = request.outcomes.clone().into();
-                    books.remember(reference.clone(), content.bits(), outcomes, number, record.time_ms);
+                    books.remember(reference.clone(), content.bits(), &request.outcomes, number, record.time_ms);
                 }
             }
         }

@@ -107,6 +107,11 @@ impl Books {
         self.holds.get(&id)
     }
 
+    /// All holds that are remembered, in the order of their ids.
+    pub fn holds(&self) -> impl Iterator<Item = &Hold> {
+        self.holds.values()
+    }
+
     /// Holds that are not resolved, those that expire first before the others, behind the one that expires at
     /// `after.0` with the id `after.1`.
     pub fn active_holds(&self, after: Option<(u64, HoldId)>) -> impl Iterator<Item = &Hold> {
@@ -190,11 +195,11 @@ impl Books {
             self.order.retain(|known| known.reference != reference);
         }
         self.order.push_back(InOrder { reference, at_ms: now_ms, ledger });
-        for _ in 0..FORGOTTEN_AT_ONCE {
+        for forgotten in 0.. {
             // Also what a clock dated that was far ahead.
             let is_old = |oldest: &InOrder| oldest.at_ms.abs_diff(now_ms) > self.window_ms;
-            let is_due = self.weight > self.references_max || self.order.front().is_some_and(is_old);
-            if !is_due {
+            let is_out = forgotten < FORGOTTEN_AT_ONCE && self.order.front().is_some_and(is_old);
+            if !is_out && self.weight <= self.references_max {
                 break;
             }
             if let Some(oldest) = self.order.pop_front() {

@@ -1,7 +1,6 @@
 //! References that are forgotten with time, and what a reopen remembers of them (rules O4, D7).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -24,7 +23,7 @@ struct Use {
 }
 
 fn enter(books: &mut Books, used: Use) {
-    books.remember(name(used.name), used.content, Arc::from([]), used.ledger, used.at_ms);
+    books.remember(name(used.name), used.content, &[], used.ledger, used.at_ms);
 }
 
 #[test]

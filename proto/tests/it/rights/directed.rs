@@ -90,7 +90,8 @@ impl Script {
     }
 
     pub(super) fn shortfall(&self, wanted: u64, rights: i128, available: i128) -> Shortfall {
-        Shortfall { sku: self.sku.clone(), location: self.place.clone(), wanted, rights, available }
+        let in_stock = available >= i128::from(wanted);
+        Shortfall { sku: self.sku.clone(), location: self.place.clone(), wanted, rights, available, in_stock }
     }
 
     fn refused(&self, wanted: u64, rights: i128, available: i128) -> Done {
@@ -193,14 +194,16 @@ fn a_batch_is_done_whole_or_not_and_all_shortfalls_are_told() {
         script.one(0, Operation::Receive { sku, location, units: quantity(units) }).unwrap();
     }
     let batch = vec![sale("A", 4), sale("B", 6), sale("A", 2), sale("C", 5), sale("C", 1), sale("B", 1)];
-    let lacks = |name: &str, wanted: u64, rights: i128| Shortfall {
+    // Counted from the rights before the request: what it takes of them with all its sales together.
+    let lacks = |name: &str, wanted: u64, available: i128| Shortfall {
         sku: sku(name),
         location: location("x"),
         wanted,
-        rights,
-        available: rights,
+        rights: 5,
+        available,
+        in_stock: false,
     };
-    let shortfalls = vec![lacks("A", 2, 1), lacks("B", 7, 5), lacks("C", 1, 0)];
+    let shortfalls = vec![lacks("A", 6, 1), lacks("B", 7, 5), lacks("C", 6, 0)];
     let before = script.world.nodes[0].tree.clone();
     assert_eq!(script.run(0, &batch.into()), Err(OperationRefused::Insufficient { shortfalls }));
     assert_eq!(script.world.nodes[0].tree, before);

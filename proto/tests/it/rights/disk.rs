@@ -53,7 +53,7 @@ impl Disk {
             let record = LedgerRecord::decode(row).unwrap();
             for request in record.parts.into_iter().flat_map(|part| part.requests) {
                 if let (Some(reference), Some(content)) = (request.reference, request.content) {
-                    books.remember(reference, content.bits(), request.outcomes.into(), number, record.time_ms);
+                    books.remember(reference, content.bits(), &request.outcomes, number, record.time_ms);
                 }
             }
         }

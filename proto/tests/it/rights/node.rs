@@ -123,6 +123,7 @@ impl Node {
             sequences,
             may_backorder: true,
             shortfalls: BTreeMap::new(),
+            moved: BTreeMap::new(),
             expected: Expected::default(),
         };
         self.products().for_each(|keyed| spec.see(&keyed.sku, &keyed.product));

@@ -31,7 +31,12 @@ impl Memory {
 
     pub(super) fn remember(&mut self, done: Done, references_max: usize) {
         self.requests.push_back(done);
-        if self.requests.len() > references_max {
+        // A long list of outcomes counts for several references.
+        let weight = |done: &Done| {
+            let is_list = done.outcomes.iter().any(|outcome| *outcome != Outcome::Done);
+            1 + if is_list { done.outcomes.len() / 4 } else { 0 }
+        };
+        while self.requests.iter().map(weight).sum::<usize>() > references_max {
             self.requests.pop_front();
         }
     }
@@ -61,6 +66,8 @@ pub(super) struct Spec<'a> {
     pub(super) sequences: BTreeMap<ShardIndex, u64>,
     pub(super) may_backorder: bool,
     pub(super) shortfalls: BTreeMap<Place, Shortfall>,
+    /// By how many units the request changed this replica's rights so far.
+    pub(super) moved: BTreeMap<Place, i128>,
     pub(super) expected: Expected,
 }
 
@@ -197,6 +204,8 @@ impl Spec<'_> {
             let slot =
                 StockSlot { location: Location::clone(location), replica: self.own, sequence, counters: *counters };
             self.put(shard, sku, &Product::of_stock(slot));
+            let after = self.rights(sku, location, self.own);
+            *self.moved.entry((sku.clone(), Location::clone(location))).or_default() += after - before;
             let fell = (-self.rights(sku, location, self.own)).max(0) - (-before).max(0);
             *self.expected.excess.entry((sku.clone(), Location::clone(location))).or_default() += fell.max(0);
         }
@@ -206,8 +215,15 @@ impl Spec<'_> {
     fn withdraw(&mut self, sku: &Sku, location: &Location, units: u64) {
         let (rights, available) = (self.rights(sku, location, self.own), self.available(sku, location));
         if rights < i128::from(units) || available < i128::from(units) {
-            let first = Shortfall { sku: sku.clone(), location: location.clone(), wanted: 0, rights, available };
-            self.shortfalls.entry((sku.clone(), location.clone())).or_insert(first).wanted += units;
+            let place = (sku.clone(), location.clone());
+            let before = rights - self.moved.get(&place).copied().unwrap_or_default();
+            let (sku, location) = place.clone();
+            let first = Shortfall { sku, location, wanted: 0, rights: before, available, in_stock: true };
+            let shortfall = self.shortfalls.entry(place).or_insert(first);
+            let lacking = (i128::from(units) - rights).max(0);
+            let needed = if lacking > 0 { before + lacking } else { i128::from(units) };
+            shortfall.wanted = shortfall.wanted.max(u64::try_from(needed.max(0)).unwrap());
+            shortfall.in_stock &= available >= i128::from(units);
         }
     }
 
