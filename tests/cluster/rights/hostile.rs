@@ -48,7 +48,7 @@ async fn questions_that_break_a_rule_cost_the_link() {
         ("a negative number", frame(ASK, &negative), "cannot be read"),
         ("too few fields", frame(ASK, &too_few), "cannot be read"),
         ("an invalid name", frame(ASK, &rmp_serde::to_vec(&("", "shop", 1, 0, 0)).unwrap()), "cannot be read"),
-        ("bytes after the content", frame(ASK, &trailing), ""),
+        ("bytes after the content", frame(ASK, &trailing), "1 bytes follow"),
         ("a frame over the limit", frame(ASK, &[0; 1_024]), "exceeds the limit"),
         ("a long prefix", vec![0, 16, 0, 1, ASK], "exceeds the limit"),
         ("a push", shop(ReplicaId::from_random(6)), "neither an opening nor a question"),

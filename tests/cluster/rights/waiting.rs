@@ -67,6 +67,23 @@ async fn a_sale_does_not_wait_for_its_deadline_when_nobody_is_left_to_ask() {
     assert_eq!(own_rights(&asker), 0);
 }
 
+/// If one peer cannot cover the need, several are asked at the same time: three that stay silent are all asked before the
+/// time of the first is over twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peers_that_must_help_together_are_asked_at_once() {
+    let mesh = Mesh::new();
+    let asker = mesh.node("asker").await;
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        silent.push(Peer::start(&mesh, &asker, 10, Arc::new(|_: &Ask| None)).await);
+    }
+    let answer = mug(&asker).sell(25).deadline(2 * ASK_TIME - ASK_TIME / 4).await;
+    assert!(is_insufficient(&answer), "{answer:?}");
+    let needed: Vec<u64> = silent.iter().flat_map(Peer::in_need).map(|ask| ask.needed).collect();
+    let (most, all) = (needed.iter().max().copied(), needed.iter().sum::<u64>());
+    assert!(needed.len() >= 3 && most == Some(10) && all >= 25, "asked for {needed:?}");
+}
+
 /// Many sales that wait at one node ask together: far fewer questions than sales, and all are sold.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sales_that_wait_together_ask_together() {
