@@ -145,6 +145,39 @@ async fn a_hold_expires_once() {
     stores.iter().for_each(assert_shared_out);
 }
 
+/// Holds that are released at the very time at which they expire: whichever comes first resolves them, and the other finds
+/// them resolved.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn holds_that_are_released_as_they_expire_are_resolved_once() {
+    let mesh = Mesh::new();
+    let store = mesh.node("alone").await;
+    mug(&store).receive(2_000).await.unwrap();
+    for round in 0..5 {
+        let ttl = Duration::from_millis(20);
+        let mut batch = store.batch().at(super::SHOP).unwrap();
+        for _ in 0..200 {
+            batch = batch.hold(super::MUG, 2, ttl).unwrap();
+        }
+        let holds = batch.commit().await.unwrap().holds;
+        let mut releases = tokio::task::JoinSet::new();
+        for (number, hold) in holds.into_iter().enumerate() {
+            releases.spawn(async move {
+                // Some a little before, some a little after.
+                tokio::time::sleep(ttl - Duration::from_millis(3) + Duration::from_micros(25 * number as u64)).await;
+                resolved(hold.release().await)
+            });
+        }
+        assert!(releases.join_all().await.iter().all(|resolved| *resolved == (0, 2)));
+        assert_eq!((store.get(super::MUG).unwrap().held(), store.holds().len()), (0, 0), "round {round}");
+    }
+    wait_until("nothing is under way", || store.get(super::MUG).unwrap().held() == 0).await;
+    mug(&store).receive(1).await.unwrap();
+    let movements = store.movements(super::MUG).unwrap().collect().await.unwrap();
+    assert_eq!(movements.iter().map(stockmesh::Movement::held).sum::<i64>(), 0);
+    let of_holds = movements.iter().filter(|movement| movement.hold().is_some()).count();
+    assert_eq!(of_holds, 2 * 1_000, "each was given once and resolved once");
+}
+
 /// Quantities, times and ids beyond the limits are named, and change nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_arguments_of_holds_are_refused() {

@@ -67,21 +67,33 @@ async fn a_sale_does_not_wait_for_its_deadline_when_nobody_is_left_to_ask() {
     assert_eq!(own_rights(&asker), 0);
 }
 
-/// If one peer cannot cover the need, several are asked at the same time: three that stay silent are all asked before the
-/// time of the first is over twice.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn peers_that_must_help_together_are_asked_at_once() {
+/// Three of four silent peers must help together. Returns for how much each was asked before the first one's time was over.
+async fn asked_before_the_first_answer() -> Vec<u64> {
     let mesh = Mesh::new();
     let asker = mesh.node("asker").await;
     let mut silent = Vec::new();
     for _ in 0..4 {
         silent.push(Peer::start(&mesh, &asker, 10, Arc::new(|_: &Ask| None)).await);
     }
-    let answer = mug(&asker).sell(25).deadline(2 * ASK_TIME - ASK_TIME / 4).await;
+    let answer = mug(&asker).sell(25).deadline(ASK_TIME * 3 / 4).await;
     assert!(is_insufficient(&answer), "{answer:?}");
-    let needed: Vec<u64> = silent.iter().flat_map(Peer::in_need).map(|ask| ask.needed).collect();
-    let (most, all) = (needed.iter().max().copied(), needed.iter().sum::<u64>());
-    assert!(needed.len() >= 3 && most == Some(10) && all >= 25, "asked for {needed:?}");
+    silent.iter().flat_map(Peer::in_need).map(|ask| ask.needed).collect()
+}
+
+/// If one peer cannot cover the need, several are asked at the same time, each for no more than it has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peers_that_must_help_together_are_asked_at_once() {
+    let mut seen = Vec::new();
+    // More than once, since the machine may stall within so short a time.
+    for _ in 0..10 {
+        let mut asked = asked_before_the_first_answer().await;
+        asked.sort_unstable();
+        if asked == [5, 10, 10] {
+            return;
+        }
+        seen.push(asked);
+    }
+    panic!("asked for {seen:?}");
 }
 
 /// Many sales that wait at one node ask together: far fewer questions than sales, and all are sold.
