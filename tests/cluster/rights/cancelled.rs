@@ -7,8 +7,8 @@ use rand::{RngExt, SeedableRng};
 use stockmesh::WriteError;
 use tokio::time::timeout;
 
-use super::{assert_shared_out, available, giver_and_asker, mug, own_rights, sold_by_ledger};
-use crate::support::{Mesh, PATIENCE, wait_converged};
+use super::{assert_shared_out, available, giver_and_asker, mug, own_rights, sell_in_time, sold_by_ledger};
+use crate::support::{Mesh, wait_converged};
 
 /// Sales are dropped at any moment, hundreds of times, while rights come for them: the ledger has all that were
 /// acknowledged, the counters are the ledger's, all rights add up, and all that is left can be sold.
@@ -49,10 +49,7 @@ async fn a_sale_that_is_dropped_at_any_moment_loses_and_doubles_nothing() {
         assert_eq!(available(store), 2_001 - i128::from(by_ledger));
         assert_shared_out(store);
     }
-    let left = available(&stores[1]) as u64;
-    while mug(&stores[1]).sell(left).deadline(PATIENCE).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    sell_in_time(&stores[1], available(&stores[1]) as u64).await;
     wait_converged(&stores).await;
     assert_eq!((available(&stores[0]), own_rights(&stores[0]), own_rights(&stores[1])), (0, 0, 0));
 }

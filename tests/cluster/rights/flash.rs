@@ -14,7 +14,7 @@ use stockmesh::certificates::Issued;
 use stockmesh::{Builder, DemandShare, Identity, Reason, Store, WriteError};
 use tokio::task::JoinSet;
 
-use super::{MUG, assert_shared_out, available, giver_and_asker, is_insufficient, mug, sold_by_ledger};
+use super::{MUG, assert_shared_out, available, giver_and_asker, is_insufficient, mug, sell_in_time, sold_by_ledger};
 use crate::support::{
     Mesh, PATIENCE, SHARDS, address, dial, full_mesh, links_up, on_hand, wait_converged, wait_linked, wait_until,
 };
@@ -185,18 +185,6 @@ async fn sell_under_faults(stores: &[Store], directory: &Path, seed: u64) -> (u6
     (sellers.stop(tasks).await, by_process)
 }
 
-/// Sells all that is left at one node, which has to get most of it from the others.
-async fn sell_out(store: &Store) -> u64 {
-    let left = u64::try_from(available(store)).unwrap();
-    let begun = std::time::Instant::now();
-    while let Err(error) = mug(store).sell(left).deadline(PATIENCE).await {
-        assert!(matches!(error, WriteError::Insufficient { .. }), "{error}");
-        assert!(begun.elapsed() < PATIENCE, "what is left cannot be sold: {error}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    left
-}
-
 /// Five nodes sell a thousand units with twenty sellers each, through two partitions and the death of one of them. What
 /// was acknowledged never exceeds the stock; a sale that was in flight at the kill was made or not; once all are back,
 /// all that is left can be sold at any one node, and then a thousand units were sold, not one more or less.
@@ -235,7 +223,7 @@ async fn a_flash_sale_under_faults_sells_every_unit_once() {
     assert_eq!(i128::from(sold_by_ledger(&stores[4]).await), i128::from(by_process) + in_flight);
 
     let chosen = seed as usize % stores.len();
-    sell_out(&stores[chosen]).await;
+    sell_in_time(&stores[chosen], left as u64).await;
     wait_converged(&stores).await;
     let mut sold = 0;
     for store in &stores {

@@ -16,11 +16,12 @@ mod shares;
 mod waiting;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use stockmesh::{GrantPolicy, GrantRequest, MovementKind, NeedOnly, Product, ReplicaId, Store, WriteError};
 
-use crate::support::{Mesh, dial, wait_linked, wait_until};
+use crate::support::{Mesh, PATIENCE, dial, wait_linked, wait_until};
 
 /// Where all nodes of these tests sell from.
 const SHOP: &str = "shop";
@@ -71,6 +72,16 @@ async fn sold_by_ledger(store: &Store) -> i64 {
     let movements = store.movements(MUG).unwrap().collect().await.unwrap();
     let sold = movements.iter().filter(|movement| matches!(movement.kind, MovementKind::Sold));
     sold.map(|movement| movement.quantity).sum()
+}
+
+/// Sells so many units, which must be had from others sooner or later: a peer that gave nothing is left alone for a while.
+async fn sell_in_time(store: &Store, units: u64) {
+    let begun = Instant::now();
+    while let Err(error) = mug(store).sell(units).deadline(PATIENCE).await {
+        assert!(matches!(error, WriteError::Insufficient { .. }), "{error}");
+        assert!(begun.elapsed() < PATIENCE, "{units} units cannot be sold: {error}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 fn is_insufficient(answer: &Result<(), WriteError>) -> bool {
