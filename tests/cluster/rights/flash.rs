@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use super::{MUG, assert_shared_out, available, giver_and_asker, is_insufficient, mug, sell_in_time, sold_by_ledger};
 use crate::support::{
-    Mesh, PATIENCE, SHARDS, address, dial, full_mesh, links_up, on_hand, wait_converged, wait_linked, wait_until,
+    Mesh, SHARDS, address, dial, full_mesh, links_up, on_hand, wait_converged, wait_linked, wait_until,
 };
 
 const THIS_TEST: &str = "rights::flash::a_flash_sale_under_faults_sells_every_unit_once";

@@ -43,7 +43,7 @@ async fn questions_that_break_a_rule_cost_the_link() {
     let mut trailing = rmp_serde::to_vec(&(MUG, "shop", 1_u64, 0_u64, 0_u64)).unwrap();
     trailing.push(0);
     let shop = |replica| Message::Push(push(replica)).encode().unwrap();
-    let answer = encoded(granted(1, 1, stock(ReplicaId::from_random(5), 1, 1))).unwrap();
+    let (_, answer) = encoded(granted(1, 1, stock(ReplicaId::from_random(5), 1, 1))).unwrap();
     let cases = [
         ("a negative number", frame(ASK, &negative), "cannot be read"),
         ("too few fields", frame(ASK, &too_few), "cannot be read"),

@@ -1,6 +1,7 @@
 //! A peer by hand that is asked for rights, and answers as the test wants.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use quinn::{Connection, RecvStream, SendStream};
@@ -15,8 +16,9 @@ use super::{MUG, SHOP};
 use crate::support::raw::{Raw, hello, read, write};
 use crate::support::{Mesh, SHARDS, address, on_hand, wait_until};
 
-/// Bytes with which a question is answered; nothing leaves it open.
-pub(super) type Answering = dyn Fn(&Ask) -> Option<Vec<u8>> + Send + Sync;
+/// Bytes with which a question is answered, and after which time; nothing leaves it open.
+pub(super) type Answer = Option<(Duration, Vec<u8>)>;
+pub(super) type Answering = dyn Fn(&Ask) -> Answer + Send + Sync;
 
 /// A hand-made peer with rights.
 pub(super) struct Peer {
@@ -53,8 +55,9 @@ pub(super) fn granted(units: u64, sequence: u64, product: Product) -> Granted {
     Granted { units, sequence, shard: shard_of(MUG), products }
 }
 
-pub(super) fn encoded(granted: Granted) -> Option<Vec<u8>> {
-    Some(Message::Granted(granted).encode().unwrap())
+/// Answered at once.
+pub(super) fn encoded(granted: Granted) -> Answer {
+    Some((Duration::ZERO, Message::Granted(granted).encode().unwrap()))
 }
 
 /// A hello of a peer that answers questions for rights.
@@ -124,7 +127,8 @@ async fn serve_stream(
     if let Some(Message::Ask(ask)) = read(&mut receive).await {
         let answer = answering(&ask);
         asks.lock().push(ask);
-        if let Some(bytes) = answer {
+        if let Some((after, bytes)) = answer {
+            tokio::time::sleep(after).await;
             let _ = send.write_all(&bytes).await;
             let _ = send.finish();
         }
