@@ -13,5 +13,6 @@ mod links;
 mod lossy;
 mod readers;
 mod refusals;
+mod rights;
 mod slow;
 mod support;

@@ -28,12 +28,17 @@ pub(crate) fn record() {
 }
 
 /// What a counter says now. All nodes of all tests of the process share it, so only its growth means something.
+/// `name{value}` is the part of it that has a label with this value.
 pub(crate) fn counter(name: &str) -> u64 {
     let Totals { snapshotter, totals } = totals();
     let mut totals = totals.lock();
     for (key, _, _, value) in snapshotter.snapshot().into_vec() {
         if let DebugValue::Counter(count) = value {
-            *totals.entry(key.key().name().to_owned()).or_default() += count;
+            let name = key.key().name();
+            *totals.entry(name.to_owned()).or_default() += count;
+            for label in key.key().labels() {
+                *totals.entry(format!("{name}{{{}}}", label.value())).or_default() += count;
+            }
         }
     }
     totals.get(name).copied().unwrap_or_default()
