@@ -1,13 +1,14 @@
-//! Sales that wait for rights: peers that never answer, and many that wait at once.
+//! Sales that wait for rights: peers that never answer, many that wait at once, and who comes first.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use stockmesh::NeedOnly;
 use stockmesh_proto::wire::Ask;
 use tokio::task::JoinSet;
 
-use super::peer::{Peer, grant};
+use super::peer::{Answer, Peer, encoded, grant, granted, stock};
 use super::{
     assert_shared_out, available, giver_and_asker, is_insufficient, mug, own_rights, recording, rights_of,
     sold_by_ledger, wait_available,
@@ -115,6 +116,71 @@ async fn sales_that_wait_together_ask_together() {
     assert_eq!(stores.each_ref().map(available), [900, 900]);
     stores.iter().for_each(assert_shared_out);
     assert_eq!(sold_by_ledger(&stores[1]).await, 100);
+}
+
+/// A peer that gives 30 units first, and 20 then, and nothing more.
+fn thirty_and_twenty(peer: Arc<AtomicU64>, node: Arc<AtomicU64>) -> impl Fn(&Ask) -> Answer + Send + Sync {
+    let answers = AtomicU64::new(0);
+    move |ask| {
+        if ask.needed == 0 {
+            return encoded(granted(0, 0, stock(replica(&peer), 1, 50)));
+        }
+        let (units, all) = match answers.fetch_add(1, Ordering::SeqCst) {
+            0 => (30, 30),
+            1 => (20, 50),
+            _ => (0, 50),
+        };
+        // So that those who come meanwhile wait in the queue too.
+        let after = if all == 30 { ASK_TIME / 2 } else { Duration::ZERO };
+        let sequence = 1 + all / 25;
+        let mut product = stock(replica(&peer), 1, 50);
+        product.absorb(&grant(replica(&peer), replica(&node), sequence, all));
+        let answer = encoded(granted(units, if units == 0 { 0 } else { sequence }, product));
+        answer.map(|(_, bytes)| (after, bytes))
+    }
+}
+
+fn replica(bits: &AtomicU64) -> stockmesh::ReplicaId {
+    stockmesh::ReplicaId::from_bits(bits.load(Ordering::SeqCst)).unwrap()
+}
+
+/// One large sale waits, then small ones come; rights come in parts. Returns whether the large one was sold and how many
+/// small ones, or nothing if the small ones came too late to wait.
+async fn large_before_small() -> Option<(bool, usize)> {
+    let mesh = Mesh::new();
+    let asker = mesh.node("asker").await;
+    let (peer_bits, node_bits) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let answering = thirty_and_twenty(Arc::clone(&peer_bits), Arc::clone(&node_bits));
+    let peer = Peer::start(&mesh, &asker, 50, Arc::new(answering)).await;
+    peer_bits.store(peer.raw.replica.bits(), Ordering::SeqCst);
+    node_bits.store(asker.replica_id().bits(), Ordering::SeqCst);
+    let large = mug(&asker);
+    let large = tokio::spawn(async move { large.sell(50).deadline(PATIENCE).await.is_ok() });
+    let mut small = JoinSet::new();
+    // The first question is on its way once the large sale waits.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    for _ in 0..20 {
+        let mug = mug(&asker);
+        small.spawn(async move { mug.sell(1).deadline(PATIENCE).await.is_ok() });
+    }
+    let sold = large.await.unwrap();
+    let small = small.join_all().await.into_iter().filter(|sold| *sold).count();
+    let needed: Vec<u64> = peer.in_need().iter().map(|ask| ask.needed).collect();
+    // The second question is for what the large one still lacks and all the small ones.
+    (needed.first() == Some(&50) && needed.get(1) == Some(&40)).then_some((sold, small))
+}
+
+/// Who came first is served first: small sales that wait behind a large one do not take what came for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_sale_is_not_starved_by_small_ones_that_wait_behind_it() {
+    // More than once, since the machine may stall within so short a time.
+    for _ in 0..60 {
+        if let Some((large, small)) = large_before_small().await {
+            assert_eq!((large, small), (true, 0), "the large sale came first, and 50 units came in all");
+            return;
+        }
+    }
+    panic!("in no attempt all of them waited at once");
 }
 
 /// While sales wait, a grant that comes with a push serves them too.
