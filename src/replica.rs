@@ -1,5 +1,6 @@
 //! The parts of an open store, put together: what the handles of the API share.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -80,7 +81,13 @@ impl Replica {
         let asks = deadline > Duration::ZERO && sales.any() && self.node.is_some();
         let first = Request { may_backorder: !asks, ..request };
         let again = asks.then(|| first.clone());
-        let result = match (self.commit(first).await, again) {
+        let kept = if asks { self.kept_for_others(&first.operations) } else { Vec::new() };
+        let tried = if kept.is_empty() {
+            self.commit(first).await
+        } else {
+            Err(WriteError::Refused(OperationRefused::Insufficient { shortfalls: kept }))
+        };
+        let result = match (tried, again) {
             (Err(WriteError::Refused(OperationRefused::Insufficient { shortfalls })), Some(again)) => {
                 self.write_helped(again, shortfalls, deadline).await
             }
@@ -121,10 +128,38 @@ impl Replica {
                 result => return result.inspect(|_| sales.count_helped(begun.elapsed())),
             }
         }
-        let is_backorder = may_backorder(&request.operations);
+        if !may_backorder(&request.operations) {
+            return Err(WriteError::Refused(OperationRefused::Insufficient { shortfalls }));
+        }
         let result = self.commit(Request { may_backorder: true, ..request }).await;
         drop(turn);
-        result.inspect(|_| if is_backorder { sales.count_backordered() } else { sales.count_helped(begun.elapsed()) })
+        result.inspect(|_| sales.count_backordered())
+    }
+
+    /// What a request would take of rights that are meant for others, who wait for them: as if it lacked them, so that it
+    /// waits behind those.
+    fn kept_for_others(&self, operations: &[Operation]) -> Vec<Shortfall> {
+        let Some(node) = self.node.as_ref().filter(|node| node.anybody_waits()) else { return Vec::new() };
+        let mut taken: BTreeMap<(&Sku, &Location), u64> = BTreeMap::new();
+        for operation in operations {
+            if let Operation::Sell { sku, location, units, .. }
+            | Operation::Hold { sku, location, units, .. }
+            | Operation::Transfer { sku, from: location, units, .. } = operation
+            {
+                let units = taken.entry((sku, location)).or_default().saturating_add(units.get());
+                taken.insert((sku, location), units);
+            }
+        }
+        let own = self.table.own();
+        let shortfall = |((sku, location), wanted): ((&Sku, &Location), u64)| {
+            let product = self.table.get(sku.as_str())?;
+            let (rights, available) = (product.rights(location, own), product.available_at(location));
+            let in_stock = available >= i128::from(wanted);
+            let (sku, location) = (sku.clone(), location.clone());
+            let is_kept = in_stock && node.is_kept(&sku, &location, wanted, rights);
+            is_kept.then_some(Shortfall { sku, location, wanted, rights, available, in_stock })
+        };
+        taken.into_iter().filter_map(shortfall).collect()
     }
 
     async fn commit(&self, request: Request) -> Result<Vec<Outcome>, WriteError> {

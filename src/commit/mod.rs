@@ -90,12 +90,31 @@ pub(crate) struct Given {
 
 /// One piece of work.
 enum Work {
-    Own { request: Request, reply: oneshot::Sender<Result<Vec<Outcome>, WriteError>> },
-    Grant { asked: Asked, reply: oneshot::Sender<Result<Given, Stopped>> },
-    Remote { deltas: Vec<RemoteDelta>, reply: oneshot::Sender<Result<RemoteOutcome, Stopped>> },
-    OwnFuture { replica: ReplicaId, shard: ShardIndex, sequence: u64 },
-    IdTaken { replica: ReplicaId },
-    Ledger { reply: oneshot::Sender<Result<LedgerView, StorageError>> },
+    Own {
+        request: Request,
+        reply: oneshot::Sender<Result<Vec<Outcome>, WriteError>>,
+    },
+    Grant {
+        asked: Asked,
+        reply: oneshot::Sender<Result<Given, Stopped>>,
+    },
+    Remote {
+        deltas: Vec<RemoteDelta>,
+        /// Told when it can be read in the table, up to a sync before it is durable.
+        applied: Option<oneshot::Sender<()>>,
+        reply: oneshot::Sender<Result<RemoteOutcome, Stopped>>,
+    },
+    OwnFuture {
+        replica: ReplicaId,
+        shard: ShardIndex,
+        sequence: u64,
+    },
+    IdTaken {
+        replica: ReplicaId,
+    },
+    Ledger {
+        reply: oneshot::Sender<Result<LedgerView, StorageError>>,
+    },
     Close,
 }
 
@@ -216,8 +235,18 @@ impl Committer {
         deltas: Vec<RemoteDelta>,
     ) -> Result<oneshot::Receiver<Result<RemoteOutcome, Stopped>>, Stopped> {
         let (reply, answer) = oneshot::channel();
-        self.work.send(Work::Remote { deltas, reply }).await.map_err(|_| Stopped)?;
+        self.work.send(Work::Remote { deltas, applied: None, reply }).await.map_err(|_| Stopped)?;
         Ok(answer)
+    }
+
+    /// The same, with a first answer when it can be read in the table.
+    pub(crate) async fn merge_watched(
+        &self,
+        deltas: Vec<RemoteDelta>,
+    ) -> Result<(oneshot::Receiver<()>, oneshot::Receiver<Result<RemoteOutcome, Stopped>>), Stopped> {
+        let ((reply, answer), (applied, readable)) = (oneshot::channel(), oneshot::channel());
+        self.work.send(Work::Remote { deltas, applied: Some(applied), reply }).await.map_err(|_| Stopped)?;
+        Ok((readable, answer))
     }
 
     /// Tells that a peer claims writes of `replica`, which was this replica's id when the claim was judged, that this

@@ -159,7 +159,10 @@ impl Worker {
             match work {
                 Work::Own { request, reply } => self.apply_own(&request, reply, &mut gathered, &mut answers),
                 Work::Grant { asked, reply } => self.apply_grant(&asked, reply, &mut gathered, &mut answers),
-                Work::Remote { deltas, reply } => self.apply_remote(&deltas, reply, &mut gathered, &mut answers),
+                Work::Remote { deltas, applied, reply } => {
+                    self.apply_remote(&deltas, reply, &mut gathered, &mut answers);
+                    let _ = applied.map(|applied| applied.send(()));
+                }
                 Work::OwnFuture { replica, shard, sequence } => self.check_own_future(replica, shard, sequence),
                 Work::IdTaken { replica } if replica == self.table.own() && !self.failed => {
                     self.mint_incarnation("another node is linked under this replica's id");

@@ -30,7 +30,7 @@ use super::push::push_commits;
 use super::refusal::{CloseCode, NEW_INCARNATION, explain};
 use super::registry::{PeerStatus, Refused, Registry};
 use super::rights::Rights;
-use super::rights::queue::Turn;
+use super::rights::queue::{self, Turn};
 use super::serve::establish;
 use super::session::reconcile;
 use super::shared::{Shared, SharedInner};
@@ -150,6 +150,16 @@ impl Node {
     /// Counts units that somebody wants to buy here, so that rights come where the demand is.
     pub(crate) fn note_demand(&self, sku: &Sku, location: &Location, units: u64) {
         self.shared.rights.note_demand(sku, location, units);
+    }
+
+    /// Whether rights at hand are meant for others who wait for them.
+    pub(crate) fn is_kept(&self, sku: &Sku, location: &Location, units: u64, rights: i128) -> bool {
+        queue::is_kept(&self.shared.rights, &(sku.clone(), location.clone()), units, rights)
+    }
+
+    /// Whether anybody waits for rights of anything.
+    pub(crate) fn anybody_waits(&self) -> bool {
+        self.shared.rights.anybody_waits()
     }
 
     /// Notes that this replica is below zero somewhere, so that others' rights pay it back.

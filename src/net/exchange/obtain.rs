@@ -232,12 +232,21 @@ async fn take_in(
     };
     // What a push brought already is in the table, and must not be counted twice.
     let units = units.min(after.saturating_sub(before));
-    let merged = shared.committer.merge(vec![RemoteDelta { shard, products, claim }]).await?;
+    let delta = RemoteDelta { shard, products, claim };
+    // Counted before it can be applied, so that it is never in the table and not counted as on its way.
     queue::note_obtained(&shared.rights, place, units);
+    let (readable, merged) = match shared.committer.merge_watched(vec![delta]).await {
+        Ok(merging) => merging,
+        Err(stopped) => {
+            queue::note_arrived(&shared.rights, place, units);
+            return Err(stopped.into());
+        }
+    };
     let (place, shared_of_task, peer) = (place.clone(), shared.clone(), link.replica);
     shared.spawn(async move {
-        let outcome = merged.await;
+        let _ = readable.await;
         queue::note_arrived(&shared_of_task.rights, &place, units);
+        let outcome = merged.await;
         // Turned away for lack of room: to ask again would only move more rights out of reach.
         if matches!(outcome, Ok(Ok(outcome)) if !outcome.shards_refused.is_empty()) {
             let now_ms = shared_of_task.rights.now_ms();

@@ -95,6 +95,11 @@ impl Rights {
         is_due
     }
 
+    /// Whether anybody waits for rights of anything.
+    pub(super) fn anybody_waits(&self) -> bool {
+        !self.queues.lock().is_empty()
+    }
+
     /// Notes that this replica is below zero somewhere.
     pub(super) fn note_deficit(&self, place: Place) {
         let mut deficits = self.deficits.lock();

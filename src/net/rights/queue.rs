@@ -22,8 +22,10 @@ pub(in crate::net) struct Queue {
     waiting: BTreeMap<u64, Waiter>,
     /// Units of those who were told to go on and have not taken them yet.
     promised: u64,
-    /// Units that were obtained and may not be in the table yet.
+    /// Units that were obtained and are not in the table yet.
     on_the_way: u64,
+    /// Units that were obtained for those who wait, and that nobody was told to take yet.
+    obtained: u64,
     /// Somebody is asking peers for this place.
     is_served: bool,
     changed: Arc<Notify>,
@@ -111,9 +113,20 @@ pub(in crate::net) fn join(desk: &Rights, place: &Place, ticket: u64, units: u64
     (answer, must_serve)
 }
 
+/// Whether rights at hand are meant for those who wait, so that somebody who wants so many units must wait too: what
+/// was obtained for them, and what they were told to take. What was at hand before is there for whoever comes.
+pub(in crate::net) fn is_kept(desk: &Rights, place: &Place, units: u64, rights: i128) -> bool {
+    let queues = desk.queues.lock();
+    let kept = queues.get(place).map_or(0, |queue| queue.promised.saturating_add(queue.obtained));
+    kept > 0 && rights >= i128::from(units) && rights < i128::from(units) + i128::from(kept)
+}
+
 /// Units were obtained, and are being merged.
 pub(in crate::net) fn note_obtained(desk: &Rights, place: &Place, units: u64) {
-    change(desk, place, |queue| queue.on_the_way = queue.on_the_way.saturating_add(units));
+    change(desk, place, |queue| {
+        queue.on_the_way = queue.on_the_way.saturating_add(units);
+        queue.obtained = queue.obtained.saturating_add(units);
+    });
 }
 
 /// Units that were obtained are in the table.
@@ -173,9 +186,11 @@ pub(in crate::net) fn step(desk: &Rights, place: &Place, rights: i128) -> Option
         // Counted before it is told: its turn takes it back.
         if waiter.go.send(true).is_ok() {
             queue.promised = queue.promised.saturating_add(waiter.units);
+            queue.obtained = queue.obtained.saturating_sub(waiter.units);
         }
     }
     if queue.waiting.is_empty() {
+        queue.obtained = 0;
         queue.is_served = false;
         if queue.is_idle() {
             queues.remove(place);
