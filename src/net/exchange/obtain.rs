@@ -95,8 +95,7 @@ async fn serve(place: Place, shared: Shared) {
             answer = asking.join_next(), if !asking.is_empty() => {
                 if let Some(Ok(answer)) = answer {
                     asked.remove(&answer.peer);
-                    let is_silent = heed(&answer, &place, &shared);
-                    if is_silent { silent.insert(answer.peer) } else { silent.remove(&answer.peer) };
+                    if answer.given.is_none() { silent.insert(answer.peer) } else { silent.remove(&answer.peer) };
                 }
             }
             () = lack.changed.notified() => {}
@@ -145,8 +144,11 @@ pub(super) fn candidate(link: &Link, rights: &BTreeMap<ReplicaId, i128>) -> Opti
 
 async fn ask_in_need(link: Arc<Link>, place: Place, (needed, known): (u64, u64), shared: &Shared) -> Answer {
     let per_hour = shared.rights.per_hour(&place);
-    let ask = Ask { sku: place.0, location: place.1, needed, rights: 0, per_hour };
-    ask_peer(&link, ask, known, shared).await
+    let ask = Ask { sku: place.0.clone(), location: place.1.clone(), needed, rights: 0, per_hour };
+    let answer = ask_peer(&link, ask, known, shared).await;
+    // Here, since nobody may wait for the answer any more.
+    heed(&answer, &place, shared);
+    answer
 }
 
 /// Asks one peer, which is known to have so many rights, and takes in what it gives.
@@ -256,8 +258,8 @@ async fn take_in(
     Ok(Some((given, left)))
 }
 
-/// Keeps in mind who gave nothing. Returns whether it did not answer at all.
-fn heed(answer: &Answer, place: &Place, shared: &Shared) -> bool {
+/// Keeps in mind who gave nothing.
+fn heed(answer: &Answer, place: &Place, shared: &Shared) {
     let (peer, now_ms, (sku, location)) = (answer.peer, shared.rights.now_ms(), place);
     let mut back_off = shared.rights.back_off.lock();
     match answer.given {
@@ -266,7 +268,6 @@ fn heed(answer: &Answer, place: &Place, shared: &Shared) -> bool {
         Some(_) => back_off.granted(peer, sku, location),
         None => back_off.timed_out(peer, sku, location, now_ms),
     }
-    answer.given.is_none()
 }
 
 impl Answer {

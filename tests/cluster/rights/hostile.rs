@@ -51,8 +51,8 @@ async fn questions_that_break_a_rule_cost_the_link() {
         ("bytes after the content", frame(ASK, &trailing), "1 bytes follow"),
         ("a frame over the limit", frame(ASK, &[0; 1_024]), "exceeds the limit"),
         ("a long prefix", vec![0, 16, 0, 1, ASK], "exceeds the limit"),
-        ("a push", shop(ReplicaId::from_random(6)), "neither an opening nor a question"),
-        ("an answer", answer, "neither an opening nor a question"),
+        ("a push", shop(ReplicaId::from_random(6)), "has no place at this point"),
+        ("an answer", answer, "has no place at this point"),
         ("half a question", question_bytes()[..20].to_vec(), "ended within a frame"),
         ("nothing", Vec::new(), "ended empty"),
     ];
