@@ -10,7 +10,6 @@ use stockmesh_proto::check::check_granted;
 use stockmesh_proto::limits::FRAME_BYTES_MAX;
 use stockmesh_proto::operation::Shortfall;
 use stockmesh_proto::product::Product;
-use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::wire::{Ask, Granted, Message};
 use stockmesh_proto::{ReplicaId, Shard};
 use tokio::task::JoinSet;
@@ -21,7 +20,7 @@ use crate::limits::{ASK_ROUND_TRIPS, ASK_TIME_MAX, RIGHTS_LOOK_EVERY};
 use crate::net::frames::{FrameError, read_message, write_message};
 use crate::net::link::Link;
 use crate::net::rights::Place;
-use crate::net::rights::queue::{self, Part, Serving, Turn};
+use crate::net::rights::queue::{self, Coming, Part, Serving, Turn};
 use crate::net::session::SyncError;
 use crate::net::shared::Shared;
 use crate::net::verdict::judge;
@@ -71,8 +70,7 @@ async fn serve(place: Place, shared: Shared) {
     let mut silent: BTreeSet<ReplicaId> = BTreeSet::new();
     loop {
         let rights = rights_of(&shared, &place);
-        let own = rights.get(&shared.table.own()).copied().unwrap_or_default();
-        let Some(lack) = queue::step(&shared.rights, &place, own) else {
+        let Some(lack) = queue::step(&shared.rights, &place, &shared.table) else {
             // What is under way goes on: rights that come now stay here.
             asking.detach_all();
             serving.end();
@@ -88,7 +86,7 @@ async fn serve(place: Place, shared: Shared) {
         }
         silent.retain(|peer| shared.registry.link(*peer).is_some());
         if asking.is_empty() && silent.is_empty() {
-            queue::give_up(&shared.rights, &place, own);
+            queue::give_up(&shared.rights, &place, &shared.table);
             continue;
         }
         tokio::select! {
@@ -236,18 +234,19 @@ async fn take_in(
     let units = units.min(after.saturating_sub(before));
     let delta = RemoteDelta { shard, products, claim };
     // Counted before it can be applied, so that it is never in the table and not counted as on its way.
-    queue::note_obtained(&shared.rights, place, units);
+    let coming = Coming { from: link.replica, sequence, units };
+    queue::note_obtained(&shared.rights, place, coming);
     let (readable, merged) = match shared.committer.merge_watched(vec![delta]).await {
         Ok(merging) => merging,
         Err(stopped) => {
-            queue::note_arrived(&shared.rights, place, units);
+            queue::note_arrived(&shared.rights, place, coming);
             return Err(stopped.into());
         }
     };
     let (place, shared_of_task, peer) = (place.clone(), shared.clone(), link.replica);
     shared.spawn(async move {
         let _ = readable.await;
-        queue::note_arrived(&shared_of_task.rights, &place, units);
+        queue::note_arrived(&shared_of_task.rights, &place, coming);
         let outcome = merged.await;
         // Turned away for lack of room: to ask again would only move more rights out of reach.
         if matches!(outcome, Ok(Ok(outcome)) if !outcome.shards_refused.is_empty()) {

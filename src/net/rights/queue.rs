@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use stockmesh_proto::ReplicaId;
+use stockmesh_proto::reconcile::StateView;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::{Place, Rights};
+use crate::table::Table;
 
 /// Somebody who waits.
 #[derive(Debug)]
@@ -16,14 +19,22 @@ struct Waiter {
     go: oneshot::Sender<bool>,
 }
 
+/// A grant to this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::net) struct Coming {
+    pub(in crate::net) from: ReplicaId,
+    pub(in crate::net) sequence: u64,
+    pub(in crate::net) units: u64,
+}
+
 /// Who waits, and what they are about to take.
 #[derive(Debug, Default)]
 pub(in crate::net) struct Queue {
     waiting: BTreeMap<u64, Waiter>,
     /// Units of those who were told to go on and have not taken them yet.
     promised: u64,
-    /// Units that were obtained and are not in the table yet.
-    on_the_way: u64,
+    /// Grants that were obtained and may not be in the table yet.
+    on_the_way: Vec<Coming>,
     /// Units that were obtained for those who wait, and that nobody was told to take yet.
     obtained: u64,
     /// Somebody is asking peers for this place.
@@ -122,16 +133,16 @@ pub(in crate::net) fn is_kept(desk: &Rights, place: &Place, units: u64, rights: 
 }
 
 /// Units were obtained, and are being merged.
-pub(in crate::net) fn note_obtained(desk: &Rights, place: &Place, units: u64) {
+pub(in crate::net) fn note_obtained(desk: &Rights, place: &Place, coming: Coming) {
     change(desk, place, |queue| {
-        queue.on_the_way = queue.on_the_way.saturating_add(units);
-        queue.obtained = queue.obtained.saturating_add(units);
+        queue.on_the_way.push(coming);
+        queue.obtained = queue.obtained.saturating_add(coming.units);
     });
 }
 
 /// Units that were obtained are in the table.
-pub(in crate::net) fn note_arrived(desk: &Rights, place: &Place, units: u64) {
-    change(desk, place, |queue| queue.on_the_way = queue.on_the_way.saturating_sub(units));
+pub(in crate::net) fn note_arrived(desk: &Rights, place: &Place, coming: Coming) {
+    change(desk, place, |queue| queue.on_the_way.retain(|other| *other != coming));
 }
 
 /// Whoever serves a queue, for as long as this lives. If it ends early, as when the node is closed, those who wait are
@@ -174,12 +185,13 @@ pub(in crate::net) struct Lack {
 
 /// Lets those go on for whom there is enough, in their order, by the rights that the table shows. `None` if nobody is
 /// left: the queue is not served any more from then on.
-pub(in crate::net) fn step(desk: &Rights, place: &Place, rights: i128) -> Option<Lack> {
+pub(in crate::net) fn step(desk: &Rights, place: &Place, table: &Table) -> Option<Lack> {
     let mut queues = desk.queues.lock();
     let queue = queues.get_mut(place)?;
     queue.waiting.retain(|_, waiter| !waiter.go.is_closed());
+    let budget = queue.budget(place, table);
     while let Some(first) = queue.waiting.first_entry() {
-        if i128::from(first.get().units) > budget(rights, queue.on_the_way, queue.promised) {
+        if i128::from(first.get().units) > budget - i128::from(queue.promised) {
             break;
         }
         let waiter = first.remove();
@@ -198,29 +210,38 @@ pub(in crate::net) fn step(desk: &Rights, place: &Place, rights: i128) -> Option
         return None;
     }
     let wanted: i128 = queue.waiting.values().map(|waiter| i128::from(waiter.units)).sum();
-    let lacking = (wanted - budget(rights, queue.on_the_way, queue.promised)).max(1);
+    let lacking = (wanted + i128::from(queue.promised) - budget).max(1);
     Some(Lack { units: u64::try_from(lacking).unwrap_or(u64::MAX), changed: Arc::clone(&queue.changed) })
 }
 
 /// Nothing more is to be had: whoever fits into what there is goes on, the others are told.
-pub(in crate::net) fn give_up(desk: &Rights, place: &Place, rights: i128) {
+pub(in crate::net) fn give_up(desk: &Rights, place: &Place, table: &Table) {
     let mut queues = desk.queues.lock();
     let Some(queue) = queues.get_mut(place) else { return };
+    let budget = queue.budget(place, table);
     for waiter in std::mem::take(&mut queue.waiting).into_values() {
-        let fits = i128::from(waiter.units) <= budget(rights, queue.on_the_way, queue.promised);
+        let fits = i128::from(waiter.units) <= budget - i128::from(queue.promised);
         if waiter.go.send(fits).is_ok() && fits {
             queue.promised = queue.promised.saturating_add(waiter.units);
         }
     }
 }
 
-/// Units that can be handed out: what there is and comes, less what others are about to take.
-fn budget(rights: i128, on_the_way: u64, promised: u64) -> i128 {
-    rights + i128::from(on_the_way) - i128::from(promised)
-}
-
 impl Queue {
+    /// Units that there are and that come, promised ones included. Read from one state of the product, so that a grant is
+    /// counted once: in the table, or on its way to it.
+    fn budget(&self, place: &Place, table: &Table) -> i128 {
+        let (own, product) = (table.own(), table.get(place.0.as_str()));
+        let rights = product.as_ref().map_or(0, |product| product.rights(&place.1, own));
+        let has_come = |coming: &&Coming| {
+            let mut grants = product.iter().flat_map(|product| product.grants_at(&place.1));
+            grants.any(|grant| (grant.from, grant.to) == (coming.from, own) && grant.sequence >= coming.sequence)
+        };
+        let coming = self.on_the_way.iter().filter(|coming| !has_come(coming));
+        rights + coming.map(|coming| i128::from(coming.units)).sum::<i128>()
+    }
+
     fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && !self.is_served && self.promised == 0 && self.on_the_way == 0
+        self.waiting.is_empty() && !self.is_served && self.promised == 0 && self.on_the_way.is_empty()
     }
 }
