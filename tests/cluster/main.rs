@@ -12,4 +12,7 @@ mod lifecycle;
 mod links;
 mod lossy;
 mod messages;
-mod lossy;
+mod readers;
+mod refusals;
+mod slow;
+mod support;
