@@ -122,6 +122,15 @@ pub(crate) const REBALANCE_ASKS_MAX: usize = 16;
 /// Rights that last so long at the present demand are enough.
 pub(crate) const REBALANCE_COVER: Duration = Duration::from_secs(60);
 
+// Messages of the application.
+
+/// How long a message may take to be answered.
+pub(crate) const MESSAGE_TIME_MAX: Duration = Duration::from_secs(5);
+/// Messages that may wait for a slow reader; beyond it the oldest are dropped, and the reader is told.
+pub(crate) const MESSAGES_WAITING_MAX: usize = 256;
+/// What one peer may send within a second: each message counts one, and one more for each KiB.
+pub(crate) const MESSAGES_PER_SECOND_MAX: u32 = 4_096;
+
 // Holds, references and the ledger.
 
 /// Longest time that references are remembered.

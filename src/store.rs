@@ -7,14 +7,17 @@ use std::time::Duration;
 use stockmesh_proto::hold::{Hold as Record, HoldId};
 use stockmesh_proto::operation::Books;
 use stockmesh_proto::reconcile::StateView;
+use stockmesh_proto::wire::Message;
 use stockmesh_proto::{InvalidInput, ReplicaId, Sku};
+use tokio::task::JoinSet;
 
 use crate::batch::Batch;
 use crate::error::{CloseError, GetError, ReplicationError};
 use crate::hold::Hold;
 use crate::ledger::Movements;
 use crate::limits::{CLOSE_DRAIN_TIME_MAX, HOLDS_PAGE};
-use crate::net::{Node, check_address};
+use crate::messages::{Broadcast, Messages, check_message};
+use crate::net::{Node, SendError, check_address};
 use crate::product::Product;
 use crate::query::Query;
 use crate::replica::Replica;
@@ -222,6 +225,64 @@ impl Store {
                 Ok(())
             }
             None => Err(InvalidInput::new("peer", address, "needs an `identity`: links are mutually authenticated")),
+        }
+    }
+
+    /// Sends a message to the application of a linked node: up to 64 KiB, delivered once or not at all, and confirmed by
+    /// the other node when it has handed it to whoever reads [`Store::messages`] there. Nothing is stored or sent again.
+    /// Returns the time until the confirmation. For the application's own use: it has nothing to do with stock.
+    ///
+    /// # Errors
+    /// See [`SendError`]: all but [`SendError::NoAnswer`] mean that it was not delivered.
+    pub async fn send(&self, peer: ReplicaId, bytes: impl Into<Vec<u8>>) -> Result<Duration, SendError> {
+        let bytes = bytes.into();
+        check_message(&bytes)?;
+        match &self.inner.node {
+            Some(node) => node.send(peer, Message::Tell(bytes)).await,
+            None => Err(SendError::NoNetwork),
+        }
+    }
+
+    /// Sends a message to the applications of all nodes that are linked with this one, all at once, see [`Store::send`].
+    ///
+    /// # Errors
+    /// If the message is too long, or there is no network. What became of it at each node is in the result.
+    pub async fn broadcast(&self, bytes: impl Into<Vec<u8>>) -> Result<Broadcast, SendError> {
+        let bytes = bytes.into();
+        check_message(&bytes)?;
+        let node = self.inner.node.as_ref().ok_or(SendError::NoNetwork)?;
+        let mut sending = JoinSet::new();
+        for peer in node.linked() {
+            let (store, bytes) = (self.clone(), bytes.clone());
+            sending.spawn(async move { (peer, store.send(peer, bytes).await) });
+        }
+        let mut broadcast = Broadcast::default();
+        while let Some(sent) = sending.join_next().await {
+            match sent {
+                Ok((peer, Ok(took))) => broadcast.received.push((peer, took)),
+                Ok((peer, Err(error))) => broadcast.failed.push((peer, error)),
+                Err(_) => {}
+            }
+        }
+        broadcast.received.sort_unstable();
+        broadcast.failed.sort_unstable_by_key(|(peer, _)| *peer);
+        Ok(broadcast)
+    }
+
+    /// Messages that other nodes' applications send to this one, from now on. Of a reader that lags the oldest messages
+    /// are dropped. Without any reader they are turned away, and their senders are told so.
+    pub fn messages(&self) -> Messages {
+        self.inner.node.as_ref().map_or_else(Messages::none, |node| Messages::new(node.messages()))
+    }
+
+    /// How long a linked node takes to answer: its work and the way there and back.
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub async fn ping(&self, peer: ReplicaId) -> Result<Duration, SendError> {
+        match &self.inner.node {
+            Some(node) => node.send(peer, Message::Ping).await,
+            None => Err(SendError::NoNetwork),
         }
     }
 

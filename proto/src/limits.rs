@@ -51,6 +51,10 @@ pub const FRAME_BYTES_MAX: usize = 1 << 20;
 pub const HELLO_BYTES_MAX: usize = 1024;
 /// Most bytes of an opening: it is read before it is known what a stream is for. That of the most shards is far below.
 pub const OPEN_BYTES_MAX: usize = 16 << 10;
+/// Most bytes of one message of the application.
+pub const MESSAGE_BYTES_MAX: usize = 64 << 10;
+/// Most bytes of the frame that carries it.
+pub const TELL_BYTES_MAX: usize = MESSAGE_BYTES_MAX + 16;
 /// Size at which a sender closes a chunk of a shard's delta, in bytes by an estimate that is never too low.
 pub const CHUNK_BYTES_TARGET: usize = 128 << 10;
 /// Most products of one chunk, of one shard's part of a push, or of one record on disk.

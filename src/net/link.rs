@@ -13,7 +13,7 @@ use stockmesh_proto::{Location, ReplicaId};
 use tokio::sync::mpsc;
 
 use super::refusal::CloseCode;
-use crate::limits::{ASK_AGAIN_AFTER, ASKS_PER_SECOND_MAX, PUSH_QUEUE_BYTES_MAX};
+use crate::limits::{ASK_AGAIN_AFTER, PUSH_QUEUE_BYTES_MAX};
 
 /// An encoded push, shared between the links it goes to.
 pub(super) type PushFrame = Arc<Vec<u8>>;
@@ -28,8 +28,12 @@ pub(super) struct Link {
     pub(super) location: Location,
     /// The peer answers questions for rights (rule B4).
     pub(super) knows_rights: bool,
+    /// The peer takes messages of the application and pings (rule A1).
+    pub(super) knows_messages: bool,
     /// What is left of the questions that it may ask now.
     pub(super) asks: Mutex<Allowance>,
+    /// What is left of the messages that it may send now.
+    pub(super) messages: Mutex<Allowance>,
     pub(super) address: SocketAddr,
     pub(super) connection: Connection,
     /// The peer's own certificate: another one is another node, whatever its hello says.
@@ -55,27 +59,30 @@ pub(super) struct Link {
     pub(super) last_reconciled: Mutex<Option<Instant>>,
 }
 
-/// How many questions a peer may still ask: a bucket that fills up steadily, and is full after a second.
+/// How much a peer may still do: a bucket that fills up steadily, and is full after a second.
 #[derive(Debug)]
 pub(super) struct Allowance {
+    per_second: u32,
     left: u32,
     filled: Instant,
 }
 
 impl Allowance {
-    pub(super) fn full() -> Self {
-        Self { left: ASKS_PER_SECOND_MAX, filled: Instant::now() }
+    pub(super) fn full(per_second: u32) -> Self {
+        Self { per_second, left: per_second, filled: Instant::now() }
     }
 
-    fn take(&mut self) -> bool {
+    fn take(&mut self, cost: u32) -> bool {
         let since = self.filled.elapsed().as_micros();
-        let more = u32::try_from(since * u128::from(ASKS_PER_SECOND_MAX) / 1_000_000).unwrap_or(u32::MAX);
+        let more = u32::try_from(since * u128::from(self.per_second) / 1_000_000).unwrap_or(u32::MAX);
         if more > 0 {
-            self.left = self.left.saturating_add(more).min(ASKS_PER_SECOND_MAX);
+            self.left = self.left.saturating_add(more).min(self.per_second);
             self.filled = Instant::now();
         }
-        let may = self.left > 0;
-        self.left = self.left.saturating_sub(1);
+        let may = self.left >= cost;
+        if may {
+            self.left -= cost;
+        }
         may
     }
 }
@@ -83,7 +90,13 @@ impl Allowance {
 impl Link {
     /// Whether a question of the peer is answered with rights: not if it asks too often.
     pub(super) fn may_be_answered(&self) -> bool {
-        self.asks.lock().take()
+        self.asks.lock().take(1)
+    }
+
+    /// Whether a message of so many bytes is taken from the peer: not if it sends too much.
+    pub(super) fn may_tell(&self, bytes: usize) -> bool {
+        let cost = u32::try_from(bytes / 1024).unwrap_or(u32::MAX).saturating_add(1);
+        self.messages.lock().take(cost)
     }
 
     /// The peer confirmed to hold all that was here at `group`.

@@ -1,9 +1,9 @@
 //! The network: mutually authenticated QUIC links, reconciliation with random peers, and pushes.
 //!
 //! Modules in reading order: `identity` (certificates and TLS), `frames` (frames on streams), `refusal` (why a link
-//! ends), `link` and `registry` (what is known of links and peers), `rights` (who waits for them), `shared` (what all
+//! ends), `mail` (what applications send each other), `link` and `registry` (what is known of links and peers), `rights` (who waits for them), `shared` (what all
 //! tasks share), `handshake`, `handshakes` (how many there may be), `session` (drives the core's state
-//! machine), `verdict` (on peers that break rules), `push`, `exchange` (asking for rights and giving them), `serve` (one link's tasks), `dial`, and `node`, which starts them all.
+//! machine), `verdict` (on peers that break rules), `push`, `exchange` (asking for rights and giving them), `messages`, `serve` (one link's tasks), `dial`, and `node`, which starts them all.
 
 mod dial;
 mod exchange;
@@ -12,6 +12,8 @@ mod handshake;
 mod handshakes;
 mod identity;
 mod link;
+mod mail;
+mod messages;
 mod node;
 mod push;
 mod refusal;
@@ -24,5 +26,6 @@ mod verdict;
 
 pub(crate) use dial::check_address;
 pub use identity::{Identity, IdentityError};
+pub use mail::{PeerMessage, SendError};
 pub(crate) use node::{Node, NodeSettings};
 pub use registry::{LinkState, PeerStatus, Refused};

@@ -13,10 +13,11 @@ use stockmesh_proto::grant::GrantPolicy;
 use stockmesh_proto::limits::PUSH_FAN_OUT_DEFAULT;
 use stockmesh_proto::operation::Shortfall;
 use stockmesh_proto::reconcile::StateView;
+use stockmesh_proto::wire::Message;
 use stockmesh_proto::{ClusterId, Location, ReplicaId, Sku};
 use tokio::runtime::Handle;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -26,6 +27,7 @@ use super::exchange::{obtain, rebalance_for_ever};
 use super::handshake::welcome;
 use super::handshakes::Handshakes;
 use super::identity::Identity;
+use super::mail::{PeerMessage, SendError};
 use super::push::push_commits;
 use super::refusal::{CloseCode, NEW_INCARNATION, explain};
 use super::registry::{PeerStatus, Refused, Registry};
@@ -38,7 +40,7 @@ use super::verdict::judge;
 use crate::clock::WallClock;
 use crate::commit::{Committer, Event, OwnWrites};
 use crate::error::ReplicationError;
-use crate::limits::{ASK_AGAIN_AFTER, CLOSE_TIME_MAX, HANDSHAKE_TIME_MAX, LINKS_MAX, URGENT_MAX};
+use crate::limits::{ASK_AGAIN_AFTER, CLOSE_TIME_MAX, HANDSHAKE_TIME_MAX, LINKS_MAX, MESSAGES_WAITING_MAX, URGENT_MAX};
 use crate::table::Table;
 
 /// What a node is started with.
@@ -87,6 +89,7 @@ impl Node {
             committer,
             registry: Registry::new(),
             rights: Arc::new(Rights::new(settings.policy)),
+            inbox: broadcast::Sender::new(MESSAGES_WAITING_MAX),
             endpoint,
             identity: settings.identity,
             cluster: settings.cluster,
@@ -160,6 +163,21 @@ impl Node {
     /// Whether anybody waits for rights of anything.
     pub(crate) fn anybody_waits(&self) -> bool {
         self.shared.rights.anybody_waits()
+    }
+
+    /// Sends a message or a ping to a linked node, and waits for its answer.
+    pub(crate) async fn send(&self, peer: ReplicaId, message: Message) -> Result<Duration, SendError> {
+        super::messages::send(peer, message, &self.shared).await
+    }
+
+    /// Messages of peers from now on.
+    pub(crate) fn messages(&self) -> broadcast::Receiver<PeerMessage> {
+        self.shared.inbox.subscribe()
+    }
+
+    /// The nodes to which there are open links.
+    pub(crate) fn linked(&self) -> Vec<ReplicaId> {
+        self.shared.registry.links().iter().map(|link| link.replica).collect()
     }
 
     /// Notes that this replica is below zero somewhere, so that others' rights pay it back.

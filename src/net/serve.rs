@@ -8,7 +8,7 @@ use metrics::gauge;
 use parking_lot::Mutex;
 use quinn::{Connection, RecvStream, SendStream};
 use stockmesh_proto::ReplicaId;
-use stockmesh_proto::limits::OPEN_BYTES_MAX;
+use stockmesh_proto::limits::TELL_BYTES_MAX;
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::wire::Message;
 use tokio::sync::{Semaphore, mpsc};
@@ -16,15 +16,19 @@ use tracing::{Instrument, info, info_span};
 
 use super::exchange::answer;
 use super::frames::{FrameError, read_message};
-use super::handshake::{Greeting, HandshakeError, knows_rights};
+use super::handshake::{Greeting, HandshakeError, knows_messages, knows_rights};
 use super::identity::Identity;
 use super::link::{Allowance, Link, PushFrame};
+use super::messages;
 use super::push::{receive_pushes, send_pushes};
 use super::refusal::{CloseCode, NEW_INCARNATION, closed_with};
 use super::session::{SyncError, respond};
 use super::shared::Shared;
 use super::verdict::{judge, punish};
-use crate::limits::{ASKS_MAX, FRAME_TIME_MAX, LINK_DRAIN_TIME, PUSH_QUEUE_MAX, PUSH_STREAMS_MAX, SESSIONS_MAX};
+use crate::limits::{
+    ASKS_MAX, ASKS_PER_SECOND_MAX, FRAME_TIME_MAX, LINK_DRAIN_TIME, MESSAGES_PER_SECOND_MAX, PUSH_QUEUE_MAX,
+    PUSH_STREAMS_MAX, SESSIONS_MAX,
+};
 
 /// Makes a link of a connection whose hello was accepted, and starts its tasks.
 ///
@@ -45,7 +49,9 @@ pub(super) fn establish(
         replica: hello.replica,
         told,
         knows_rights: knows_rights(&hello),
-        asks: Mutex::new(Allowance::full()),
+        knows_messages: knows_messages(&hello),
+        asks: Mutex::new(Allowance::full(ASKS_PER_SECOND_MAX)),
+        messages: Mutex::new(Allowance::full(MESSAGES_PER_SECOND_MAX)),
         location: hello.location,
         address: connection.remote_address(),
         certificate: Identity::of_peer(&connection),
@@ -142,13 +148,15 @@ async fn serve_stream(
     link: &Arc<Link>,
     shared: &Shared,
 ) -> Result<(), SyncError> {
-    match read_message(&mut receive, OPEN_BYTES_MAX, Some(FRAME_TIME_MAX)).await? {
+    match read_message(&mut receive, TELL_BYTES_MAX, Some(FRAME_TIME_MAX)).await? {
         Some(open @ Message::Open(_)) => {
             // Reconciliations wait for each other; questions for rights do not wait for them.
             let _permit = sessions.acquire().await;
             respond(open, send, receive, shared).await.map(|_| ())
         }
         Some(Message::Ask(ask)) => answer(ask, send, link, shared).await,
+        Some(Message::Tell(bytes)) => messages::receive(bytes, send, link, shared).await,
+        Some(Message::Ping) => messages::receive_ping(send, link).await,
         Some(_) => {
             Err(FrameError::Violation("a stream began with a frame that has no place at this point".into()).into())
         }

@@ -9,10 +9,11 @@ use stockmesh_proto::limits::CHUNK_BYTES_TARGET;
 use stockmesh_proto::reconcile::Settings as SessionSettings;
 use stockmesh_proto::{ClusterId, Location, ReplicaId};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::identity::Identity;
+use super::mail::PeerMessage;
 use super::registry::Registry;
 use super::rights::Rights;
 use crate::clock::WallClock;
@@ -28,6 +29,8 @@ pub(super) struct SharedInner {
     pub(super) committer: Committer,
     pub(super) registry: Registry,
     pub(super) rights: Arc<Rights>,
+    /// Hands messages of peers to whoever listens here.
+    pub(super) inbox: broadcast::Sender<PeerMessage>,
     pub(super) endpoint: Endpoint,
     pub(super) identity: Identity,
     pub(super) cluster: ClusterId,

@@ -11,6 +11,7 @@ mod hostile;
 mod lifecycle;
 mod links;
 mod lossy;
+mod messages;
 mod readers;
 mod refusals;
 mod rights;

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::limits::{FRAME_BYTES_MAX, HELLO_BYTES_MAX, OPEN_BYTES_MAX, WIRE_DEPTH_MAX};
+use crate::limits::{FRAME_BYTES_MAX, HELLO_BYTES_MAX, OPEN_BYTES_MAX, TELL_BYTES_MAX, WIRE_DEPTH_MAX};
 
 /// What a frame holds: its first byte after the length (rule W2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,12 @@ pub enum FrameKind {
     Ask = 48,
     /// Rights that were given, or none.
     Granted = 49,
+    /// A message of the application.
+    Tell = 64,
+    /// What became of a message of the application, or the answer to a ping.
+    Told = 65,
+    /// Asks for an answer, to see how long it takes.
+    Ping = 66,
 }
 
 impl FrameKind {
@@ -47,6 +53,9 @@ impl FrameKind {
             Self::Push,
             Self::Ask,
             Self::Granted,
+            Self::Tell,
+            Self::Told,
+            Self::Ping,
         ]
         .into_iter()
         .find(|kind| kind.byte() == byte)
@@ -61,6 +70,8 @@ impl FrameKind {
         match self {
             Self::Hello | Self::Refuse | Self::Ask => HELLO_BYTES_MAX,
             Self::Open => OPEN_BYTES_MAX,
+            Self::Tell => TELL_BYTES_MAX,
+            Self::Told | Self::Ping => HELLO_BYTES_MAX,
             _ => FRAME_BYTES_MAX,
         }
     }

@@ -8,7 +8,7 @@ use super::{bounded, delta};
 use crate::delta::Products;
 use crate::fingerprint::Fingerprint;
 use crate::id::{ClusterId, Location, ReplicaId, ShardIndex, Sku};
-use crate::limits::{FINGERPRINT_GROUP_SHARDS, REPLICAS_MAX, SHARDS_MAX, SUMMARIES_PER_FRAME_MAX};
+use crate::limits::{FINGERPRINT_GROUP_SHARDS, MESSAGE_BYTES_MAX, REPLICAS_MAX, SHARDS_MAX, SUMMARIES_PER_FRAME_MAX};
 use crate::version::VersionVector;
 
 /// Who a node is: the first frame of a link, both ways (rule H1). A map with named fields.
@@ -139,6 +139,68 @@ pub struct Granted {
     pub products: Products,
 }
 
+/// What became of a message of the application (rule A2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Told {
+    /// It was handed to the application; or, to a ping, the peer is there.
+    Received,
+    /// Nobody listens at the peer.
+    NobodyListens,
+    /// The peer was sent too much within a second.
+    TooMany,
+    /// An answer of a later version.
+    Other(u8),
+}
+
+impl Told {
+    fn code(self) -> u8 {
+        match self {
+            Self::Received => 0,
+            Self::NobodyListens => 1,
+            Self::TooMany => 2,
+            Self::Other(code) => code,
+        }
+    }
+
+    fn of_code(code: u8) -> Self {
+        match code {
+            0 => Self::Received,
+            1 => Self::NobodyListens,
+            2 => Self::TooMany,
+            code => Self::Other(code),
+        }
+    }
+}
+
+/// Bytes as MessagePack has them, not as a list of numbers.
+struct Bytes<T>(T);
+
+impl Serialize for Bytes<&[u8]> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes<Vec<u8>> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct BytesVisitor;
+        impl serde::de::Visitor<'_> for BytesVisitor {
+            type Value = Vec<u8>;
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("bytes")
+            }
+            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+                if bytes.len() > MESSAGE_BYTES_MAX {
+                    return Err(E::invalid_length(bytes.len(), &self));
+                }
+                Ok(bytes.to_vec())
+            }
+        }
+        deserializer.deserialize_bytes(BytesVisitor).map(Self)
+    }
+}
+
 /// What a frame holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -165,6 +227,12 @@ pub enum Message {
     Ask(Ask),
     /// Answers that.
     Granted(Granted),
+    /// A message of the application (rule A1).
+    Tell(Vec<u8>),
+    /// What became of it, or that the peer is there.
+    Told(Told),
+    /// Asks whether the peer is there (rule A3).
+    Ping,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -188,6 +256,9 @@ impl Message {
             Self::Push(push) => encode_frame(FrameKind::Push, push),
             Self::Ask(ask) => encode_frame(FrameKind::Ask, ask),
             Self::Granted(granted) => encode_frame(FrameKind::Granted, granted),
+            Self::Tell(bytes) => encode_frame(FrameKind::Tell, &Bytes(bytes.as_slice())),
+            Self::Told(told) => encode_frame(FrameKind::Told, &told.code()),
+            Self::Ping => encode_frame(FrameKind::Ping, &()),
         }
     }
 
@@ -215,6 +286,12 @@ impl Message {
             FrameKind::Push => Self::Push(decode_body(body)?),
             FrameKind::Ask => Self::Ask(decode_body(body)?),
             FrameKind::Granted => Self::Granted(decode_body(body)?),
+            FrameKind::Tell => Self::Tell(decode_body::<Bytes<Vec<u8>>>(body)?.0),
+            FrameKind::Told => Self::Told(Told::of_code(decode_body(body)?)),
+            FrameKind::Ping => {
+                decode_body::<()>(body)?;
+                Self::Ping
+            }
         })
     }
 
@@ -232,6 +309,9 @@ impl Message {
             Self::Push(_) => FrameKind::Push,
             Self::Ask(_) => FrameKind::Ask,
             Self::Granted(_) => FrameKind::Granted,
+            Self::Tell(_) => FrameKind::Tell,
+            Self::Told(_) => FrameKind::Told,
+            Self::Ping => FrameKind::Ping,
         }
     }
 }

@@ -13,6 +13,6 @@ mod record;
 
 pub use frame::{FrameKind, WireError, decode_body, encode_frame, frame_length, split_kind};
 pub use ledger::{LedgerPart, LedgerRecord, LedgerRequest};
-pub use message::{Ask, Granted, Hello, Message, Open, Part, Refusal, RefusalCode, Summary};
+pub use message::{Ask, Granted, Hello, Message, Open, Part, Refusal, RefusalCode, Summary, Told};
 pub use push::{Push, PushShard};
 pub use record::{BatchRecord, ShardRecord, SnapshotRecord};

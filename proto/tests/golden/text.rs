@@ -34,6 +34,7 @@ fn the_specification_states_the_limits() {
         ("PRODUCT_BYTES_MAX", wide(limits::PRODUCT_BYTES_MAX)),
         ("FRAME_BYTES_MAX", wide(limits::FRAME_BYTES_MAX)),
         ("HELLO_BYTES_MAX", wide(limits::HELLO_BYTES_MAX)),
+        ("MESSAGE_BYTES_MAX", wide(limits::MESSAGE_BYTES_MAX)),
         ("OPEN_BYTES_MAX", wide(limits::OPEN_BYTES_MAX)),
         ("CHUNK_PRODUCTS_MAX", wide(limits::CHUNK_PRODUCTS_MAX)),
         ("SUMMARIES_PER_FRAME_MAX", wide(limits::SUMMARIES_PER_FRAME_MAX)),
@@ -145,5 +146,5 @@ fn the_specification_states_every_cited_rule() {
 }
 
 fn is_rule(word: &str) -> bool {
-    matches!(word.as_bytes(), [letter, b'1'..=b'9'] if b"LCSFMOPRWHDIB".contains(letter))
+    matches!(word.as_bytes(), [letter, b'1'..=b'9'] if b"LCSFMOPRWHDIBA".contains(letter))
 }

@@ -3,7 +3,7 @@
 use stockmesh_proto::ShardIndex;
 use stockmesh_proto::hold::{Hold, HoldState};
 use stockmesh_proto::wire::{
-    BatchRecord, Granted, LedgerRecord, Message, Part, Refusal, RefusalCode, SnapshotRecord, WireError,
+    BatchRecord, Granted, LedgerRecord, Message, Part, Refusal, RefusalCode, SnapshotRecord, Told, WireError,
 };
 
 use crate::values::{
@@ -105,6 +105,11 @@ pub(crate) fn messages() -> Vec<(&'static str, &'static str, &'static str, Messa
             "B4, B5",
             Message::Granted(Granted { units: 0, sequence: 0, products: vec![], ..granted() }),
         ),
+        ("tell", "a message of the application", "A1", Message::Tell(b"order 7 is ready".to_vec())),
+        ("told-received", "it was handed to the application", "A2", Message::Told(Told::Received)),
+        ("told-nobody-listens", "nobody listens", "A2", Message::Told(Told::NobodyListens)),
+        ("told-too-many", "the sender has sent too much", "A2", Message::Told(Told::TooMany)),
+        ("ping", "asks for an answer", "A3", Message::Ping),
     ]
 }
 
