@@ -17,7 +17,7 @@ const WITHIN: Duration = Duration::from_secs(20);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let authority = Authority::new("price gossip", Validity::from_days(1)?)?;
+    let authority = Authority::new("price gossip", Validity::from_days(60)?)?;
     let mut nodes = Vec::new();
     for number in 1..=NODES {
         nodes.push(node(&format!("shop-{number}"), &authority).await?);
@@ -56,7 +56,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn node(name: &str, authority: &Authority) -> Result<Store, Box<dyn Error>> {
-    let issued = authority.issue(name, &[], Validity::from_days(1)?)?;
+    let issued = authority.issue(name, &[], Validity::from_days(60)?)?;
     let (certificate, key) = (issued.certificate_pem.as_bytes(), issued.key_pem.as_bytes());
     let identity = Identity::from_pem_bytes(authority.certificate_pem().as_bytes(), certificate, key)?;
     Ok(Store::builder().in_memory().location(name).listen("127.0.0.1:0".parse()?).identity(identity).open().await?)

@@ -180,3 +180,15 @@ pub enum CloseError {
         cause: String,
     },
 }
+
+/// The identity was not changed. Data and links go on as they were.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReloadError {
+    /// The store was opened without an identity, so it has no network.
+    #[error("the store was opened without an `identity` and has no network; nothing was changed: open it with one")]
+    NoNetwork,
+    /// The store is closed.
+    #[error("the store is closed; its identity was not changed")]
+    Closed,
+}

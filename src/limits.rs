@@ -55,6 +55,10 @@ pub(crate) const REFUSALS_MAX: usize = 64;
 /// How long a superfluous link goes on, so that what is under way on it ends.
 pub(crate) const LINK_DRAIN_TIME: Duration = Duration::from_secs(2);
 
+/// How long after a change of certificate a peer may still hold the link under the former one: until it counts as dead,
+/// and a dial and a half.
+pub(crate) const ROTATION_TIME: Duration = Duration::from_secs(30);
+
 /// Pause before a peer is dialled again, at first …
 pub(crate) const DIAL_PAUSE_MIN: Duration = Duration::from_millis(100);
 /// … and at the most.

@@ -12,12 +12,12 @@ use stockmesh_proto::{InvalidInput, ReplicaId, Sku};
 use tokio::task::JoinSet;
 
 use crate::batch::Batch;
-use crate::error::{CloseError, GetError, ReplicationError};
+use crate::error::{CloseError, GetError, ReloadError, ReplicationError};
 use crate::hold::Hold;
 use crate::ledger::Movements;
 use crate::limits::{CLOSE_DRAIN_TIME_MAX, HOLDS_PAGE};
 use crate::messages::{Broadcast, Messages, check_message};
-use crate::net::{Node, SendError, check_address};
+use crate::net::{Identity, Node, SendError, check_address};
 use crate::product::Product;
 use crate::query::Query;
 use crate::replica::Replica;
@@ -226,6 +226,45 @@ impl Store {
             }
             None => Err(InvalidInput::new("peer", address, "needs an `identity`: links are mutually authenticated")),
         }
+    }
+
+    /// Replaces this node's certificate, its key, and the authority that it trusts, while the store goes on.
+    ///
+    /// New links use it at once. With another certificate all links are closed and made anew, which takes a moment; what
+    /// is written meanwhile follows. With the same certificate and another authority, links to peers that it still trusts
+    /// go on, the others are closed with the reason. To change the authority of a cluster: first have all nodes trust
+    /// both, then give all nodes new certificates, then have them trust the new one alone.
+    ///
+    /// # Errors
+    /// If the store has no network, or is closed. Nothing was changed then.
+    ///
+    #[cfg_attr(feature = "certificates", doc = "```")]
+    #[cfg_attr(not(feature = "certificates"), doc = "```ignore")]
+    /// use stockmesh::certificates::{Authority, Validity};
+    /// use stockmesh::{Identity, Store};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let authority = Authority::new("shops", Validity::from_days(3_650)?)?;
+    /// let issue = || {
+    ///     let berlin = authority.issue("berlin", &[], Validity::from_days(365)?)?;
+    ///     let (certificate, key) = (berlin.certificate_pem, berlin.key_pem);
+    ///     let authority = authority.certificate_pem().as_bytes();
+    ///     Ok::<_, Box<dyn std::error::Error>>(Identity::from_pem_bytes(authority, certificate.as_bytes(), key.as_bytes())?)
+    /// };
+    /// let listen = "127.0.0.1:0".parse()?;
+    /// let store = Store::builder().in_memory().listen(listen).identity(issue()?).open().await?;
+    /// store.reload_identity(issue()?)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn reload_identity(&self, identity: Identity) -> Result<(), ReloadError> {
+        let node = self.inner.node.as_ref().ok_or(ReloadError::NoNetwork)?;
+        if self.inner.committer.is_closed() {
+            return Err(ReloadError::Closed);
+        }
+        node.reload_identity(identity);
+        Ok(())
     }
 
     /// Sends a message to the application of a linked node: up to 64 KiB, delivered once or not at all, and confirmed by

@@ -85,6 +85,7 @@ pub(super) async fn keep_linked(number: usize, address: String, shared: Shared) 
             // A peer that dials in meanwhile, or coming online again, ends the pause.
             () = shared.until_linked(replica) => {}
             () = shared.until_toggled() => {}
+            () = shared.until_rotated() => back_off = BackOff::new(),
         }
     }
 }
@@ -115,9 +116,10 @@ async fn first_of<T, Dialling: Future<Output = Result<T, HandshakeError>>>(
 
 async fn dial_one(target: SocketAddr, shared: &Shared) -> Result<Arc<Link>, HandshakeError> {
     // A name may also resolve to addresses of a family that this endpoint does not speak.
+    let identity = shared.current.borrow().identity.clone();
     let connecting = shared
         .endpoint
-        .connect_with(shared.identity.client(), target, SERVER_NAME)
+        .connect_with(identity.client(), target, SERVER_NAME)
         .map_err(|error| HandshakeError::new(format!("{target} cannot be dialled: {error}")))?;
     let late = |_| HandshakeError::new("no answer: the peer is down, cut off, or no UDP reaches it");
     let deadline = Instant::now() + HANDSHAKE_TIME_MAX;
@@ -133,7 +135,7 @@ async fn dial_one(target: SocketAddr, shared: &Shared) -> Result<Arc<Link>, Hand
             }
         };
         let dialled_by = greeting.told;
-        establish(connection, greeting, dialled_by, shared)
+        establish(connection, greeting, (dialled_by, identity), shared)
     };
     linked.await.inspect_err(|error| shared.registry.note_refusal(target, error.reason.clone()))
 }

@@ -9,10 +9,14 @@ use crate::limits::{
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, Connection, IdleTimeout, ServerConfig, TransportConfig, VarInt};
 use rustls::RootCertStore;
-use rustls::client::Resumption;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+
+use super::certificate::CertificateFingerprint;
 
 /// The protocol's name and major version, agreed in the TLS handshake (rule H1).
 const ALPN: &[u8] = b"stockmesh/1";
@@ -71,19 +75,28 @@ impl IdentityError {
 /// ```
 #[derive(Clone)]
 pub struct Identity {
-    server: ServerConfig,
+    parts: Arc<Parts>,
+}
+
+/// What is made of the files, once.
+struct Parts {
+    server: Arc<ServerConfig>,
     client: ClientConfig,
+    certificate: CertificateDer<'static>,
+    /// Judge the certificates of peers that dial, and of those that are dialled.
+    of_diallers: Arc<dyn ClientCertVerifier>,
+    of_listeners: Arc<dyn ServerCertVerifier>,
 }
 
 impl std::fmt::Debug for Identity {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Identity").finish_non_exhaustive()
+        formatter.debug_struct("Identity").field("fingerprint", &self.fingerprint()).finish_non_exhaustive()
     }
 }
 
 impl Identity {
     /// Reads the authority's certificate, this node's certificate (chain) and its key from PEM files of at most 1 MiB.
-    /// Files that change later are not read again.
+    /// Files that change later are not read again; see [`Store::reload_identity`](crate::Store::reload_identity).
     ///
     /// # Errors
     /// If a file cannot be read or does not hold what it should, with its path.
@@ -129,7 +142,16 @@ impl Identity {
             .map_err(|error| IdentityError::invalid(&key_name, format!("must hold one private key in PEM: {error}")))?;
         let unusable = |error: &dyn std::fmt::Display| IdentityError::invalid(&certificate_name, error);
         let roots = Arc::new(roots);
-        let server = server_tls(&roots, chain.clone(), key.clone_key()).map_err(|error| unusable(&error))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let of_diallers = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
+            .build()
+            .map_err(|error| unusable(&error))?;
+        let of_listeners = WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), provider)
+            .build()
+            .map_err(|error| unusable(&error))?;
+        let own = chain.first().cloned().ok_or_else(|| unusable(&"must hold a certificate"))?;
+        let server = server_tls(Arc::clone(&of_diallers), chain.clone(), key.clone_key());
+        let server = server.map_err(|error| unusable(&error))?;
         let client = client_tls(&roots, chain, key).map_err(|error| unusable(&error))?;
         let server = QuicServerConfig::try_from(server).map_err(|error| unusable(&error))?;
         let client = QuicClientConfig::try_from(client).map_err(|error| unusable(&error))?;
@@ -139,21 +161,64 @@ impl Identity {
         server.transport_config(Arc::clone(&transport)).max_incoming(INCOMING_MAX);
         let mut client = ClientConfig::new(Arc::new(client));
         client.transport_config(transport);
-        Ok(Self { server, client })
+        let server = Arc::new(server);
+        Ok(Self { parts: Arc::new(Parts { server, client, certificate: own, of_diallers, of_listeners }) })
     }
 
-    /// The peer's own certificate, the first of its chain. The handshake ends only with one.
-    pub(super) fn of_peer(connection: &Connection) -> Option<CertificateDer<'static>> {
-        let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
-        chain.into_iter().next()
+    /// The fingerprint of this node's certificate.
+    ///
+    #[cfg_attr(feature = "certificates", doc = "```")]
+    #[cfg_attr(not(feature = "certificates"), doc = "```ignore")]
+    /// # use stockmesh::Identity;
+    /// # use stockmesh::certificates::{Authority, Validity};
+    /// # let authority = Authority::new("shops", Validity::from_days(3_650)?)?;
+    /// # let berlin = authority.issue("berlin", &[], Validity::from_days(365)?)?;
+    /// # let identity = Identity::from_pem_bytes(
+    /// #     authority.certificate_pem().as_bytes(),
+    /// #     berlin.certificate_pem.as_bytes(),
+    /// #     berlin.key_pem.as_bytes(),
+    /// # )?;
+    /// // As `openssl x509 -fingerprint -sha256` tells it, in small letters and without colons.
+    /// assert_eq!(identity.fingerprint().to_string().len(), 64);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn fingerprint(&self) -> CertificateFingerprint {
+        CertificateFingerprint::of_der(&self.parts.certificate)
     }
 
-    pub(super) fn server(&self) -> ServerConfig {
-        self.server.clone()
+    /// The peer's certificate and what it sent along with it. The handshake ends only with one.
+    pub(super) fn chain_of_peer(connection: &Connection) -> Vec<CertificateDer<'static>> {
+        let chain = connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+        chain.map(|chain| *chain).unwrap_or_default()
+    }
+
+    pub(super) fn server(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.parts.server)
     }
 
     pub(super) fn client(&self) -> ClientConfig {
-        self.client.clone()
+        self.parts.client.clone()
+    }
+
+    /// Whether it is this very one, not one with the same content.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.parts, &other.parts)
+    }
+
+    pub(super) fn has_same_certificate(&self, other: &Self) -> bool {
+        self.parts.certificate == other.parts.certificate
+    }
+
+    /// Judges a peer's certificate as the handshake does, by the authority and the time.
+    pub(super) fn trusts(&self, chain: &[CertificateDer<'static>], is_dialler: bool) -> Result<(), rustls::Error> {
+        let (own, others) = chain.split_first().ok_or(rustls::Error::NoCertificatesPresented)?;
+        let now = UnixTime::now();
+        if is_dialler {
+            self.parts.of_diallers.verify_client_cert(own, others, now).map(|_| ())
+        } else {
+            let name = ServerName::try_from(SERVER_NAME).map_err(|error| rustls::Error::General(error.to_string()))?;
+            self.parts.of_listeners.verify_server_cert(own, others, &name, &[], now).map(|_| ())
+        }
     }
 }
 
@@ -177,12 +242,11 @@ fn certificates(pem: &[u8], name: &str) -> Result<Vec<CertificateDer<'static>>, 
 }
 
 fn server_tls(
-    roots: &Arc<RootCertStore>,
+    verifier: Arc<dyn ClientCertVerifier>,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-) -> Result<rustls::ServerConfig, Box<dyn std::error::Error>> {
+) -> Result<rustls::ServerConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(&provider)).build()?;
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)

@@ -12,6 +12,8 @@ use stockmesh_proto::reconcile::Agreement;
 use stockmesh_proto::{Location, ReplicaId};
 use tokio::sync::mpsc;
 
+use super::certificate::CertificateFingerprint;
+use super::identity::Identity;
 use super::refusal::CloseCode;
 use crate::limits::{ASK_AGAIN_AFTER, PUSH_QUEUE_BYTES_MAX};
 
@@ -36,8 +38,12 @@ pub(super) struct Link {
     pub(super) messages: Mutex<Allowance>,
     pub(super) address: SocketAddr,
     pub(super) connection: Connection,
-    /// The peer's own certificate: another one is another node, whatever its hello says.
-    pub(super) certificate: Option<CertificateDer<'static>>,
+    /// Who this node was when the connection was made.
+    pub(super) identity: Identity,
+    /// The peer's certificate, and what it sent along.
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    /// Of the peer's own certificate: another one is another node, whatever its hello says.
+    pub(super) fingerprint: CertificateFingerprint,
     /// The side that dialled: of two links between the same nodes, the one dialled by the lower id is kept.
     pub(super) dialled_by: ReplicaId,
     /// The peer's clock less this node's, at the hello.

@@ -1,10 +1,11 @@
 //! The network: mutually authenticated QUIC links, reconciliation with random peers, and pushes.
 //!
-//! Modules in reading order: `identity` (certificates and TLS), `frames` (frames on streams), `refusal` (why a link
+//! Modules in reading order: `certificate` (what one says of itself), `identity` (certificates and TLS), `frames` (frames on streams), `refusal` (why a link
 //! ends), `mail` (what applications send each other), `link` and `registry` (what is known of links and peers), `rights` (who waits for them), `shared` (what all
-//! tasks share), `handshake`, `handshakes` (how many there may be), `session` (drives the core's state
+//! tasks share), `trust` (whether links may go on), `handshake`, `handshakes` (how many there may be), `session` (drives the core's state
 //! machine), `verdict` (on peers that break rules), `push`, `exchange` (asking for rights and giving them), `messages`, `serve` (one link's tasks), `dial`, and `node`, which starts them all.
 
+mod certificate;
 mod dial;
 mod exchange;
 mod frames;
@@ -22,8 +23,10 @@ mod rights;
 mod serve;
 mod session;
 mod shared;
+mod trust;
 mod verdict;
 
+pub use certificate::{CertificateFingerprint, InvalidFingerprint};
 pub(crate) use dial::check_address;
 pub use identity::{Identity, IdentityError};
 pub use mail::{PeerMessage, SendError};

@@ -36,6 +36,7 @@ use super::rights::queue::{self, Turn};
 use super::serve::establish;
 use super::session::reconcile;
 use super::shared::{Shared, SharedInner};
+use super::trust::{self, Current};
 use super::verdict::judge;
 use crate::clock::WallClock;
 use crate::commit::{Committer, Event, OwnWrites};
@@ -82,7 +83,7 @@ impl Node {
         committer: Committer,
         commits: mpsc::Receiver<OwnWrites>,
     ) -> std::io::Result<Self> {
-        let endpoint = Endpoint::server(settings.identity.server(), settings.listen)?;
+        let endpoint = Endpoint::server((*settings.identity.server()).clone(), settings.listen)?;
         let (urgent, urgent_queue) = mpsc::channel(URGENT_MAX);
         let shared = Shared(Arc::new(SharedInner {
             table,
@@ -91,7 +92,7 @@ impl Node {
             rights: Arc::new(Rights::new(settings.policy)),
             inbox: broadcast::Sender::new(MESSAGES_WAITING_MAX),
             endpoint,
-            identity: settings.identity,
+            current: watch::Sender::new(Current { identity: settings.identity, rotated: None }),
             cluster: settings.cluster,
             location: settings.location,
             drift_ms_max: settings.drift_ms_max,
@@ -120,6 +121,11 @@ impl Node {
         if let Some(number) = self.shared.registry.add_peer(address) {
             self.shared.spawn(keep_linked(number, address.to_owned(), self.shared.clone()));
         }
+    }
+
+    /// Uses another identity from now on.
+    pub(crate) fn reload_identity(&self, identity: Identity) {
+        trust::rotate(&self.shared, identity);
     }
 
     pub(crate) fn set_offline(&self, offline: bool) {
@@ -300,7 +306,9 @@ async fn welcome_one(incoming: Incoming, shared: &Shared) {
         warn!(%address, reason, "a link was refused");
         shared.registry.note_refusal(address, reason);
     };
-    let connecting = async { incoming.accept()?.await };
+    // Named, and not left to the endpoint, so that it is known which one the link was made with.
+    let identity = shared.current.borrow().identity.clone();
+    let connecting = async { incoming.accept_with(identity.server())?.await };
     let deadline = Instant::now() + HANDSHAKE_TIME_MAX;
     let connection = match tokio::time::timeout_at(deadline, connecting).await {
         Ok(Ok(connection)) => connection,
@@ -315,7 +323,7 @@ async fn welcome_one(incoming: Incoming, shared: &Shared) {
         }
         Ok(greeting) => {
             let dialled_by = greeting.theirs.replica;
-            if let Err(error) = establish(connection, greeting, dialled_by, shared) {
+            if let Err(error) = establish(connection, greeting, (dialled_by, identity), shared) {
                 refused(error.reason);
             }
         }

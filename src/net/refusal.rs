@@ -19,10 +19,17 @@ pub(super) enum CloseCode {
     NewIncarnation = 5,
     /// Another node is linked under the same replica id.
     IdTaken = 6,
+    /// The node has a new certificate, and links anew.
+    NewCertificate = 7,
+    /// The node does not trust the peer's certificate any more.
+    NotTrusted = 8,
 }
 
 /// Tells the peer why a link under a former replica id ends.
 pub(super) const NEW_INCARNATION: &str = "the node has a new replica id and links anew";
+
+/// Tells the peer why a link under a former certificate ends.
+pub(super) const NEW_CERTIFICATE: &str = "the node has a new certificate and links anew";
 
 impl CloseCode {
     pub(super) fn code(self) -> VarInt {

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use stockmesh_proto::{Location, ReplicaId};
 use tokio::sync::watch;
 
+use super::certificate::CertificateFingerprint;
 use super::link::Link;
 use super::refusal::CloseCode;
 use crate::limits::{REFUSALS_MAX, SAME_TIME};
@@ -36,6 +37,8 @@ pub struct PeerStatus {
     pub replica: Option<ReplicaId>,
     /// Its home location, once known.
     pub location: Option<Location>,
+    /// The fingerprint of its certificate, while there is a link.
+    pub certificate: Option<CertificateFingerprint>,
     /// How the link stands.
     pub state: LinkState,
     /// Its clock less this node's, in milliseconds, as measured at the hello.
@@ -138,7 +141,7 @@ impl Registry {
         let superfluous = {
             let mut entries = self.entries.lock();
             match entries.links.get(&link.replica).filter(|known| known.is_open()) {
-                Some(known) if known.certificate != link.certificate => return Err(OtherCertificate(link.replica)),
+                Some(known) if known.fingerprint != link.fingerprint => return Err(OtherCertificate(link.replica)),
                 Some(known) if known.dialled_by < link.dialled_by && known.since.elapsed() < SAME_TIME => {
                     Some(Arc::clone(link))
                 }
@@ -229,6 +232,7 @@ fn of_link(link: Option<&Link>, own_writes: u64) -> PeerStatus {
         address: link.map(|link| link.address.to_string()).unwrap_or_default(),
         replica: link.map(|link| link.replica),
         location: link.map(|link| link.location.clone()),
+        certificate: link.map(|link| link.fingerprint),
         state: if link.is_some() { LinkState::Up } else { LinkState::BackingOff },
         skew_ms: link.map(|link| link.skew_ms),
         lag_writes: link.map(|link| own_writes.saturating_sub(link.confirmed_writes.load(Ordering::SeqCst))),

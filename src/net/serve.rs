@@ -14,6 +14,7 @@ use stockmesh_proto::wire::Message;
 use tokio::sync::{Semaphore, mpsc};
 use tracing::{Instrument, info, info_span};
 
+use super::certificate::CertificateFingerprint;
 use super::exchange::answer;
 use super::frames::{FrameError, read_message};
 use super::handshake::{Greeting, HandshakeError, knows_messages, knows_rights};
@@ -24,23 +25,28 @@ use super::push::{receive_pushes, send_pushes};
 use super::refusal::{CloseCode, NEW_INCARNATION, closed_with};
 use super::session::{SyncError, respond};
 use super::shared::Shared;
+use super::trust::{review, rotated_lately};
 use super::verdict::{judge, punish};
 use crate::limits::{
     ASKS_MAX, ASKS_PER_SECOND_MAX, FRAME_TIME_MAX, LINK_DRAIN_TIME, MESSAGES_PER_SECOND_MAX, PUSH_QUEUE_MAX,
     PUSH_STREAMS_MAX, SESSIONS_MAX,
 };
 
-/// Makes a link of a connection whose hello was accepted, and starts its tasks.
+/// Makes a link of a connection whose hello was accepted, and starts its tasks. It was made with this identity.
 ///
 /// # Errors
 /// If the replica is linked with another certificate. The connection is closed then.
 pub(super) fn establish(
     connection: Connection,
     greeting: Greeting,
-    dialled_by: ReplicaId,
+    (dialled_by, identity): (ReplicaId, Identity),
     shared: &Shared,
 ) -> Result<Arc<Link>, HandshakeError> {
     let Greeting { theirs: hello, told } = greeting;
+    let chain = Identity::chain_of_peer(&connection);
+    let Some(certificate) = chain.first() else {
+        return Err(HandshakeError::new("the peer has no certificate"));
+    };
     let (pushes, push_queue) = mpsc::channel(PUSH_QUEUE_MAX);
     let here_ms = i128::from(shared.wall.now_ms());
     let skew_ms = i64::try_from(i128::from(hello.clock_ms) - here_ms).unwrap_or(i64::MAX);
@@ -54,7 +60,9 @@ pub(super) fn establish(
         messages: Mutex::new(Allowance::full(MESSAGES_PER_SECOND_MAX)),
         location: hello.location,
         address: connection.remote_address(),
-        certificate: Identity::of_peer(&connection),
+        fingerprint: CertificateFingerprint::of_der(certificate),
+        chain,
+        identity,
         connection,
         dialled_by,
         skew_ms,
@@ -80,11 +88,12 @@ pub(super) fn establish(
             superfluous.close(CloseCode::Duplicate, "another link between the two nodes is kept");
         });
     }
-    // Looked at only now that the link is among those that are closed at a new incarnation, so that one of the two sees
-    // the other.
+    // Looked at only now that the link is among those that are closed at a new incarnation or identity, so that one of
+    // the two sees the other.
     if shared.table.own() != told {
         link.close(CloseCode::NewIncarnation, NEW_INCARNATION);
     }
+    review(&link, shared);
     let span = info_span!("link", peer = %link.replica);
     shared.spawn(run(Arc::clone(&link), push_queue, shared.clone()).instrument(span));
     // The dialler reconciles at once; with both sides at it, the work would be done twice.
@@ -114,9 +123,11 @@ async fn run(link: Arc<Link>, push_queue: mpsc::Receiver<PushFrame>, shared: Sha
 }
 
 /// Takes a new replica id if the peer refused the link since another node is linked under the id that was told: two
-/// directories with one id never write one history (rule I1), whichever of them is the copy.
+/// directories with one id never write one history (rule I1), whichever of them is the copy. Not while the
+/// other node may be this one under its former certificate (rule H3).
 pub(super) async fn heed_close(connection: &Connection, told: ReplicaId, shared: &Shared) {
-    if connection.close_reason().is_some_and(|reason| closed_with(&reason, CloseCode::IdTaken)) {
+    let is_refused = connection.close_reason().is_some_and(|reason| closed_with(&reason, CloseCode::IdTaken));
+    if is_refused && !rotated_lately(shared) {
         let _ = shared.committer.id_taken(told).await;
     }
 }

@@ -12,10 +12,10 @@ use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::identity::Identity;
 use super::mail::PeerMessage;
 use super::registry::Registry;
 use super::rights::Rights;
+use super::trust::Current;
 use crate::clock::WallClock;
 use crate::commit::Committer;
 use crate::table::Table;
@@ -32,7 +32,7 @@ pub(super) struct SharedInner {
     /// Hands messages of peers to whoever listens here.
     pub(super) inbox: broadcast::Sender<PeerMessage>,
     pub(super) endpoint: Endpoint,
-    pub(super) identity: Identity,
+    pub(super) current: watch::Sender<Current>,
     pub(super) cluster: ClusterId,
     pub(super) location: Location,
     pub(super) drift_ms_max: u64,
@@ -94,6 +94,11 @@ impl Shared {
     /// Resolves when the node goes offline or comes online again.
     pub(super) async fn until_toggled(&self) {
         let _ = self.offline.subscribe().changed().await;
+    }
+
+    /// Resolves when this node gets another identity: what was refused may be let in now.
+    pub(super) async fn until_rotated(&self) {
+        let _ = self.current.subscribe().changed().await;
     }
 
     /// Resolves when there is an open link to this replica; never if it is not known.

@@ -8,6 +8,7 @@
 mod convergence;
 mod drift;
 mod hostile;
+mod identity;
 mod lifecycle;
 mod links;
 mod lossy;

@@ -13,12 +13,12 @@ use crate::model::Model;
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 static AUTHORITY: LazyLock<Authority> =
-    LazyLock::new(|| Authority::new("durability", Validity::from_days(2).unwrap()).unwrap());
+    LazyLock::new(|| Authority::new("durability", Validity::from_days(90).unwrap()).unwrap());
 
 /// A node of the cluster, without a place for its data yet.
 pub(crate) fn node(name: &str) -> Builder {
     record_errors();
-    let issued = AUTHORITY.issue(name, &[], Validity::from_days(1).unwrap()).unwrap();
+    let issued = AUTHORITY.issue(name, &[], Validity::from_days(60).unwrap()).unwrap();
     let parts = (AUTHORITY.certificate_pem(), &issued.certificate_pem, &issued.key_pem);
     let identity = Identity::from_pem_bytes(parts.0.as_bytes(), parts.1.as_bytes(), parts.2.as_bytes()).unwrap();
     let every = Duration::from_millis(50);

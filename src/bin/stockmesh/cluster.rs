@@ -44,7 +44,7 @@ impl Cluster {
     pub(crate) async fn start(count: u16, data_dir: Option<&Path>) -> anyhow::Result<Self> {
         let (root, temporary) = root_directory(data_dir)?;
         // Nobody keeps the authority's key, so nobody else can ever join.
-        let authority = Authority::new("stockmesh, one run", Validity::from_days(1)?)?;
+        let authority = Authority::new("stockmesh, one run", Validity::from_days(60)?)?;
         let mut nodes = Vec::with_capacity(usize::from(count));
         for number in 1..=count {
             let name = format!("node-{number}");
@@ -138,7 +138,7 @@ fn root_directory(data_dir: Option<&Path>) -> anyhow::Result<(PathBuf, Option<Te
 }
 
 async fn start_node(name: &str, root: &Path, authority: &Authority) -> anyhow::Result<Store> {
-    let issued = authority.issue(name, &[], Validity::from_days(1)?)?;
+    let issued = authority.issue(name, &[], Validity::from_days(60)?)?;
     let identity = Identity::from_pem_bytes(
         authority.certificate_pem().as_bytes(),
         issued.certificate_pem.as_bytes(),

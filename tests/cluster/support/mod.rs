@@ -31,7 +31,7 @@ impl Mesh {
     }
 
     pub(crate) fn of_authority(name: &str) -> Self {
-        let authority = Authority::new(name, Validity::from_days(30).unwrap()).unwrap();
+        let authority = Authority::new(name, Validity::from_days(365).unwrap()).unwrap();
         Self { authority, identities: Mutex::default() }
     }
 
@@ -40,7 +40,7 @@ impl Mesh {
     }
 
     pub(crate) fn issue(&self, name: &str) -> Issued {
-        self.authority.issue(name, &[], Validity::from_days(30).unwrap()).unwrap()
+        self.authority.issue(name, &[], Validity::from_days(365).unwrap()).unwrap()
     }
 
     /// A certificate that was valid until an hour ago.

@@ -1,0 +1,150 @@
+//! Certificates that change while the nodes run: nothing is lost, and nobody stays who should not.
+
+use stockmesh::{CertificateFingerprint, Identity, ReloadError, Store};
+
+use crate::support::proxy::{Proxy, Weather};
+use crate::support::writers::Ledger;
+use crate::support::{
+    Mesh, address, agree, dial, full_mesh, links_up, on_hand, peer_error_with, refused_with, wait_linked, wait_until,
+};
+
+/// The certificate of the peer at this location, as `store` sees it.
+fn certificate_of(store: &Store, location: &str) -> Option<CertificateFingerprint> {
+    let status = store.status();
+    let peer = status.peers.iter().find(|peer| peer.location.as_ref().is_some_and(|known| known.as_str() == location));
+    peer.and_then(|peer| peer.certificate)
+}
+
+/// A new certificate of `of` for a node that trusts all of `trusted`.
+fn identity(of: &Mesh, name: &str, trusted: &[&Mesh]) -> Identity {
+    let issued = of.issue(name);
+    let authorities: String = trusted.iter().map(|mesh| mesh.authority_pem()).collect();
+    Identity::from_pem_bytes(authorities.as_bytes(), issued.certificate_pem.as_bytes(), issued.key_pem.as_bytes())
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_under_writes_loses_nothing() {
+    let mesh = Mesh::new();
+    let stores = mesh.nodes(3).await;
+    full_mesh(&stores);
+    wait_linked(&stores, 2).await;
+    let replicas: Vec<_> = stores.iter().map(Store::replica_id).collect();
+    let ledger = Ledger::default();
+    let writing: Vec<_> = stores.iter().zip(0..).map(|(store, seed)| ledger.keep_writing(store, seed)).collect();
+    // The first is dialled by all, the last dials all; and then the first once more.
+    for round in [0, 2, 1, 0] {
+        let renewed = identity(&mesh, "renewed", &[&mesh]);
+        let fingerprint = renewed.fingerprint();
+        stores[round].reload_identity(renewed).unwrap();
+        let name = format!("node-{round}");
+        wait_until("all are linked under the new certificate", || {
+            let others = stores.iter().enumerate().filter(|(number, _)| *number != round);
+            others.map(|(_, store)| certificate_of(store, &name)).all(|seen| seen == Some(fingerprint))
+                && links_up(&stores[round]) == 2
+        })
+        .await;
+    }
+    for writing in writing {
+        writing.stop().await;
+    }
+    ledger.assert_whole(&stores).await;
+    let now: Vec<_> = stores.iter().map(Store::replica_id).collect();
+    assert_eq!(now, replicas, "nobody took a renewed node for an impostor");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_sides_rotate_at_once() {
+    let mesh = Mesh::new();
+    let stores = mesh.nodes(2).await;
+    full_mesh(&stores);
+    wait_linked(&stores, 1).await;
+    let renewed = ["a", "b"].map(|name| identity(&mesh, name, &[&mesh]));
+    let fingerprints = renewed.each_ref().map(Identity::fingerprint);
+    for (store, identity) in stores.iter().zip(renewed) {
+        store.reload_identity(identity).unwrap();
+    }
+    wait_until("both see the new certificate", || {
+        certificate_of(&stores[0], "node-1") == Some(fingerprints[1])
+            && certificate_of(&stores[1], "node-0") == Some(fingerprints[0])
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_authority_is_refused_loudly_until_the_peers_trust_it() {
+    let (old, new) = (Mesh::new(), Mesh::of_authority("next"));
+    let stores = old.nodes(2).await;
+    dial(&stores[1], &stores[0]);
+    wait_linked(&stores, 1).await;
+    stores[1].reload_identity(identity(&new, "node-1", &[&new])).unwrap();
+    let words = ["of another authority", "same authority"];
+    wait_until("both read why", || peer_error_with(&stores[1], &words) && refused_with(&stores[0], &words)).await;
+    assert_eq!((links_up(&stores[0]), links_up(&stores[1])), (0, 0));
+    stores[0].product("MUG-01").unwrap().receive(5).await.unwrap();
+    stores[0].reload_identity(identity(&new, "node-0", &[&new])).unwrap();
+    wait_until("they link again", || links_up(&stores[1]) == 1 && on_hand(&stores[1], "MUG-01") == 5).await;
+}
+
+/// With the same certificate, only links to those that are not trusted any more are closed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn links_to_peers_that_are_still_trusted_go_on() {
+    let (old, new) = (Mesh::new(), Mesh::of_authority("next"));
+    let both = [&old, &new];
+    let issued = old.issue("hub");
+    let trusting = |trusted: &[&Mesh]| {
+        let authorities: String = trusted.iter().map(|mesh| mesh.authority_pem()).collect();
+        let (certificate, key) = (issued.certificate_pem.as_bytes(), issued.key_pem.as_bytes());
+        Identity::from_pem_bytes(authorities.as_bytes(), certificate, key).unwrap()
+    };
+    let hub = old.builder("hub").identity(trusting(&both)).open().await.unwrap();
+    let mut peers = Vec::new();
+    // Of each authority one that dials, and one that is dialled.
+    for (mesh, name) in [(&old, "old-dials"), (&old, "old"), (&new, "new-dials"), (&new, "new")] {
+        peers.push(old.builder(name).identity(identity(mesh, name, &both)).open().await.unwrap());
+    }
+    for (peer, number) in peers.iter().zip(0..) {
+        if number % 2 == 0 { dial(peer, &hub) } else { dial(&hub, peer) }
+    }
+    wait_until("all are linked", || links_up(&hub) == 4).await;
+    let sent_at = |store: &Store| store.status().peers.iter().filter_map(|peer| peer.last_error.clone()).count();
+    hub.reload_identity(trusting(&[&old])).unwrap();
+    let words = ["does not trust the peer's certificate", "any more"];
+    wait_until("those of the new authority are told", || peer_error_with(&peers[2], &words)).await;
+    wait_until("and have no link", || links_up(&peers[2]) == 0 && links_up(&peers[3]) == 0).await;
+    assert_eq!((links_up(&peers[0]), links_up(&peers[1]), links_up(&hub)), (1, 1, 2));
+    assert_eq!(sent_at(&peers[0]), 0, "its link was never closed");
+    hub.reload_identity(trusting(&both)).unwrap();
+    wait_until("all are linked again", || links_up(&hub) == 4).await;
+    wait_until("all agree", || peers.iter().all(|peer| agree(&[hub.clone(), peer.clone()]))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_without_network_or_that_is_closed_says_so() {
+    let mesh = Mesh::new();
+    let alone = Store::builder().in_memory().open().await.unwrap();
+    assert_eq!(alone.reload_identity(identity(&mesh, "a", &[&mesh])), Err(ReloadError::NoNetwork));
+    let node = mesh.node("node").await;
+    node.close().await.unwrap();
+    assert_eq!(node.reload_identity(identity(&mesh, "a", &[&mesh])), Err(ReloadError::Closed));
+}
+
+/// The peer holds the old link for open until it counts as dead, and refuses the new one as an impostor's till then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_farewell_was_lost_keeps_its_replica_id() {
+    let mesh = Mesh::new();
+    let stores = mesh.nodes(2).await;
+    let replica = stores[1].replica_id();
+    let proxy = Proxy::start(address(&stores[0]), Weather::default(), 1).await;
+    stores[1].add_peer(proxy.address()).unwrap();
+    wait_linked(&stores, 1).await;
+    proxy.go_dark();
+    stores[1].reload_identity(identity(&mesh, "node-1", &[&mesh])).unwrap();
+    dial(&stores[1], &stores[0]);
+    let words = ["is linked with another certificate"];
+    wait_until("it is refused at first", || refused_with(&stores[1], &words)).await;
+    // Under both addresses.
+    wait_until("it is linked in the end", || links_up(&stores[1]) == 2).await;
+    assert_eq!(stores[1].replica_id(), replica);
+    assert!(stores[1].status().former_replicas.is_empty());
+}
