@@ -1,6 +1,7 @@
 //! Errors of the store's operations. Each says what it means for the caller's data.
 
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use stockmesh_proto::hold::HoldId;
 use stockmesh_proto::operation::OperationRefused;
@@ -188,6 +189,14 @@ pub enum ReloadError {
     /// The store was opened without an identity, so it has no network.
     #[error("the store was opened without an `identity` and has no network; nothing was changed: open it with one")]
     NoNetwork,
+    /// The new certificate has expired: with it no peer would let this node in.
+    #[error(
+        "the new certificate is expired; nothing was changed, the store goes on with the one it has: check the clock, or issue another"
+    )]
+    Expired {
+        /// When it ended.
+        at: SystemTime,
+    },
     /// The store is closed.
     #[error("the store is closed; its identity was not changed")]
     Closed,

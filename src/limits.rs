@@ -59,6 +59,13 @@ pub(crate) const LINK_DRAIN_TIME: Duration = Duration::from_secs(2);
 /// and a dial and a half.
 pub(crate) const ROTATION_TIME: Duration = Duration::from_secs(30);
 
+/// How long before the end of this node's certificate it is told …
+pub(crate) const IDENTITY_EXPIRY_AHEAD: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// … and how often.
+pub(crate) const IDENTITY_TELL_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
+/// How often it is looked at; a clock that is set ahead is noticed then.
+pub(crate) const IDENTITY_LOOK_EVERY: Duration = Duration::from_secs(60);
+
 /// Pause before a peer is dialled again, at first …
 pub(crate) const DIAL_PAUSE_MIN: Duration = Duration::from_millis(100);
 /// … and at the most.

@@ -1,6 +1,7 @@
 //! How a store stands, for the operator.
 
 use std::net::SocketAddr;
+use std::time::SystemTime;
 
 use stockmesh_proto::{ClusterId, Fingerprint, Location, ReplicaId};
 
@@ -54,6 +55,9 @@ pub struct Status {
     pub offline: bool,
     /// The address that it listens on.
     pub listen: Option<SocketAddr>,
+    /// When this node's certificate expires: after that no peer lets it in, see
+    /// [`Store::reload_identity`](crate::Store::reload_identity).
+    pub identity_expires: Option<SystemTime>,
     /// Peers, configured and linked.
     pub peers: Vec<PeerStatus>,
     /// The last links that were refused, with the reason.

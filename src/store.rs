@@ -22,7 +22,7 @@ use crate::product::Product;
 use crate::query::Query;
 use crate::replica::Replica;
 use crate::status::{Durability, Status};
-use crate::subscribe::{Changes, Filter};
+use crate::subscribe::{Change, Changes, Filter};
 use crate::view::ProductView;
 
 /// A replica of the inventory, embedded in this process.
@@ -150,8 +150,9 @@ impl Store {
 
     /// Changes from now on, of this node's and of others' writes, once they are durable here, see [`Changes`].
     pub fn subscribe(&self, filter: Filter) -> Changes {
-        let Replica { table, committer, .. } = &*self.inner;
-        Changes::new(Arc::clone(table), filter, committer.changes(), committer.watchers())
+        let Replica { table, committer, node, .. } = &*self.inner;
+        let due = node.as_ref().and_then(Node::identity_due).map(|at| Change::IdentityExpires { at });
+        Changes::new(Arc::clone(table), filter, committer.changes(), committer.watchers()).beginning_with(due)
     }
 
     /// How the store stands: state, disk, peers. Costs a lock per shard.
@@ -193,6 +194,7 @@ impl Store {
             shards_in_doubt: committer.shards_repaired().iter().map(|shard| shard.0).collect(),
             offline: node.as_ref().is_some_and(Node::is_offline),
             listen: self.local_addr(),
+            identity_expires: node.as_ref().and_then(Node::identity_expires),
             peers: node.as_ref().map(Node::peers).unwrap_or_default(),
             refusals: node.as_ref().map(Node::refusals).unwrap_or_default(),
             bytes_sent,
@@ -236,7 +238,7 @@ impl Store {
     /// both, then give all nodes new certificates, then have them trust the new one alone.
     ///
     /// # Errors
-    /// If the store has no network, or is closed. Nothing was changed then.
+    /// If the store has no network or is closed, or the certificate is expired. Nothing was changed then.
     ///
     #[cfg_attr(feature = "certificates", doc = "```")]
     #[cfg_attr(not(feature = "certificates"), doc = "```ignore")]
@@ -263,8 +265,7 @@ impl Store {
         if self.inner.committer.is_closed() {
             return Err(ReloadError::Closed);
         }
-        node.reload_identity(identity);
-        Ok(())
+        node.reload_identity(identity)
     }
 
     /// Sends a message to the application of a linked node: up to 64 KiB, delivered once or not at all, and confirmed by

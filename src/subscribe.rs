@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use futures_core::Stream;
 use stockmesh_proto::product::KeyedProduct;
@@ -65,6 +66,8 @@ pub(crate) struct Notice {
     pub(crate) products: Vec<ProductChange>,
     /// The id that was left and the new one, if there is a new one.
     pub(crate) incarnation: Option<(ReplicaId, ReplicaId)>,
+    /// No batch: the own certificate expires soon.
+    pub(crate) identity_expires: Option<SystemTime>,
 }
 
 /// A notice, shared by all readers.
@@ -164,6 +167,13 @@ pub enum Change {
         /// The new id.
         own: ReplicaId,
     },
+    /// This node's certificate expires within 30 days, or has expired: after that no peer lets it in, see
+    /// [`Store::reload_identity`](crate::Store::reload_identity). Told to every subscription, whatever its filter, at its
+    /// beginning, at each change of the identity, and then once a day.
+    IdentityExpires {
+        /// When.
+        at: SystemTime,
+    },
     /// The reader was too slow and missed some batches. What follows first is the present view of every product that
     /// the filter covers, so that nothing stays unseen; with [`Filter::below`] also, once more, what is low or out of
     /// stock now.
@@ -222,6 +232,12 @@ impl Changes {
         let watch = filter.below.is_some().then(|| Watch::begin(watchers));
         let batches = from_now_on(&source);
         Self { table, filter, batches, source, pending: VecDeque::new(), watch, catching_up: None }
+    }
+
+    /// Tells this first.
+    pub(crate) fn beginning_with(mut self, first: Option<Change>) -> Self {
+        self.pending.extend(first.map(Pending::Event));
+        self
     }
 
     /// The next change; `None` once the store is closed. Dropping the future loses nothing.
@@ -311,6 +327,9 @@ impl Stream for Changes {
             match Pin::new(&mut self.batches).poll_next(context) {
                 Poll::Ready(Some(Ok(changed))) => {
                     self.take(&changed);
+                    if let Some(at) = changed.identity_expires {
+                        return Poll::Ready(Some(Change::IdentityExpires { at }));
+                    }
                     if let Some((former, own)) = changed.incarnation {
                         return Poll::Ready(Some(Change::NewIncarnation { former, own }));
                     }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::limits::{
     CONNECTION_WINDOW_BYTES, IDLE_TIMEOUT_MS, INCOMING_MAX, KEEP_ALIVE, PEM_BYTES_MAX, STREAM_WINDOW_BYTES, STREAMS_MAX,
@@ -17,6 +18,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 
 use super::certificate::CertificateFingerprint;
+use super::validity::not_after;
 
 /// The protocol's name and major version, agreed in the TLS handshake (rule H1).
 const ALPN: &[u8] = b"stockmesh/1";
@@ -83,6 +85,7 @@ struct Parts {
     server: Arc<ServerConfig>,
     client: ClientConfig,
     certificate: CertificateDer<'static>,
+    expires: Option<SystemTime>,
     /// Judge the certificates of peers that dial, and of those that are dialled.
     of_diallers: Arc<dyn ClientCertVerifier>,
     of_listeners: Arc<dyn ServerCertVerifier>,
@@ -161,8 +164,8 @@ impl Identity {
         server.transport_config(Arc::clone(&transport)).max_incoming(INCOMING_MAX);
         let mut client = ClientConfig::new(Arc::new(client));
         client.transport_config(transport);
-        let server = Arc::new(server);
-        Ok(Self { parts: Arc::new(Parts { server, client, certificate: own, of_diallers, of_listeners }) })
+        let (server, expires) = (Arc::new(server), not_after(&own));
+        Ok(Self { parts: Arc::new(Parts { server, client, certificate: own, expires, of_diallers, of_listeners }) })
     }
 
     /// The fingerprint of this node's certificate.
@@ -184,6 +187,11 @@ impl Identity {
     /// ```
     pub fn fingerprint(&self) -> CertificateFingerprint {
         CertificateFingerprint::of_der(&self.parts.certificate)
+    }
+
+    /// Until when this node's certificate counts. `None` if it does not say so in a form that is known.
+    pub fn expires(&self) -> Option<SystemTime> {
+        self.parts.expires
     }
 
     /// The peer's certificate and what it sent along with it. The handshake ends only with one.

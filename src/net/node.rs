@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use metrics::counter;
 use parking_lot::Mutex;
@@ -24,6 +24,7 @@ use tracing::{debug, warn};
 
 use super::dial::keep_linked;
 use super::exchange::{obtain, rebalance_for_ever};
+use super::expiring::{is_due, is_past, watch_expiry};
 use super::handshake::welcome;
 use super::handshakes::Handshakes;
 use super::identity::Identity;
@@ -40,7 +41,7 @@ use super::trust::{self, Current};
 use super::verdict::judge;
 use crate::clock::WallClock;
 use crate::commit::{Committer, Event, OwnWrites};
-use crate::error::ReplicationError;
+use crate::error::{ReloadError, ReplicationError};
 use crate::limits::{ASK_AGAIN_AFTER, CLOSE_TIME_MAX, HANDSHAKE_TIME_MAX, LINKS_MAX, MESSAGES_WAITING_MAX, URGENT_MAX};
 use crate::table::Table;
 
@@ -109,6 +110,7 @@ impl Node {
         shared.spawn(reconcile_for_ever(settings.reconcile_every, urgent_queue, shared.clone()));
         shared.spawn(relink_after_incarnation(shared.clone()));
         shared.spawn(rebalance_for_ever(shared.clone()));
+        shared.spawn(watch_expiry(shared.clone()));
         Ok(Self { shared })
     }
 
@@ -124,8 +126,21 @@ impl Node {
     }
 
     /// Uses another identity from now on.
-    pub(crate) fn reload_identity(&self, identity: Identity) {
+    pub(crate) fn reload_identity(&self, identity: Identity) -> Result<(), ReloadError> {
+        if let Some(at) = identity.expires().filter(|at| is_past(*at, &self.shared)) {
+            return Err(ReloadError::Expired { at });
+        }
         trust::rotate(&self.shared, identity);
+        Ok(())
+    }
+
+    pub(crate) fn identity_expires(&self) -> Option<SystemTime> {
+        self.shared.current.borrow().identity.expires()
+    }
+
+    /// When the certificate expires, if that is soon.
+    pub(crate) fn identity_due(&self) -> Option<SystemTime> {
+        self.identity_expires().filter(|at| is_due(*at, &self.shared))
     }
 
     pub(crate) fn set_offline(&self, offline: bool) {

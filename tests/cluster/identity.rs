@@ -1,6 +1,9 @@
 //! Certificates that change while the nodes run: nothing is lost, and nobody stays who should not.
 
-use stockmesh::{CertificateFingerprint, Identity, ReloadError, Store};
+use std::time::{Duration, SystemTime};
+
+use stockmesh::certificates::Validity;
+use stockmesh::{CertificateFingerprint, Change, Filter, Identity, ReloadError, Store};
 
 use crate::support::proxy::{Proxy, Weather};
 use crate::support::writers::Ledger;
@@ -147,4 +150,44 @@ async fn a_node_whose_farewell_was_lost_keeps_its_replica_id() {
     wait_until("it is linked in the end", || links_up(&stores[1]) == 2).await;
     assert_eq!(stores[1].replica_id(), replica);
     assert!(stores[1].status().former_replicas.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_expires_soon_is_told() {
+    let mesh = Mesh::new();
+    let until = |days: u32| {
+        let issued = mesh.issue_for("node", Validity::from_days(days).unwrap());
+        let end = SystemTime::now() + Duration::from_secs(u64::from(days) * 86_400);
+        (mesh.identity(&issued), end)
+    };
+    let near = |told: Option<SystemTime>, end: SystemTime| {
+        let told = told.unwrap();
+        told <= end && told >= end - Duration::from_secs(5)
+    };
+    let (ten, end) = until(10);
+    let store = mesh.builder("node").identity(ten).open().await.unwrap();
+    assert!(near(store.status().identity_expires, end));
+    let next =
+        async |changes: &mut stockmesh::Changes| tokio::time::timeout(Duration::from_secs(10), changes.next()).await;
+    let mut changes = store.subscribe(Filter::all().events_only());
+    let told = next(&mut changes).await;
+    assert!(matches!(told, Ok(Some(Change::IdentityExpires { at })) if near(Some(at), end)), "{told:?}");
+
+    // One that lasts is not told, neither to those who listen nor to those who begin to.
+    let (lasting, _) = until(32);
+    store.reload_identity(lasting).unwrap();
+    let mut begun = store.subscribe(Filter::all());
+    store.product("MUG-01").unwrap().receive(1).await.unwrap();
+    assert!(matches!(next(&mut begun).await, Ok(Some(Change::Product(_)))));
+    // One that does not is told to those who listen.
+    let (soon, end) = until(29);
+    store.reload_identity(soon).unwrap();
+    for changes in [&mut changes, &mut begun] {
+        let told = next(changes).await;
+        assert!(matches!(told, Ok(Some(Change::IdentityExpires { at })) if near(Some(at), end)), "{told:?}");
+    }
+    // One that is past is not taken.
+    let refused = store.reload_identity(mesh.identity(&mesh.issue_expired("node")));
+    assert!(matches!(refused, Err(ReloadError::Expired { .. })), "{refused:?}");
+    assert!(near(store.status().identity_expires, end));
 }

@@ -43,6 +43,10 @@ impl Mesh {
         self.authority.issue(name, &[], Validity::from_days(365).unwrap()).unwrap()
     }
 
+    pub(crate) fn issue_for(&self, name: &str, validity: Validity) -> Issued {
+        self.authority.issue(name, &[], validity).unwrap()
+    }
+
     /// A certificate that was valid until an hour ago.
     pub(crate) fn issue_expired(&self, name: &str) -> Issued {
         let hour = Duration::from_secs(3_600);
