@@ -18,7 +18,7 @@ use crate::limits::{
     DRIFT_MAX, LEDGER_RETENTION_DEFAULT, LEDGER_RETENTION_MAX, PEERS_MAX, RECONCILE_EVERY_MAX, RECONCILE_EVERY_MIN,
     REFERENCE_WINDOW_MAX, REFERENCES_MAX,
 };
-use crate::net::{Identity, Node, NodeSettings, check_address};
+use crate::net::{Identity, Node, NodeSettings, RevocationFile, check_address};
 use crate::recovery::{DamagePolicy, Recovered, Wanted, recover, recover_directory};
 use crate::replica::Replica;
 #[cfg(feature = "testing")]
@@ -76,6 +76,7 @@ pub struct Builder {
     shards: u32,
     listen: Option<SocketAddr>,
     identity: Option<Identity>,
+    revocations: Option<PathBuf>,
     peers: Vec<String>,
     reconcile_every: Duration,
     drift_max: Duration,
@@ -104,6 +105,7 @@ impl Builder {
             shards: SHARDS_DEFAULT,
             listen: None,
             identity: None,
+            revocations: None,
             peers: Vec::new(),
             reconcile_every: RECONCILE_EVERY_DEFAULT,
             drift_max: Duration::from_millis(DRIFT_MS_MAX),
@@ -172,6 +174,18 @@ impl Builder {
     /// This node's certificate, and the authority that it trusts.
     pub fn identity(mut self, identity: Identity) -> Self {
         self.identity = Some(identity);
+        self
+    }
+
+    /// A text file of certificates that are not let in: the SHA-256 fingerprint of one per line in hexadecimal, as
+    /// `stockmesh cert fingerprint` tells it; `#` begins a comment. At most 1 MiB. Needs an identity.
+    ///
+    /// The file is looked at every 2 s, and open links of certificates that were added are closed. A list that became
+    /// unreadable is not used, but the one from before: this is logged, and counted in
+    /// `stockmesh_revocations_errors_total`. Each node has a list of its own. Replace the file as a whole, by renaming: of
+    /// one that is written in place, a part might be read.
+    pub fn revocations(mut self, path: impl Into<PathBuf>) -> Self {
+        self.revocations = Some(path.into());
         self
     }
 
@@ -257,6 +271,7 @@ impl Builder {
             restored: self.restored,
         };
         self.check()?;
+        let revocations = self.revocations.map(RevocationFile::open).transpose()?;
         let (place, policy, recovering) = (self.place, self.damage, wanted.clone());
         let opening = tokio::task::spawn_blocking(move || open_place(place, policy, &recovering));
         let lost = |error: tokio::task::JoinError| OpenError::Thread(std::io::Error::other(error));
@@ -279,6 +294,7 @@ impl Builder {
                 let node = NodeSettings {
                     listen,
                     identity,
+                    revocations,
                     cluster: wanted.cluster.clone(),
                     location: wanted.location.clone(),
                     reconcile_every: self.reconcile_every,
@@ -309,6 +325,9 @@ impl Builder {
             };
             if let Some(address) = self.listen {
                 return unusable("listen", address.to_string());
+            }
+            if let Some(path) = &self.revocations {
+                return unusable("revocations", path.display().to_string());
             }
             if let Some(peer) = self.peers.first() {
                 return unusable("peer", peer.clone());

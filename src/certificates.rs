@@ -26,6 +26,8 @@ use rustls::pki_types::DnsName;
 use thiserror::Error;
 use x509_parser::pem::Pem;
 
+use crate::net::CertificateFingerprint;
+
 /// The name in every node's certificate, which each node asks of the other.
 pub const SERVER_NAME: &str = "stockmesh";
 
@@ -221,6 +223,28 @@ impl Authority {
     pub fn key_pem(&self) -> String {
         self.issuer.key().serialize_pem()
     }
+}
+
+/// The fingerprint of a certificate, by which it is revoked, see [`Builder::revocations`](crate::Builder::revocations).
+/// Of several in one text, that of the first: the node's own.
+///
+/// # Errors
+/// If the text does not begin with a certificate in PEM.
+///
+/// ```
+/// use stockmesh::certificates::{Authority, Validity, fingerprint};
+///
+/// let authority = Authority::new("shops", Validity::from_days(3_650)?)?;
+/// let berlin = authority.issue("berlin", &[], Validity::from_days(365)?)?;
+/// println!("{}", fingerprint(&berlin.certificate_pem)?);
+/// assert!(fingerprint(&berlin.key_pem).is_err());
+/// # Ok::<(), stockmesh::certificates::CertificateError>(())
+/// ```
+pub fn fingerprint(certificate_pem: &str) -> Result<CertificateFingerprint, CertificateError> {
+    let invalid = || CertificateError::pem("certificate", "must be an X.509 certificate as PEM");
+    let block = Pem::iter_from_buffer(certificate_pem.as_bytes()).next().and_then(Result::ok).ok_or_else(invalid)?;
+    block.parse_x509().map_err(|_| invalid())?;
+    Ok(CertificateFingerprint::of_der(&block.contents))
 }
 
 fn named(name: &str) -> Result<CertificateParams, CertificateError> {

@@ -7,6 +7,7 @@ use stockmesh_proto::hold::HoldId;
 use stockmesh_proto::operation::OperationRefused;
 use stockmesh_proto::{InvalidInput, Location, Sku};
 
+use crate::net::RevocationsError;
 use crate::storage::StorageError;
 
 /// A write did not succeed. All but [`WriteError::Indeterminate`] mean that nothing was changed, here or elsewhere.
@@ -106,6 +107,9 @@ pub enum OpenError {
     /// A setting is wrong.
     #[error(transparent)]
     Invalid(#[from] InvalidInput),
+    /// The list of revoked certificates cannot be used.
+    #[error(transparent)]
+    Revocations(#[from] RevocationsError),
     /// The directory is in use by another store, here or in another process.
     #[error("data directory {} is in use by another store; close that one first", path.display())]
     Locked {

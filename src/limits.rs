@@ -66,6 +66,13 @@ pub(crate) const IDENTITY_TELL_EVERY: Duration = Duration::from_secs(24 * 60 * 6
 /// How often it is looked at; a clock that is set ahead is noticed then.
 pub(crate) const IDENTITY_LOOK_EVERY: Duration = Duration::from_secs(60);
 
+/// Longest list of revoked certificates: some ten thousand.
+pub(crate) const REVOCATIONS_BYTES_MAX: u64 = 1 << 20;
+/// How often it is looked at whether the list changed.
+pub(crate) const REVOCATIONS_LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Characters of a wrong line that are shown.
+pub(crate) const REVOCATION_SHOWN_MAX: usize = 80;
+
 /// Pause before a peer is dialled again, at first …
 pub(crate) const DIAL_PAUSE_MIN: Duration = Duration::from_millis(100);
 /// … and at the most.

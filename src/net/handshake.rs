@@ -7,8 +7,11 @@ use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::wire::{Hello, Message, Refusal, RefusalCode};
 use tokio::time::Instant;
 
+use super::certificate::CertificateFingerprint;
 use super::frames::{FrameError, read_message, write_message};
+use super::identity::Identity;
 use super::refusal::{CloseCode, explain};
+use super::revocation::revoked;
 use super::shared::Shared;
 use crate::limits::{HANDSHAKE_TIME_MAX, REFUSAL_TIME_MAX};
 
@@ -71,13 +74,15 @@ pub(super) async fn greet(
         let own = hello(shared);
         write_message(&mut send, &Message::Hello(own.clone())).await.map_err(|error| ended(connection, &error))?;
         match read_message(&mut receive, HELLO_BYTES_MAX, None).await {
-            Ok(Some(Message::Hello(theirs))) => match judge(&own, &theirs, shared) {
-                Ok(()) => Ok(Greeting { theirs, told: own.replica }),
-                Err(refusal) => {
-                    connection.close(CloseCode::Refused.code(), refusal.reason.as_bytes());
-                    Err(HandshakeError::new(refusal.reason))
+            Ok(Some(Message::Hello(theirs))) => {
+                match admissible(connection, shared).and_then(|()| judge(&own, &theirs, shared)) {
+                    Ok(()) => Ok(Greeting { theirs, told: own.replica }),
+                    Err(refusal) => {
+                        connection.close(CloseCode::Refused.code(), refusal.reason.as_bytes());
+                        Err(HandshakeError::new(refusal.reason))
+                    }
                 }
-            },
+            }
             Ok(Some(Message::Refuse(refusal))) => Err(HandshakeError::new(refusal.reason)),
             Ok(_) => Err(HandshakeError::new("the peer answered the hello with something else")),
             Err(error) => Err(ended(connection, &error)),
@@ -101,7 +106,7 @@ pub(super) async fn welcome(
         };
         let own = hello(shared);
         let told = own.replica;
-        let verdict = judge(&theirs, &own, shared);
+        let verdict = admissible(connection, shared).and_then(|()| judge(&theirs, &own, shared));
         let answer = match &verdict {
             Ok(()) => Message::Hello(own),
             Err(refusal) => Message::Refuse(refusal.clone()),
@@ -145,6 +150,16 @@ fn hello(shared: &Shared) -> Hello {
         features_required: FEATURES_REQUIRED,
         features_known: FEATURES_KNOWN,
         software: concat!("stockmesh ", env!("CARGO_PKG_VERSION")).to_owned(),
+    }
+}
+
+/// Whether the peer's certificate is not revoked. Its authority and its time the TLS handshake has judged.
+fn admissible(connection: &Connection, shared: &Shared) -> Result<(), Refusal> {
+    let chain = Identity::chain_of_peer(connection);
+    let certificate = chain.first().map(|certificate| CertificateFingerprint::of_der(certificate));
+    match certificate.and_then(|certificate| revoked(certificate, shared)) {
+        Some(reason) => Err(Refusal { code: RefusalCode::Revoked, reason }),
+        None => Ok(()),
     }
 }
 

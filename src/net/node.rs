@@ -32,6 +32,7 @@ use super::mail::{PeerMessage, SendError};
 use super::push::push_commits;
 use super::refusal::{CloseCode, NEW_INCARNATION, explain};
 use super::registry::{PeerStatus, Refused, Registry};
+use super::revocation::{RevocationFile, watch_revocations};
 use super::rights::Rights;
 use super::rights::queue::{self, Turn};
 use super::serve::establish;
@@ -49,6 +50,7 @@ use crate::table::Table;
 pub(crate) struct NodeSettings {
     pub(crate) listen: SocketAddr,
     pub(crate) identity: Identity,
+    pub(crate) revocations: Option<RevocationFile>,
     pub(crate) cluster: ClusterId,
     pub(crate) location: Location,
     pub(crate) reconcile_every: Duration,
@@ -94,6 +96,7 @@ impl Node {
             inbox: broadcast::Sender::new(MESSAGES_WAITING_MAX),
             endpoint,
             current: watch::Sender::new(Current { identity: settings.identity, rotated: None }),
+            revoked: watch::Sender::new(settings.revocations.as_ref().map(RevocationFile::list).unwrap_or_default()),
             cluster: settings.cluster,
             location: settings.location,
             drift_ms_max: settings.drift_ms_max,
@@ -111,6 +114,9 @@ impl Node {
         shared.spawn(relink_after_incarnation(shared.clone()));
         shared.spawn(rebalance_for_ever(shared.clone()));
         shared.spawn(watch_expiry(shared.clone()));
+        if let Some(file) = settings.revocations {
+            shared.spawn(watch_revocations(file, shared.clone()));
+        }
         Ok(Self { shared })
     }
 

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use super::mail::PeerMessage;
 use super::registry::Registry;
+use super::revocation::Revoked;
 use super::rights::Rights;
 use super::trust::Current;
 use crate::clock::WallClock;
@@ -33,6 +34,7 @@ pub(super) struct SharedInner {
     pub(super) inbox: broadcast::Sender<PeerMessage>,
     pub(super) endpoint: Endpoint,
     pub(super) current: watch::Sender<Current>,
+    pub(super) revoked: watch::Sender<Revoked>,
     pub(super) cluster: ClusterId,
     pub(super) location: Location,
     pub(super) drift_ms_max: u64,

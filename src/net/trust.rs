@@ -7,6 +7,7 @@ use tracing::info;
 use super::identity::Identity;
 use super::link::Link;
 use super::refusal::{CloseCode, NEW_CERTIFICATE};
+use super::revocation::revoked;
 use super::shared::Shared;
 use crate::limits::ROTATION_TIME;
 
@@ -44,6 +45,9 @@ pub(super) fn review_all(shared: &Shared) {
 
 /// Closes the link if it may not go on.
 pub(super) fn review(link: &Link, shared: &Shared) {
+    if let Some(reason) = revoked(link.fingerprint, shared) {
+        return link.close(CloseCode::NotTrusted, &reason);
+    }
     let current = shared.current.borrow().identity.clone();
     if current.is_same(&link.identity) {
         return;

@@ -8,7 +8,8 @@ use stockmesh::{CertificateFingerprint, Change, Filter, Identity, ReloadError, S
 use crate::support::proxy::{Proxy, Weather};
 use crate::support::writers::Ledger;
 use crate::support::{
-    Mesh, address, agree, dial, full_mesh, links_up, on_hand, peer_error_with, refused_with, wait_linked, wait_until,
+    Mesh, address, agree, dial, full_mesh, links_up, metrics, on_hand, peer_error_with, refused_with, wait_linked,
+    wait_until, wait_within,
 };
 
 /// The certificate of the peer at this location, as `store` sees it.
@@ -190,4 +191,74 @@ async fn a_certificate_that_expires_soon_is_told() {
     let refused = store.reload_identity(mesh.identity(&mesh.issue_expired("node")));
     assert!(matches!(refused, Err(ReloadError::Expired { .. })), "{refused:?}");
     assert!(near(store.status().identity_expires, end));
+}
+
+/// Replaces a list as its operator should: as a whole.
+fn write_list(path: &std::path::Path, text: &str) {
+    let new = path.with_extension("new");
+    std::fs::write(&new, text).unwrap();
+    std::fs::rename(new, path).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revoked_node_is_out_until_it_is_taken_off_the_list() {
+    let mesh = Mesh::new();
+    let directory = tempfile::tempdir().unwrap();
+    let list = directory.path().join("revoked.txt");
+    std::fs::write(&list, "# nobody yet\n").unwrap();
+    let mut stores = Vec::new();
+    for name in ["stays", "dials", "stolen"] {
+        // The stolen one would not heed the list.
+        let builder = if name == "stolen" { mesh.builder(name) } else { mesh.builder(name).revocations(&list) };
+        stores.push(builder.open().await.unwrap());
+    }
+    // One dials the stolen node, the other is dialled by it.
+    dial(&stores[1], &stores[0]);
+    dial(&stores[1], &stores[2]);
+    dial(&stores[2], &stores[0]);
+    wait_linked(&stores, 2).await;
+    let stolen = certificate_of(&stores[0], "stolen").unwrap();
+    let ledger = Ledger::default();
+    let writing = [ledger.keep_writing(&stores[0], 1), ledger.keep_writing(&stores[1], 2)];
+
+    write_list(&list, &format!("{stolen} # gone since Monday\n"));
+    wait_within(Duration::from_secs(5), "its links are closed", || links_up(&stores[2]) == 0).await;
+    let words = ["is on a list of revoked certificates", "needs a new one"];
+    wait_until("all read why", || refused_with(&stores[0], &words) && peer_error_with(&stores[1], &words)).await;
+    wait_until("the stolen one too", || refused_with(&stores[2], &words) && peer_error_with(&stores[2], &words)).await;
+    stores[0].product("SECRET").unwrap().receive(1).await.unwrap();
+    wait_until("the others go on", || on_hand(&stores[1], "SECRET") == 1).await;
+    let dials_before = stores[2].status().refusals.len();
+    wait_until("it tries once more", || stores[2].status().refusals.len() > dials_before).await;
+    assert_eq!((links_up(&stores[0]), links_up(&stores[1]), links_up(&stores[2])), (1, 1, 0));
+    assert_eq!(on_hand(&stores[2], "SECRET"), 0);
+
+    // A list that cannot be read lets nobody in.
+    metrics::record();
+    let counted = metrics::counter("stockmesh_revocations_errors_total");
+    write_list(&list, "all is well\n");
+    wait_until("both say so", || metrics::counter("stockmesh_revocations_errors_total") >= counted + 2).await;
+    assert_eq!(links_up(&stores[2]), 0);
+
+    write_list(&list, "");
+    wait_until("it is let in again", || links_up(&stores[2]) == 2).await;
+    for writing in writing {
+        writing.stop().await;
+    }
+    ledger.assert_whole(&stores).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_list_is_named_at_open() {
+    let mesh = Mesh::new();
+    let directory = tempfile::tempdir().unwrap();
+    let list = directory.path().join("revoked.txt");
+    let error = async || mesh.builder("node").revocations(&list).open().await.unwrap_err().to_string();
+    let missing = error().await;
+    assert!(missing.contains("revoked.txt cannot be read"), "{missing}");
+    std::fs::write(&list, format!("{}\n\nberlin\n", "ab".repeat(32))).unwrap();
+    let bad = error().await;
+    assert!(bad.contains("revoked.txt, line 3: \"berlin\" must be a SHA-256 fingerprint"), "{bad}");
+    let alone = Store::builder().in_memory().revocations(&list).open().await.unwrap_err().to_string();
+    assert!(alone.contains("needs an `identity`"), "{alone}");
 }

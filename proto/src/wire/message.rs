@@ -50,6 +50,8 @@ pub enum RefusalCode {
     Offline,
     /// Another link to the same node is kept.
     Duplicate,
+    /// The certificate is on the list of revoked ones.
+    Revoked,
     /// A code of a later version; the text says what it means.
     #[serde(other)]
     Other,

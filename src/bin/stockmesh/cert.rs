@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use clap::Subcommand;
-use stockmesh::certificates::{Authority, MAX_PEM_BYTES, Validity};
+use stockmesh::certificates::{Authority, MAX_PEM_BYTES, Validity, fingerprint};
 
 use crate::Outcome;
 
@@ -46,6 +46,12 @@ pub(crate) enum Command {
         #[arg(long, value_name = "HOST")]
         host: Vec<String>,
     },
+    /// Print a certificate's fingerprint, as a list of revoked certificates names it.
+    Fingerprint {
+        /// The certificate, a PEM file.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
 }
 
 pub(crate) fn run(command: &Command) -> anyhow::Result<Outcome> {
@@ -67,6 +73,11 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<Outcome> {
             let certificate = out.join(format!("{name}.pem"));
             let key = out.join(format!("{name}.key"));
             write_pair(&certificate, &issued.certificate_pem, &key, &issued.key_pem)?;
+            println!("fingerprint {}", fingerprint(&issued.certificate_pem)?);
+        }
+        Command::Fingerprint { file } => {
+            let printed = fingerprint(&read_pem(file)?).with_context(|| file.display().to_string())?;
+            println!("{printed}");
         }
     }
     Ok(Outcome::Good)
@@ -167,6 +178,16 @@ mod tests {
             let mode = fs::metadata(path.join(key)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{key}");
         }
+    }
+
+    #[test]
+    fn a_fingerprint_is_told_of_certificates_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        authority(directory.path()).unwrap();
+        run(&Command::Fingerprint { file: directory.path().join("ca.pem") }).unwrap();
+        let error = run(&Command::Fingerprint { file: directory.path().join("ca.key") }).unwrap_err();
+        let error = format!("{error:#}");
+        assert!(error.contains("ca.key") && error.contains("must be an X.509 certificate"), "{error}");
     }
 
     #[test]

@@ -30,6 +30,7 @@ peers = ["paris.example:7400", "[2001:db8::7]:7400"]
 cluster = "shops"
 shards = 256
 reconcile_every_ms = 1000
+# revocations = "revoked.txt"        # fingerprints of certificates that are not let in; read again when it changes
 
 [identity]                           # made by `stockmesh cert`
 authority = "ca.pem"
@@ -49,6 +50,8 @@ pub(crate) struct Config {
     pub(crate) cluster: Option<String>,
     pub(crate) shards: Option<u32>,
     reconcile_every_ms: Option<u64>,
+    /// The list of revoked certificates.
+    pub(crate) revocations: Option<PathBuf>,
     pub(crate) identity: IdentityFiles,
 }
 
@@ -109,6 +112,9 @@ impl Config {
         for path in [&mut self.data_dir, &mut identity.authority, &mut identity.certificate, &mut identity.key] {
             *path = directory.join(&*path);
         }
+        if let Some(path) = &mut self.revocations {
+            *path = directory.join(&*path);
+        }
     }
 
     /// The address to listen on.
@@ -149,10 +155,11 @@ mod tests {
     fn the_sample_is_taken_and_its_paths_are_relative_to_the_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("berlin.toml");
-        std::fs::write(&path, SAMPLE).unwrap();
+        std::fs::write(&path, SAMPLE.replace("# revocations", "revocations")).unwrap();
         let config = Config::read(&path).unwrap();
         assert_eq!(config.data_dir, directory.path().join("berlin.db"));
         assert_eq!(config.identity.key, directory.path().join("berlin.key"));
+        assert_eq!(config.revocations, Some(directory.path().join("revoked.txt")));
         assert_eq!(config.reconcile_every(), Some(Duration::from_secs(1)));
         assert_eq!(config.peers.len(), 2);
     }

@@ -1,0 +1,209 @@
+//! The list of revoked certificates: a file that the operator changes while the node runs.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use metrics::{counter, gauge};
+use tracing::{error, info};
+
+use super::certificate::CertificateFingerprint;
+use super::shared::Shared;
+use super::trust::review_all;
+use crate::limits::{REVOCATION_SHOWN_MAX, REVOCATIONS_BYTES_MAX, REVOCATIONS_LOOK_EVERY};
+
+/// A list of revoked certificates that cannot be used. At open nothing was opened; later the list from before counts on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RevocationsError {
+    /// The file cannot be read.
+    #[error("the list of revoked certificates {} cannot be read: {cause}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        cause: std::io::Error,
+    },
+    /// The file is too long.
+    #[error("the list of revoked certificates {} must have at most {REVOCATIONS_BYTES_MAX} bytes", path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A line is no fingerprint.
+    #[error("the list of revoked certificates {}, line {line}: {value:?} {rule}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Number of the line, the first is 1.
+        line: usize,
+        /// What stands there, shortened.
+        value: String,
+        /// What must stand there.
+        rule: String,
+    },
+}
+
+/// Certificates that are not let in.
+pub(super) type Revoked = Arc<BTreeSet<CertificateFingerprint>>;
+
+/// The file, as it was last seen.
+#[derive(Debug)]
+pub(crate) struct RevocationFile {
+    path: PathBuf,
+    list: Revoked,
+    /// `None` if it was not there.
+    seen: Option<(SystemTime, u64)>,
+}
+
+impl RevocationFile {
+    /// Reads the file for the first time.
+    ///
+    /// # Errors
+    /// If it cannot be read, is too long, or a line is no fingerprint.
+    pub(crate) fn open(path: PathBuf) -> Result<Self, RevocationsError> {
+        // Before the content, so that a change in between is seen as one.
+        let seen = stamp(&path);
+        let list = read(&path)?;
+        Ok(Self { path, list, seen })
+    }
+
+    pub(super) fn list(&self) -> Revoked {
+        Arc::clone(&self.list)
+    }
+
+    /// Reads the file again if it changed. `None` if it did not.
+    fn look(&mut self) -> Option<Result<Revoked, RevocationsError>> {
+        let seen = stamp(&self.path);
+        if seen == self.seen {
+            return None;
+        }
+        self.seen = seen;
+        let read = read(&self.path);
+        if let Ok(list) = &read {
+            self.list = Arc::clone(list);
+        }
+        Some(read)
+    }
+}
+
+fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
+}
+
+fn read(path: &Path) -> Result<Revoked, RevocationsError> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(REVOCATIONS_BYTES_MAX + 1).read_to_end(&mut bytes))
+        .map_err(|cause| RevocationsError::Read { path: path.to_owned(), cause })?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > REVOCATIONS_BYTES_MAX) {
+        return Err(RevocationsError::TooLong { path: path.to_owned() });
+    }
+    parse(&bytes).map(Arc::new).map_err(|(line, value, rule)| {
+        let value = value.chars().take(REVOCATION_SHOWN_MAX).collect();
+        RevocationsError::Line { path: path.to_owned(), line, value, rule }
+    })
+}
+
+/// One fingerprint per line; `#` begins a comment. An error has the line's number, what stands there, and the rule.
+fn parse(bytes: &[u8]) -> Result<BTreeSet<CertificateFingerprint>, (usize, String, String)> {
+    let mut list = BTreeSet::new();
+    for (line, number) in bytes.split(|byte| *byte == b'\n').zip(1..) {
+        let content = line.split(|byte| *byte == b'#').next().unwrap_or_default().trim_ascii();
+        if content.is_empty() {
+            continue;
+        }
+        let text = String::from_utf8_lossy(content);
+        list.insert(text.parse().map_err(|rule| (number, text.into_owned(), format!("{rule}")))?);
+    }
+    Ok(list)
+}
+
+/// Looks at the file now and then. What cannot be read changes nothing: a slip of the pen must not let anybody in.
+pub(super) async fn watch_revocations(mut file: RevocationFile, shared: Shared) {
+    gauge!("stockmesh_revocations").set(count(&file.list));
+    loop {
+        tokio::time::sleep(REVOCATIONS_LOOK_EVERY).await;
+        let looking = tokio::task::spawn_blocking(move || {
+            let looked = file.look();
+            (file, looked)
+        });
+        let Ok((same, looked)) = looking.await else { return };
+        file = same;
+        match looked {
+            None => {}
+            Some(Ok(list)) => {
+                info!(certificates = list.len(), "the list of revoked certificates was read again");
+                gauge!("stockmesh_revocations").set(count(&list));
+                shared.revoked.send_replace(list);
+                review_all(&shared);
+            }
+            Some(Err(error)) => {
+                counter!("stockmesh_revocations_errors_total").increment(1);
+                error!(%error, "the list of revoked certificates is not used; the one from before counts on");
+            }
+        }
+    }
+}
+
+fn count(list: &Revoked) -> f64 {
+    u32::try_from(list.len()).map_or(f64::MAX, f64::from)
+}
+
+/// Why a certificate is not let in, if it is revoked.
+pub(super) fn revoked(certificate: CertificateFingerprint, shared: &Shared) -> Option<String> {
+    shared.revoked.borrow().contains(&certificate).then(|| {
+        format!(
+            "certificate {certificate} is on a list of revoked certificates: its node needs a new one, or must be \
+             taken off the list of the node that refuses it"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_read_line_by_line() {
+        let (small, large) = ("0a".repeat(32), "FF".repeat(32));
+        let text = format!("# stolen\r\n\r\n  {small}  # the till in Berlin\r\n{large}\n{small}\n");
+        let list = parse(text.as_bytes()).unwrap();
+        assert_eq!(list.iter().map(ToString::to_string).collect::<Vec<_>>(), [small.clone(), large.to_lowercase()]);
+        assert!(parse(b"").unwrap().is_empty());
+        assert_eq!(parse(format!("{small}\nberlin\n").as_bytes()).unwrap_err().0, 2);
+        let (line, value, rule) = parse(format!("#\n\n{small} {large}").as_bytes()).unwrap_err();
+        assert_eq!((line, value), (3, format!("{small} {large}")));
+        assert!(rule.contains("64 hexadecimal digits"), "{rule}");
+        assert_eq!(parse(b"\xff\xfe").unwrap_err().0, 1);
+    }
+
+    #[test]
+    fn a_file_is_read_again_when_it_changed_and_kept_when_it_is_bad() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("revoked.txt");
+        assert!(matches!(RevocationFile::open(path.clone()), Err(RevocationsError::Read { .. })));
+        std::fs::write(&path, "").unwrap();
+        let mut file = RevocationFile::open(path.clone()).unwrap();
+        assert!(file.look().is_none());
+        std::fs::write(&path, "ab".repeat(32)).unwrap();
+        assert_eq!(file.look().unwrap().unwrap().len(), 1);
+        assert!(file.look().is_none());
+        std::fs::write(&path, "no fingerprint").unwrap();
+        let error = file.look().unwrap().unwrap_err().to_string();
+        assert!(error.contains("line 1: \"no fingerprint\" must be"), "{error}");
+        assert!(file.look().is_none(), "told once");
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(file.look(), Some(Err(RevocationsError::Read { .. }))));
+        assert_eq!(file.list().len(), 1);
+        let length = usize::try_from(REVOCATIONS_BYTES_MAX).unwrap();
+        std::fs::write(&path, "\n".repeat(length)).unwrap();
+        assert!(file.look().unwrap().unwrap().is_empty());
+        std::fs::write(&path, "\n".repeat(length + 1)).unwrap();
+        assert!(matches!(file.look(), Some(Err(RevocationsError::TooLong { .. }))));
+    }
+}
