@@ -126,6 +126,7 @@ pub(crate) fn vectors() -> Vec<Vector> {
         ("unknown-feature", RefusalCode::UnknownFeature),
         ("offline", RefusalCode::Offline),
         ("duplicate", RefusalCode::Duplicate),
+        ("revoked", RefusalCode::Revoked),
     ] {
         let refusal = Refusal { code, reason: "told to the operator".into() };
         vectors.push(Vector {
