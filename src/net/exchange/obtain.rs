@@ -48,7 +48,9 @@ pub(in crate::net) async fn obtain(
         let place = (shortfall.sku.clone(), shortfall.location.clone());
         let (answer, must_serve) = queue::join(&shared.rights, &place, ticket, shortfall.wanted);
         if must_serve {
-            shared.spawn(serve(place.clone(), shared.clone()));
+            // Made here, so that the queue is let go of also if the task never runs.
+            let serving = Serving::begin(&shared.rights, &place);
+            shared.spawn(serve(serving, place.clone(), shared.clone()));
         }
         waiting.push(Part { place, units: shortfall.wanted, answer: Some(answer), has_come: false });
     }
@@ -62,15 +64,15 @@ fn rights_of(shared: &Shared, place: &Place) -> BTreeMap<ReplicaId, i128> {
 }
 
 /// Serves the queue of one product at one location until nobody waits.
-async fn serve(place: Place, shared: Shared) {
-    let serving = Serving::begin(&shared.rights, &place);
+async fn serve(serving: Serving, place: Place, shared: Shared) {
     let mut asking: JoinSet<Answer> = JoinSet::new();
     let mut asked: BTreeMap<ReplicaId, u64> = BTreeMap::new();
     // Peers that did not answer in time: what they gave may still come, by a push, and they are asked again later.
     let mut silent: BTreeSet<ReplicaId> = BTreeSet::new();
+    let mut is_stalled = false;
     loop {
         let rights = rights_of(&shared, &place);
-        let Some(lack) = queue::step(&shared.rights, &place, &shared.table) else {
+        let Some(lack) = queue::step(&shared.rights, &place, &shared.table, is_stalled) else {
             // What is under way goes on: rights that come now stay here.
             asking.detach_all();
             serving.end();
@@ -84,8 +86,10 @@ async fn serve(place: Place, shared: Shared) {
                 asking.spawn(async move { ask_in_need(link, place, (needed, known), &shared).await });
             }
         }
-        silent.retain(|peer| shared.registry.link(*peer).is_some());
-        if asking.is_empty() && silent.is_empty() {
+        let has_rights = |peer: &ReplicaId| rights.get(peer).is_some_and(|units| *units > 0);
+        silent.retain(|peer| has_rights(peer) && shared.registry.link(*peer).is_some());
+        is_stalled = asking.is_empty();
+        if is_stalled && silent.is_empty() && !lack.is_promised {
             queue::give_up(&shared.rights, &place, &shared.table);
             continue;
         }
@@ -153,8 +157,11 @@ async fn ask_in_need(link: Arc<Link>, place: Place, (needed, known): (u64, u64),
 pub(super) async fn ask_peer(link: &Arc<Link>, ask: Ask, known: u64, shared: &Shared) -> Answer {
     let peer = link.replica;
     let place = (ask.sku.clone(), ask.location.clone());
+    let granted_before = granted(shared, &ask, link);
     let given = match exchange(link, &ask, shared).await {
-        Ok(Some(granted)) => take_in(granted, &ask, &place, link, shared).await,
+        // One that repeats an old grant has given nothing, and is as good as silent.
+        Ok(Some(answer)) if answer.units > 0 && granted_in(&answer, &ask, link) <= granted_before => Ok(None),
+        Ok(Some(answer)) => take_in(answer, &ask, &place, link, shared).await,
         Ok(None) => Ok(None),
         Err(error) => Err(error),
     };
@@ -198,6 +205,19 @@ async fn exchange(link: &Link, ask: &Ask, shared: &Shared) -> Result<Option<Gran
     }
 }
 
+/// Units that the peer of a link gave this node in all, as a product shows it.
+fn granted_of(product: &Product, ask: &Ask, link: &Link) -> u64 {
+    product.granted(&ask.location, link.replica, link.told)
+}
+
+fn granted(shared: &Shared, ask: &Ask, link: &Link) -> u64 {
+    shared.table.get(ask.sku.as_str()).map_or(0, |product| granted_of(&product, ask, link))
+}
+
+fn granted_in(answer: &Granted, ask: &Ask, link: &Link) -> u64 {
+    answer.products.first().map_or(0, |(_, product)| granted_of(product, ask, link))
+}
+
 /// Merges an answer. Whoever waits may go on at once: the committer takes the merge before what they write.
 async fn take_in(
     granted: Granted,
@@ -214,10 +234,9 @@ async fn take_in(
         // It is asked too often, or does not know the product: as good as no answer.
         return Ok(None);
     }
-    let granted = |product: &Product| product.granted(&ask.location, link.replica, link.told);
-    let after = products.first().map_or(0, |(_, product)| granted(product));
+    let after = products.first().map_or(0, |(_, product)| granted_of(product, ask, link));
     let read = |state: &Shard| {
-        let before = state.get(ask.sku.as_str()).map_or(0, |product| granted(product));
+        let before = state.get(ask.sku.as_str()).map_or(0, |product| granted_of(product, ask, link));
         (before, state.version().get(link.replica) >= sequence)
     };
     let (before, is_known) = shared.table.read(shard, read).unwrap_or_default();
