@@ -241,7 +241,7 @@ impl Builder {
 
     /// How many references are remembered at the most, the latest: a million by default, 100 million at the most. Each
     /// takes about 200 bytes of memory; that of a batch counts once more for every fourth of its operations, if one of
-    /// them is a hold or a stocktake. Beyond it the oldest are forgotten before their time.
+    /// them gives or resolves a hold, or is a stocktake. Beyond it the oldest are forgotten before their time.
     pub fn references_max(mut self, references: usize) -> Self {
         self.references_max = references;
         self

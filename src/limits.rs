@@ -131,7 +131,7 @@ pub(crate) const DEMANDS_MAX: usize = 65_536;
 pub(crate) const DEMANDS_SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Deficits that are kept in mind, to be paid back from others' rights.
 pub(crate) const DEFICITS_MAX: usize = 4_096;
-/// Pause after which it is looked again for rights while a peer is silent.
+/// Pause after which it is looked again for rights while somebody waits: what comes by pushes, receipts and releases.
 pub(crate) const RIGHTS_LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How often rights are moved towards demand, with a quarter of jitter.
 pub(crate) const REBALANCE_EVERY: Duration = Duration::from_secs(1);
@@ -144,6 +144,8 @@ pub(crate) const REBALANCE_COVER: Duration = Duration::from_secs(60);
 
 /// How long a message may take to be answered.
 pub(crate) const MESSAGE_TIME_MAX: Duration = Duration::from_secs(5);
+/// Messages that are sent to one peer at once; others wait.
+pub(crate) const MESSAGES_AT_ONCE_MAX: usize = 8;
 /// Messages that may wait for a slow reader; beyond it the oldest are dropped, and the reader is told.
 pub(crate) const MESSAGES_WAITING_MAX: usize = 256;
 /// What one peer may send within a second: each message counts one, and one more for each KiB.
@@ -163,6 +165,8 @@ pub(crate) const LEDGER_RETENTION_MAX: Duration = Duration::from_secs(100 * 366 
 pub(crate) const LEDGER_PAGE_BYTES: usize = 1 << 20;
 /// How often the ledger is looked at for what need not be kept.
 pub(crate) const LEDGER_TRIM_EVERY: Duration = Duration::from_secs(60);
+/// Lost entries in a row that are passed over when the ledger is trimmed.
+pub(crate) const LEDGER_LOST_MAX: usize = 1_000;
 /// About what a movement takes in the ledger, with names of a common length: for closing groups.
 pub(crate) const MOVEMENT_BYTES: usize = 64;
 /// Lost entries of the ledger that are named one by one at open.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use stockmesh_proto::operation::{Operation, OperationRefused, Outcome, OversellPolicy, Request, Shortfall};
+use stockmesh_proto::product::KeyedProduct;
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::{ClusterId, Location, Sku};
 use tokio::time::Instant;
@@ -41,19 +42,6 @@ fn may_backorder(operations: &[Operation]) -> bool {
     operations.iter().any(may)
 }
 
-/// Where a request may take this replica below zero.
-fn facts(operations: &[Operation]) -> Vec<(Sku, Location)> {
-    let place = |operation: &Operation| match operation {
-        Operation::Adjust { sku, location, units, .. } if *units < 0 => Some((sku.clone(), location.clone())),
-        Operation::Stocktake { sku, location, .. }
-        | Operation::Sell { sku, location, policy: OversellPolicy::Backorder, .. } => {
-            Some((sku.clone(), location.clone()))
-        }
-        _ => None,
-    };
-    operations.iter().filter_map(place).collect()
-}
-
 impl Replica {
     pub(crate) fn new(
         table: Arc<Table>,
@@ -81,7 +69,7 @@ impl Replica {
         let asks = deadline > Duration::ZERO && sales.any() && self.node.is_some();
         let first = Request { may_backorder: !asks, ..request };
         let again = asks.then(|| first.clone());
-        let kept = if asks { self.kept_for_others(&first.operations) } else { Vec::new() };
+        let kept = if asks { self.kept_for_others(&first) } else { Vec::new() };
         let tried = if kept.is_empty() {
             self.commit(first).await
         } else {
@@ -129,7 +117,11 @@ impl Replica {
             }
         }
         if !may_backorder(&request.operations) {
-            return Err(WriteError::Refused(OperationRefused::Insufficient { shortfalls }));
+            // Rights may have come in the last moment; but not those that somebody else was told to take.
+            let is_free = self.kept_for_others(&request).is_empty();
+            let late = Err(WriteError::Refused(OperationRefused::Insufficient { shortfalls }));
+            let result = if is_free { self.commit(request).await } else { late };
+            return result.inspect(|_| sales.count_helped(begun.elapsed()));
         }
         let result = self.commit(Request { may_backorder: true, ..request }).await;
         drop(turn);
@@ -138,8 +130,14 @@ impl Replica {
 
     /// What a request would take of rights that are meant for others, who wait for them: as if it lacked them, so that it
     /// waits behind those.
-    fn kept_for_others(&self, operations: &[Operation]) -> Vec<Shortfall> {
+    fn kept_for_others(&self, request: &Request) -> Vec<Shortfall> {
         let Some(node) = self.node.as_ref().filter(|node| node.anybody_waits()) else { return Vec::new() };
+        // What was done before takes nothing any more.
+        let is_known = |reference| self.committer.books(|books| books.remembered(reference).is_some());
+        if request.reference.as_ref().is_some_and(is_known) {
+            return Vec::new();
+        }
+        let operations = &request.operations;
         let mut taken: BTreeMap<(&Sku, &Location), u64> = BTreeMap::new();
         for operation in operations {
             if let Operation::Sell { sku, location, units, .. }
@@ -166,18 +164,35 @@ impl Replica {
         if self.closing.load(Ordering::SeqCst) {
             return Err(WriteError::Closed);
         }
-        let places = if self.node.is_some() { facts(&request.operations) } else { Vec::new() };
-        // Before, since a caller may go away while it waits; and after, since only then it shows.
-        places.iter().for_each(|place| self.note_deficit(place));
-        let outcomes = self.committer.write(request).await?;
-        places.iter().for_each(|place| self.note_deficit(place));
-        Ok(outcomes)
+        // Before, since a caller may go away while it waits.
+        self.note_deficits(&request.operations);
+        self.committer.write(request).await
     }
 
-    /// Has somebody look whether this replica is below zero somewhere.
-    fn note_deficit(&self, (sku, location): &(Sku, Location)) {
-        if let Some(node) = &self.node {
-            node.note_deficit(sku, location);
+    /// Notes where facts will take this replica below zero, so that others' rights pay it back.
+    fn note_deficits(&self, operations: &[Operation]) {
+        let Some(node) = &self.node else { return };
+        for operation in operations {
+            let Some((sku, location, change)) = self.fact(operation) else { continue };
+            let rights = |product: Arc<KeyedProduct>| product.rights(location, self.table.own());
+            if self.table.get(sku.as_str()).map_or(0, rights) + change < 0 {
+                node.note_deficit(sku, location);
+            }
+        }
+    }
+
+    /// What an operation takes whatever the rights, and where.
+    fn fact<'a>(&self, operation: &'a Operation) -> Option<(&'a Sku, &'a Location, i128)> {
+        match operation {
+            Operation::Adjust { sku, location, units, .. } if *units < 0 => Some((sku, location, i128::from(*units))),
+            Operation::Stocktake { sku, location, counted } => {
+                let on_hand = self.table.get(sku.as_str()).map_or(0, |product| product.on_hand_at(location));
+                Some((sku, location, i128::from(*counted) - on_hand))
+            }
+            Operation::Sell { sku, location, units, policy: OversellPolicy::Backorder } => {
+                Some((sku, location, -i128::from(units.get())))
+            }
+            _ => None,
         }
     }
 

@@ -312,7 +312,8 @@ impl Store {
     /// Messages that other nodes' applications send to this one, from now on. Of a reader that lags the oldest messages
     /// are dropped. Without any reader they are turned away, and their senders are told so.
     pub fn messages(&self) -> Messages {
-        self.inner.node.as_ref().map_or_else(Messages::none, |node| Messages::new(node.messages()))
+        let inbox = self.inner.node.as_ref().and_then(Node::messages);
+        inbox.map_or_else(Messages::none, Messages::new)
     }
 
     /// How long a linked node takes to answer: its work and the way there and back.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use stockmesh_proto::delta::bytes_max;
 use stockmesh_proto::hlc::Stamp;
 use stockmesh_proto::hold::HoldId;
-use stockmesh_proto::operation::{Evaluation, ShardWrites};
+use stockmesh_proto::operation::{Evaluation, ShardWrites, Written};
 use stockmesh_proto::product::{KeyedProduct, Product};
 use stockmesh_proto::wire::{BatchRecord, PushShard, ShardRecord};
 use stockmesh_proto::{ReplicaId, ShardIndex, Sku, VersionVector};
@@ -32,7 +32,7 @@ pub(super) struct Gathered {
 
 #[derive(Debug, Default)]
 struct ShardGathered {
-    products: BTreeMap<Sku, Product>,
+    products: Written,
     version: VersionVector,
 }
 
@@ -47,16 +47,11 @@ impl Gathered {
     }
 
     /// Slots that changed something.
-    pub(super) fn add_slots<'a>(&mut self, shard: ShardIndex, products: impl Iterator<Item = &'a (Sku, Product)>) {
+    pub(super) fn add_slots<'a>(&mut self, shard: ShardIndex, products: impl Iterator<Item = (&'a Sku, &'a Product)>) {
         let gathered = self.shards.entry(shard).or_default();
         for (sku, product) in products {
             self.bytes += bytes_max(sku, product);
-            match gathered.products.get_mut(sku) {
-                Some(known) => known.absorb(product),
-                None => {
-                    gathered.products.insert(sku.clone(), product.clone());
-                }
-            }
+            gathered.products.absorb(sku, product);
         }
     }
 
@@ -68,6 +63,11 @@ impl Gathered {
     /// Entries of the version vector that advanced, in the same record as their slots (rule D3).
     pub(super) fn add_claim(&mut self, shard: ShardIndex, version: &VersionVector) {
         self.shards.entry(shard).or_default().version.join(version);
+    }
+
+    /// The same of one replica.
+    pub(super) fn add_claim_of(&mut self, shard: ShardIndex, replica: ReplicaId, sequence: u64) {
+        self.shards.entry(shard).or_default().version.advance(replica, sequence);
     }
 
     /// Own writes, also kept apart to be pushed as they were committed (rule P1).
@@ -83,8 +83,8 @@ impl Gathered {
             Some(known) => {
                 // Operations of one group follow each other without a gap.
                 known.to = writes.to;
-                for (sku, product) in writes.products {
-                    known.products.entry(sku).or_default().absorb(&product);
+                for (sku, product) in writes.products.iter() {
+                    known.products.absorb(sku, product);
                 }
             }
         }
@@ -102,7 +102,7 @@ impl Gathered {
     /// The products that changed.
     pub(super) fn changed(&mut self, table: &Table) -> Vec<ProductChange> {
         let mut before = std::mem::take(&mut self.before);
-        let skus = self.shards.values().flat_map(|shard| shard.products.keys());
+        let skus = self.shards.values().flat_map(|shard| shard.products.iter().map(|(sku, _)| sku));
         let change = |sku: &Sku| {
             let versions = before.remove(sku).zip(table.get(sku.as_str()));
             let available = versions.map(|(before, after)| Available::compare(before.as_deref(), &after));
@@ -118,7 +118,7 @@ impl Gathered {
             let fingerprint = table.read(shard, |state| state.fingerprint()).unwrap_or_default();
             let open = |products| ShardRecord { shard, products, version: VersionVector::new(), fingerprint };
             let (mut products, mut bytes) = (Vec::new(), 0);
-            for (sku, product) in gathered.products {
+            for (sku, product) in gathered.products.into_products() {
                 let size = bytes_max(&sku, &product);
                 if bytes + size > RECORD_BYTES_TARGET && !products.is_empty() {
                     shards.push(open(std::mem::take(&mut products)));
@@ -162,7 +162,7 @@ mod tests {
         };
         let products: Vec<_> = (0..70_000).map(listed).collect();
         let mut gathered = Gathered::default();
-        gathered.add_slots(shard, products.iter());
+        gathered.add_slots(shard, products.iter().map(|(sku, product)| (sku, product)));
         gathered.add_claim(shard, &[(replica, 70_000)].into_iter().collect());
         let record = gathered.record(1, Stamp::default(), &table);
         let read = BatchRecord::decode(&record.encode().unwrap()).unwrap();

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use metrics::counter;
 use stockmesh_proto::ShardIndex;
-use stockmesh_proto::delta::Products;
 use stockmesh_proto::operation::{Operation, OperationRefused, Outcome, Request, ShardWrites, Writer};
 use stockmesh_proto::reconcile::StateView;
 use tokio::sync::oneshot;
@@ -103,20 +102,22 @@ impl Worker {
     /// Applies the slots that a request writes, all in one step for readers.
     fn merge_own(&mut self, shards: BTreeMap<ShardIndex, ShardWrites>, gathered: &mut Gathered) {
         let own = self.table.own();
-        let written: Vec<(ShardIndex, Products, u64)> =
-            shards.iter().map(|(shard, writes)| (*shard, writes.clone().into_products(), writes.to)).collect();
         if self.is_watched() {
-            written.iter().for_each(|(_, products, _)| gathered.note_before(products, &self.table));
+            for writes in shards.values() {
+                gathered.note_before(&writes.products.as_products(), &self.table);
+            }
         }
         self.table.write_all(shards.keys().copied(), |states| {
-            for ((_, state), (_, products, to)) in states.iter_mut().zip(&written) {
-                state.merge(products);
-                state.claim(&[(own, *to)].into_iter().collect());
+            for ((_, state), writes) in states.iter_mut().zip(shards.values()) {
+                state.merge(&writes.products.as_products());
+                let joins_on = state.claim_range(own, writes.from, writes.to);
+                // A gap in the own numbers would keep peers from ever claiming what follows.
+                assert!(joins_on, "an own write left a gap");
             }
         });
-        for ((shard, writes), (_, products, to)) in shards.into_iter().zip(&written) {
-            gathered.add_slots(shard, products.iter());
-            gathered.add_claim(shard, &[(own, *to)].into_iter().collect());
+        for (shard, writes) in shards {
+            gathered.add_slots(shard, writes.products.iter());
+            gathered.add_claim_of(shard, own, writes.to);
             self.table.add_own_writes(writes.to - writes.from + 1);
             gathered.add_own(own, shard, writes);
         }

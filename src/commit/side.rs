@@ -11,7 +11,7 @@ use stockmesh_proto::operation::Evaluation;
 use stockmesh_proto::wire::{LedgerPart, LedgerRecord, LedgerRequest, WireError};
 use tracing::warn;
 
-use crate::limits::{LEDGER_PAGE_BYTES, LEDGER_TRIM_EVERY, MOVEMENT_BYTES};
+use crate::limits::{LEDGER_LOST_MAX, LEDGER_PAGE_BYTES, LEDGER_TRIM_EVERY, MOVEMENT_BYTES};
 use crate::settings::Stored;
 use crate::storage::{Engine, StorageError, Transaction};
 
@@ -99,8 +99,7 @@ impl Trimming {
         }
         self.next = now + LEDGER_TRIM_EVERY;
         let retention_ms = u64::try_from(self.retention.as_millis()).unwrap_or(u64::MAX);
-        let cutoff_ms = now_ms.checked_sub(retention_ms)?;
-        match last_before(engine, oldest_needed, cutoff_ms) {
+        match last_before(engine, oldest_needed, (now_ms, retention_ms)) {
             Ok((through, is_all)) => {
                 if is_all {
                     // There may be more: the next commit goes on.
@@ -121,17 +120,25 @@ impl Trimming {
 fn last_before(
     engine: &Engine,
     oldest_needed: Option<u64>,
-    cutoff_ms: u64,
+    (now_ms, retention_ms): (u64, u64),
 ) -> Result<(Option<u64>, bool), StorageError> {
     let view = engine.ledger()?;
-    let page = match view.read(0, LEDGER_PAGE_BYTES) {
-        // What is lost at the front goes with the first entry behind it.
-        Err(StorageError::LedgerEntry { number: lost, .. } | StorageError::LedgerGap { to: lost, .. }) => {
-            view.read(lost.saturating_add(1), LEDGER_PAGE_BYTES)?
+    let (mut from, mut lost_count) = (0, 0);
+    let page = loop {
+        match view.read(from, LEDGER_PAGE_BYTES) {
+            // What is lost at the front goes with the first entry behind it.
+            Err(StorageError::LedgerEntry { number: lost, .. } | StorageError::LedgerGap { to: lost, .. })
+                if lost_count < LEDGER_LOST_MAX =>
+            {
+                (from, lost_count) = (lost.saturating_add(1), lost_count + 1);
+            }
+            page => break page?,
         }
-        page => page?,
     };
-    let is_old = |payload: &[u8]| LedgerRecord::decode(payload).is_ok_and(|record| record.time_ms < cutoff_ms);
+    // Also what a clock dated that was far ahead; and what cannot be read goes with what stands before it.
+    let is_old = |payload: &[u8]| {
+        LedgerRecord::decode(payload).map_or(true, |record| record.time_ms.abs_diff(now_ms) > retention_ms)
+    };
     let needed = |number: u64| oldest_needed.is_some_and(|oldest| number >= oldest);
     let old = page.iter().take_while(|(number, payload)| !needed(*number) && is_old(payload)).count();
     let through = old.checked_sub(1).and_then(|last| page.get(last)).map(|(number, _)| *number);

@@ -260,7 +260,7 @@ impl Worker {
         }
         if !merged.changed.is_empty() {
             let news = products.iter().filter(|(sku, _)| merged.changed.binary_search(sku).is_ok());
-            gathered.add_slots(*shard, news);
+            gathered.add_slots(*shard, news.map(|(sku, product)| (sku, product)));
         }
         if let Some(version) = advanced {
             gathered.add_claim(*shard, &version);

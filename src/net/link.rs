@@ -10,7 +10,7 @@ use quinn::Connection;
 use rustls::pki_types::CertificateDer;
 use stockmesh_proto::reconcile::Agreement;
 use stockmesh_proto::{Location, ReplicaId};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::certificate::CertificateFingerprint;
 use super::identity::Identity;
@@ -34,6 +34,8 @@ pub(super) struct Link {
     pub(super) knows_messages: bool,
     /// What is left of the questions that it may ask now.
     pub(super) asks: Mutex<Allowance>,
+    /// Bounds the messages that are sent to the peer at once.
+    pub(super) telling: Semaphore,
     /// What is left of the messages that it may send now.
     pub(super) messages: Mutex<Allowance>,
     pub(super) address: SocketAddr,

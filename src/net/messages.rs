@@ -23,7 +23,8 @@ pub(super) async fn receive(bytes: Vec<u8>, send: SendStream, link: &Link, share
     } else {
         let message = PeerMessage { from: link.replica, location: link.location.clone(), bytes: bytes.into() };
         counter!("stockmesh_messages_received_total").increment(1);
-        if shared.inbox.send(message).is_ok() { Told::Received } else { Told::NobodyListens }
+        let is_heard = shared.inbox.lock().as_ref().is_some_and(|inbox| inbox.send(message).is_ok());
+        if is_heard { Told::Received } else { Told::NobodyListens }
     };
     answer(told, send).await
 }
@@ -63,13 +64,17 @@ struct Opened(SendStream);
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        // Without effect on a stream that was finished.
+        // Harmless once the answer is here.
         let _ = self.0.reset(VarInt::from_u32(0));
     }
 }
 
 async fn exchange(link: &Link, message: &Message) -> Result<Told, SyncError> {
+    // So that they leave streams for reconciliations and for questions about rights.
+    let _permit = link.telling.acquire().await;
     let (send, mut receive) = link.connection.open_bi().await?;
+    // What waits for room on the link goes before.
+    let _ = send.set_priority(-1);
     let mut send = Opened(send);
     write_message(&mut send.0, message).await?;
     let _ = send.0.finish();

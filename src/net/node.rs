@@ -93,7 +93,7 @@ impl Node {
             committer,
             registry: Registry::new(),
             rights: Arc::new(Rights::new(settings.policy)),
-            inbox: broadcast::Sender::new(MESSAGES_WAITING_MAX),
+            inbox: Mutex::new(Some(broadcast::Sender::new(MESSAGES_WAITING_MAX))),
             endpoint,
             current: watch::Sender::new(Current { identity: settings.identity, rotated: None }),
             revoked: watch::Sender::new(settings.revocations.as_ref().map(RevocationFile::list).unwrap_or_default()),
@@ -198,8 +198,8 @@ impl Node {
     }
 
     /// Messages of peers from now on.
-    pub(crate) fn messages(&self) -> broadcast::Receiver<PeerMessage> {
-        self.shared.inbox.subscribe()
+    pub(crate) fn messages(&self) -> Option<broadcast::Receiver<PeerMessage>> {
+        self.shared.inbox.lock().as_ref().map(broadcast::Sender::subscribe)
     }
 
     /// The nodes to which there are open links.
@@ -289,6 +289,7 @@ impl Node {
         self.shared.offline.send_replace(true);
         self.shared.endpoint.close(CloseCode::Closing.code(), b"the node closes");
         let _ = tokio::time::timeout(CLOSE_TIME_MAX, self.shared.endpoint.wait_idle()).await;
+        drop(self.shared.inbox.lock().take());
         let mut tasks = std::mem::take(&mut *self.shared.tasks.lock());
         tasks.shutdown().await;
     }

@@ -28,8 +28,8 @@ use super::shared::Shared;
 use super::trust::{review, rotated_lately};
 use super::verdict::{judge, punish};
 use crate::limits::{
-    ASKS_MAX, ASKS_PER_SECOND_MAX, FRAME_TIME_MAX, LINK_DRAIN_TIME, MESSAGES_PER_SECOND_MAX, PUSH_QUEUE_MAX,
-    PUSH_STREAMS_MAX, SESSIONS_MAX,
+    ASKS_MAX, ASKS_PER_SECOND_MAX, FRAME_TIME_MAX, LINK_DRAIN_TIME, MESSAGES_AT_ONCE_MAX, MESSAGES_PER_SECOND_MAX,
+    PUSH_QUEUE_MAX, PUSH_STREAMS_MAX, SESSIONS_MAX,
 };
 
 /// Makes a link of a connection whose hello was accepted, and starts its tasks. It was made with this identity.
@@ -57,6 +57,7 @@ pub(super) fn establish(
         knows_rights: knows_rights(&hello),
         knows_messages: knows_messages(&hello),
         asks: Mutex::new(Allowance::full(ASKS_PER_SECOND_MAX)),
+        telling: Semaphore::new(MESSAGES_AT_ONCE_MAX),
         messages: Mutex::new(Allowance::full(MESSAGES_PER_SECOND_MAX)),
         location: hello.location,
         address: connection.remote_address(),

@@ -30,8 +30,8 @@ pub(super) struct SharedInner {
     pub(super) committer: Committer,
     pub(super) registry: Registry,
     pub(super) rights: Arc<Rights>,
-    /// Hands messages of peers to whoever listens here.
-    pub(super) inbox: broadcast::Sender<PeerMessage>,
+    /// Hands messages of peers to whoever listens here, until the node is closed.
+    pub(super) inbox: Mutex<Option<broadcast::Sender<PeerMessage>>>,
     pub(super) endpoint: Endpoint,
     pub(super) current: watch::Sender<Current>,
     pub(super) revoked: watch::Sender<Revoked>,

@@ -199,7 +199,9 @@ impl Books {
             // Also what a clock dated that was far ahead.
             let is_old = |oldest: &InOrder| oldest.at_ms.abs_diff(now_ms) > self.window_ms;
             let is_out = forgotten < FORGOTTEN_AT_ONCE && self.order.front().is_some_and(is_old);
-            if !is_out && self.weight <= self.references_max {
+            // Never the one that was just entered, however long its list is.
+            let is_full = self.weight > self.references_max && self.order.len() > 1;
+            if !is_out && !is_full {
                 break;
             }
             if let Some(oldest) = self.order.pop_front() {

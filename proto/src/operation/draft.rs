@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Books, Evaluation, Operation, OperationRefused, Outcome, OversellPolicy, Reader, Request, ShardWrites, Shortfall,
-    Writer,
+    Writer, Written,
 };
 use crate::counter::Counters;
 use crate::hlc::{Clock, Stamp};
@@ -120,10 +120,10 @@ impl<'a> Draft<'a> {
     }
 
     fn put(&mut self, write: Write, sku: &Sku, change: &Product) {
-        let new = ShardWrites { from: write.sequence, to: write.sequence, products: BTreeMap::new() };
+        let new = ShardWrites { from: write.sequence, to: write.sequence, products: Written::default() };
         let writes = self.evaluation.shards.entry(write.shard).or_insert(new);
         writes.to = write.sequence;
-        writes.products.entry(sku.clone()).or_default().absorb(change);
+        writes.products.absorb(sku, change);
         if let Some(joined) = self.joined.get_mut(sku) {
             joined.absorb(change);
         }

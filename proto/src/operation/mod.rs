@@ -4,12 +4,14 @@ mod books;
 mod content;
 mod draft;
 mod refused;
+mod written;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use books::{Books, Remembered};
 pub use refused::{OperationRefused, Shortfall};
+pub use written::Written;
 
 use crate::delta::Products;
 use crate::hlc::Clock;
@@ -17,7 +19,7 @@ use crate::hold::{Hold, HoldId};
 use crate::id::{Location, Quantity, Reference, ReplicaId, ShardCount, ShardIndex, Sku};
 use crate::movement::{Movement, Reason};
 use crate::price::Price;
-use crate::product::{KeyedProduct, Product};
+use crate::product::KeyedProduct;
 use draft::Draft;
 use serde::{Deserialize, Serialize};
 
@@ -226,13 +228,13 @@ pub struct ShardWrites {
     /// The last.
     pub to: u64,
     /// The own slots that changed.
-    pub products: BTreeMap<Sku, Product>,
+    pub products: Written,
 }
 
 impl ShardWrites {
     /// The slots as a delta.
     pub fn into_products(self) -> Products {
-        self.products.into_iter().collect()
+        self.products.into_products()
     }
 }
 

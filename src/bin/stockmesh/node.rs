@@ -14,13 +14,16 @@ pub(crate) struct Arguments {
     /// The node's configuration, a TOML file.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// The data directory was restored from a backup, or copied: go on under a new replica id. For one start only.
+    #[arg(long)]
+    restored: bool,
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     let config = Config::read(&arguments.config)?;
     // Before the store is open: a signal that comes early must not kill the process in the middle of recovery.
     let mut signals = Signals::new().context("the signals SIGINT, SIGTERM and SIGHUP cannot be listened for")?;
-    let store = open(&config).await.with_context(|| arguments.config.display().to_string())?;
+    let store = open(&config, arguments.restored).await.with_context(|| arguments.config.display().to_string())?;
     let status = store.status();
     tracing::info!(
         replica = %status.replica,
@@ -51,7 +54,7 @@ fn reload(store: &Store, files: &IdentityFiles) {
     }
 }
 
-async fn open(config: &Config) -> anyhow::Result<Store> {
+async fn open(config: &Config, restored: bool) -> anyhow::Result<Store> {
     let files = &config.identity;
     let identity = Identity::from_pem(&files.authority, &files.certificate, &files.key)?;
     let mut builder = Store::builder()
@@ -70,6 +73,9 @@ async fn open(config: &Config) -> anyhow::Result<Store> {
     }
     if let Some(path) = &config.revocations {
         builder = builder.revocations(path);
+    }
+    if restored {
+        builder = builder.restored();
     }
     for peer in &config.peers {
         builder = builder.peer(peer);

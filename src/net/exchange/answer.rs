@@ -12,6 +12,7 @@ use stockmesh_proto::wire::{Ask, Granted, Message};
 use crate::commit::{Asked, Given};
 use crate::net::frames::write_message;
 use crate::net::link::Link;
+use crate::net::rights::queue;
 use crate::net::session::SyncError;
 use crate::net::shared::Shared;
 
@@ -39,6 +40,7 @@ async fn give(ask: &Ask, link: &Link, shared: &Shared) -> Result<Given, SyncErro
     let product = shared.table.get(ask.sku.as_str());
     let rights = product.map(|product| product.rights(&ask.location, shared.table.own())).unwrap_or_default();
     let rights = u64::try_from(rights.max(0)).unwrap_or(u64::MAX);
+    let rights = queue::spare(&shared.rights, &place, rights, shared.table.own() < link.replica);
     let request = GrantRequest::new(ask.needed, ask.rights, ask.per_hour, rights, shared.rights.per_hour(&place));
     let units = shared.rights.policy.units(&request).min(rights);
     if units == 0 && ask.needed == 0 {

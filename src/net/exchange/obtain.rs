@@ -1,7 +1,8 @@
 //! Asks peers for rights: those with the most and the nearest first, several at once where one cannot cover the need.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use metrics::counter;
 use quinn::VarInt;
@@ -16,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::commit::{Claim, RemoteDelta};
-use crate::limits::{ASK_ROUND_TRIPS, ASK_TIME_MAX, RIGHTS_LOOK_EVERY};
+use crate::limits::{ASK_ROUND_TRIPS, ASK_TIME_MAX, REPLY_TIME_MAX, RIGHTS_LOOK_EVERY};
 use crate::net::frames::{FrameError, read_message, write_message};
 use crate::net::link::Link;
 use crate::net::rights::Place;
@@ -48,7 +49,9 @@ pub(in crate::net) async fn obtain(
         let place = (shortfall.sku.clone(), shortfall.location.clone());
         let (answer, must_serve) = queue::join(&shared.rights, &place, ticket, shortfall.wanted);
         if must_serve {
-            shared.spawn(serve(place.clone(), shared.clone()));
+            // Made here, so that the queue is let go of also if the task never runs.
+            let serving = Serving::begin(&shared.rights, &place);
+            shared.spawn(serve(serving, place.clone(), shared.clone()));
         }
         waiting.push(Part { place, units: shortfall.wanted, answer: Some(answer), has_come: false });
     }
@@ -61,41 +64,53 @@ fn rights_of(shared: &Shared, place: &Place) -> BTreeMap<ReplicaId, i128> {
     shared.table.get(sku.as_str()).map(|product| product.rights_at(location)).unwrap_or_default()
 }
 
+/// A peer that was asked and has not answered yet.
+struct Asked {
+    needed: u64,
+    /// From then on it counts as silent: others are asked beside it.
+    silent_from: Instant,
+}
+
+impl Asked {
+    fn is_silent(&self) -> bool {
+        Instant::now() >= self.silent_from
+    }
+}
+
 /// Serves the queue of one product at one location until nobody waits.
-async fn serve(place: Place, shared: Shared) {
-    let serving = Serving::begin(&shared.rights, &place);
+async fn serve(serving: Serving, place: Place, shared: Shared) {
     let mut asking: JoinSet<Answer> = JoinSet::new();
-    let mut asked: BTreeMap<ReplicaId, u64> = BTreeMap::new();
-    // Peers that did not answer in time: what they gave may still come, by a push, and they are asked again later.
-    let mut silent: BTreeSet<ReplicaId> = BTreeSet::new();
+    let mut asked: BTreeMap<ReplicaId, Asked> = BTreeMap::new();
     loop {
         let rights = rights_of(&shared, &place);
-        let Some(lack) = queue::step(&shared.rights, &place, &shared.table) else {
+        // With none but silent peers nobody knows how long it takes.
+        let is_stalled = !asked.is_empty() && asked.values().all(Asked::is_silent);
+        let Some(lack) = queue::step(&shared.rights, &place, &shared.table, is_stalled) else {
             // What is under way goes on: rights that come now stay here.
             asking.detach_all();
             serving.end();
             return;
         };
-        let expected: u64 = asked.values().copied().fold(0, u64::saturating_add);
-        if let Some(needed) = lack.units.checked_sub(expected).filter(|needed| *needed > 0) {
+        let awaited = asked.values().filter(|asked| !asked.is_silent()).map(|asked| asked.needed);
+        let needed = lack.units.saturating_sub(awaited.fold(0, u64::saturating_add));
+        if needed > 0 {
             for (link, needed, known) in candidates(&shared, &place, &rights, &asked, needed) {
-                asked.insert(link.replica, needed);
+                let silent_from = Instant::now() + time_to_answer(&link);
+                asked.insert(link.replica, Asked { needed, silent_from });
                 let (shared, place) = (shared.clone(), place.clone());
-                asking.spawn(async move { ask_in_need(link, place, (needed, known), &shared).await });
+                asking.spawn(async move { ask_in_need(link, place, (needed, known), silent_from, &shared).await });
             }
         }
-        silent.retain(|peer| shared.registry.link(*peer).is_some());
-        if asking.is_empty() && silent.is_empty() {
+        if asked.is_empty() && !lack.is_promised {
             queue::give_up(&shared.rights, &place, &shared.table);
             continue;
         }
         tokio::select! {
-            answer = asking.join_next(), if !asking.is_empty() => {
-                if let Some(Ok(answer)) = answer {
-                    asked.remove(&answer.peer);
-                    if answer.given.is_none() { silent.insert(answer.peer) } else { silent.remove(&answer.peer) };
-                }
-            }
+            answer = asking.join_next(), if !asking.is_empty() => match answer {
+                Some(Ok(peer)) => drop(asked.remove(&peer.peer)),
+                // A question that ended in a panic: nobody knows whose it was.
+                _ => asked.clear(),
+            },
             () = lack.changed.notified() => {}
             // Rights also come by pushes, receipts and releases, of which the queue is not told.
             () = tokio::time::sleep(RIGHTS_LOOK_EVERY) => {}
@@ -103,12 +118,17 @@ async fn serve(place: Place, shared: Shared) {
     }
 }
 
+/// How long a peer may take before it counts as silent. A distant one is given the time that its distance takes.
+pub(super) fn time_to_answer(link: &Link) -> Duration {
+    ASK_TIME_MAX + link.connection.rtt() * ASK_ROUND_TRIPS
+}
+
 /// Whom to ask now, for how much each, and the rights that each is known to have.
 fn candidates(
     shared: &Shared,
     place: &Place,
     rights: &BTreeMap<ReplicaId, i128>,
-    asked: &BTreeMap<ReplicaId, u64>,
+    asked: &BTreeMap<ReplicaId, Asked>,
     needed: u64,
 ) -> Vec<(Arc<Link>, u64, u64)> {
     let now_ms = shared.rights.now_ms();
@@ -140,21 +160,38 @@ pub(super) fn candidate(link: &Link, rights: &BTreeMap<ReplicaId, i128>) -> Opti
     Some(Candidate { replica: link.replica, rights, round_trip_us })
 }
 
-async fn ask_in_need(link: Arc<Link>, place: Place, (needed, known): (u64, u64), shared: &Shared) -> Answer {
+/// Asks one peer, and goes on waiting for it when it counts as silent: to ask it once more would only move more rights.
+async fn ask_in_need(
+    link: Arc<Link>,
+    place: Place,
+    (needed, known): (u64, u64),
+    silent_from: Instant,
+    shared: &Shared,
+) -> Answer {
     let per_hour = shared.rights.per_hour(&place);
     let ask = Ask { sku: place.0.clone(), location: place.1.clone(), needed, rights: 0, per_hour };
-    let answer = ask_peer(&link, ask, known, shared).await;
+    let mut asking = std::pin::pin!(ask_peer(&link, ask, known, REPLY_TIME_MAX, shared));
+    let answer = tokio::select! {
+        answer = &mut asking => answer,
+        () = tokio::time::sleep_until(silent_from) => {
+            heed(&Answer { peer: link.replica, given: None, known }, &place, shared);
+            asking.await
+        }
+    };
     // Here, since nobody may wait for the answer any more.
     heed(&answer, &place, shared);
     answer
 }
 
 /// Asks one peer, which is known to have so many rights, and takes in what it gives.
-pub(super) async fn ask_peer(link: &Arc<Link>, ask: Ask, known: u64, shared: &Shared) -> Answer {
+pub(super) async fn ask_peer(link: &Arc<Link>, ask: Ask, known: u64, within: Duration, shared: &Shared) -> Answer {
     let peer = link.replica;
     let place = (ask.sku.clone(), ask.location.clone());
-    let given = match exchange(link, &ask, shared).await {
-        Ok(Some(granted)) => take_in(granted, &ask, &place, link, shared).await,
+    let granted_before = granted(shared, &ask, link);
+    let given = match exchange(link, &ask, within, shared).await {
+        // One that repeats an old grant has given nothing, and is as good as silent.
+        Ok(Some(answer)) if answer.units > 0 && granted_in(&answer, &ask, link) <= granted_before => Ok(None),
+        Ok(Some(answer)) => take_in(answer, &ask, &place, link, shared).await,
         Ok(None) => Ok(None),
         Err(error) => Err(error),
     };
@@ -172,9 +209,8 @@ pub(super) async fn ask_peer(link: &Arc<Link>, ask: Ask, known: u64, shared: &Sh
 }
 
 /// One question and its answer; nothing if the peer does not answer in time.
-async fn exchange(link: &Link, ask: &Ask, shared: &Shared) -> Result<Option<Granted>, SyncError> {
-    // A distant peer is given the time that its distance takes.
-    let until = Instant::now() + ASK_TIME_MAX + link.connection.rtt() * ASK_ROUND_TRIPS;
+async fn exchange(link: &Link, ask: &Ask, within: Duration, shared: &Shared) -> Result<Option<Granted>, SyncError> {
+    let until = Instant::now() + within;
     let Ok(opened) = tokio::time::timeout_at(until, link.connection.open_bi()).await else { return Ok(None) };
     let (mut send, mut receive) = opened?;
     let Ok(written) = tokio::time::timeout_at(until, write_message(&mut send, &Message::Ask(ask.clone()))).await else {
@@ -198,6 +234,19 @@ async fn exchange(link: &Link, ask: &Ask, shared: &Shared) -> Result<Option<Gran
     }
 }
 
+/// Units that the peer of a link gave this node in all, as a product shows it.
+fn granted_of(product: &Product, ask: &Ask, link: &Link) -> u64 {
+    product.granted(&ask.location, link.replica, link.told)
+}
+
+fn granted(shared: &Shared, ask: &Ask, link: &Link) -> u64 {
+    shared.table.get(ask.sku.as_str()).map_or(0, |product| granted_of(&product, ask, link))
+}
+
+fn granted_in(answer: &Granted, ask: &Ask, link: &Link) -> u64 {
+    answer.products.first().map_or(0, |(_, product)| granted_of(product, ask, link))
+}
+
 /// Merges an answer. Whoever waits may go on at once: the committer takes the merge before what they write.
 async fn take_in(
     granted: Granted,
@@ -214,10 +263,9 @@ async fn take_in(
         // It is asked too often, or does not know the product: as good as no answer.
         return Ok(None);
     }
-    let granted = |product: &Product| product.granted(&ask.location, link.replica, link.told);
-    let after = products.first().map_or(0, |(_, product)| granted(product));
+    let after = products.first().map_or(0, |(_, product)| granted_of(product, ask, link));
     let read = |state: &Shard| {
-        let before = state.get(ask.sku.as_str()).map_or(0, |product| granted(product));
+        let before = state.get(ask.sku.as_str()).map_or(0, |product| granted_of(product, ask, link));
         (before, state.version().get(link.replica) >= sequence)
     };
     let (before, is_known) = shared.table.read(shard, read).unwrap_or_default();

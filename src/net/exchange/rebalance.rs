@@ -8,7 +8,7 @@ use stockmesh_proto::asking::{Candidate, order};
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::wire::Ask;
 
-use super::obtain::{ask_peer, candidate};
+use super::obtain::{ask_peer, candidate, time_to_answer};
 use crate::limits::{REBALANCE_ASKS_MAX, REBALANCE_COVER, REBALANCE_EVERY};
 use crate::net::rights::Place;
 use crate::net::shared::Shared;
@@ -128,7 +128,7 @@ async fn ask_ahead(wish: Wish, shared: &Shared) -> bool {
     let Some(link) = shared.registry.link(first.replica) else { return false };
     counter!("stockmesh_asks_ahead_total").increment(1);
     let ask = Ask { sku: sku.clone(), location: location.clone(), needed, rights, per_hour };
-    let answer = ask_peer(&link, ask, first.rights, shared).await;
+    let answer = ask_peer(&link, ask, first.rights, time_to_answer(&link), shared).await;
     let mut back_off = shared.rights.back_off_ahead.lock();
     if answer.has_given() {
         back_off.granted(first.replica, &sku, &location);

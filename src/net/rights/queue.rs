@@ -1,7 +1,9 @@
 //! Those who wait for rights of one product at one location, first come, first served.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use stockmesh_proto::ReplicaId;
 use stockmesh_proto::reconcile::StateView;
@@ -39,6 +41,8 @@ pub(in crate::net) struct Queue {
     obtained: u64,
     /// Somebody is asking peers for this place.
     is_served: bool,
+    /// All who could be asked are silent: whoever fits into what there is need not wait behind one who does not.
+    is_stalled: bool,
     changed: Arc<Notify>,
 }
 
@@ -66,23 +70,32 @@ impl Turn {
     /// Waits until all have come. False if one cannot come, not in time, or not before the node is `offline`.
     pub(in crate::net) async fn come(&mut self, until: Instant, offline: impl Future<Output = ()>) -> bool {
         let mut offline = std::pin::pin!(offline);
-        for part in &mut self.parts {
-            let Some(answer) = &mut part.answer else { continue };
-            tokio::select! {
-                biased;
-                told = answer => {
-                    part.answer = None;
-                    part.has_come = told == Ok(true);
+        let mut timeout = std::pin::pin!(tokio::time::sleep_until(until));
+        // All at once: a no from one ends it, however long the others would have to be waited for.
+        std::future::poll_fn(|context| {
+            let mut all = true;
+            for part in &mut self.parts {
+                if let Some(answer) = &mut part.answer {
+                    match Pin::new(answer).poll(context) {
+                        Poll::Pending => {
+                            all = false;
+                            continue;
+                        }
+                        Poll::Ready(told) => {
+                            part.answer = None;
+                            part.has_come = told == Ok(true);
+                        }
+                    }
                 }
-                () = tokio::time::sleep_until(until) => {}
-                // Nobody can be asked any more, as when the store is closed.
-                () = &mut offline => {}
+                if !part.has_come {
+                    return Poll::Ready(false);
+                }
             }
-            if !part.has_come {
-                return false;
-            }
-        }
-        true
+            // Nobody can be asked any more when the node is offline, as when the store is closed.
+            let is_over = timeout.as_mut().poll(context).is_ready() || offline.as_mut().poll(context).is_ready();
+            if all || is_over { Poll::Ready(all) } else { Poll::Pending }
+        })
+        .await
     }
 }
 
@@ -128,8 +141,22 @@ pub(in crate::net) fn join(desk: &Rights, place: &Place, ticket: u64, units: u64
 /// was obtained for them, and what they were told to take. What was at hand before is there for whoever comes.
 pub(in crate::net) fn is_kept(desk: &Rights, place: &Place, units: u64, rights: i128) -> bool {
     let queues = desk.queues.lock();
-    let kept = queues.get(place).map_or(0, |queue| queue.promised.saturating_add(queue.obtained));
+    let obtained = |queue: &Queue| if queue.is_stalled { 0 } else { queue.obtained };
+    let kept = queues.get(place).map_or(0, |queue| queue.promised.saturating_add(obtained(queue)));
     kept > 0 && rights >= i128::from(units) && rights < i128::from(units) + i128::from(kept)
+}
+
+/// How many of the rights at hand may be given to a peer: not what somebody here was told to take; and of two nodes that
+/// wait for each other's rights, the one of the lower id serves its own first, so that they do not swap them for ever.
+pub(in crate::net) fn spare(desk: &Rights, place: &Place, rights: u64, serves_own_first: bool) -> u64 {
+    let queues = desk.queues.lock();
+    let Some(queue) = queues.get(place) else { return rights };
+    let waiting = if serves_own_first {
+        queue.waiting.values().map(|waiter| waiter.units).fold(0, u64::saturating_add)
+    } else {
+        0
+    };
+    rights.saturating_sub(queue.promised).saturating_sub(waiting)
 }
 
 /// Units were obtained, and are being merged.
@@ -179,22 +206,27 @@ impl Drop for Serving {
 pub(in crate::net) struct Lack {
     /// Units that those who wait need beyond what there is.
     pub(in crate::net) units: u64,
+    /// Somebody was told to take units and has not done so yet: what there is will be known then.
+    pub(in crate::net) is_promised: bool,
     /// Wakes up when somebody came, went on, or something arrived.
     pub(in crate::net) changed: Arc<Notify>,
 }
 
 /// Lets those go on for whom there is enough, in their order, by the rights that the table shows. `None` if nobody is
 /// left: the queue is not served any more from then on.
-pub(in crate::net) fn step(desk: &Rights, place: &Place, table: &Table) -> Option<Lack> {
+/// With `is_stalled`, whoever fits goes on, also before one who does not.
+pub(in crate::net) fn step(desk: &Rights, place: &Place, table: &Table, is_stalled: bool) -> Option<Lack> {
     let mut queues = desk.queues.lock();
     let queue = queues.get_mut(place)?;
     queue.waiting.retain(|_, waiter| !waiter.go.is_closed());
+    queue.is_stalled = is_stalled;
     let budget = queue.budget(place, table);
-    while let Some(first) = queue.waiting.first_entry() {
-        if i128::from(first.get().units) > budget - i128::from(queue.promised) {
-            break;
-        }
-        let waiter = first.remove();
+    loop {
+        let left = budget - i128::from(queue.promised);
+        let fits = |(_, waiter): &(&u64, &Waiter)| i128::from(waiter.units) <= left;
+        let mut candidates = queue.waiting.iter().take(if is_stalled { usize::MAX } else { 1 });
+        let Some(ticket) = candidates.find(fits).map(|(ticket, _)| *ticket) else { break };
+        let Some(waiter) = queue.waiting.remove(&ticket) else { break };
         // Counted before it is told: its turn takes it back.
         if waiter.go.send(true).is_ok() {
             queue.promised = queue.promised.saturating_add(waiter.units);
@@ -211,7 +243,8 @@ pub(in crate::net) fn step(desk: &Rights, place: &Place, table: &Table) -> Optio
     }
     let wanted: i128 = queue.waiting.values().map(|waiter| i128::from(waiter.units)).sum();
     let lacking = (wanted + i128::from(queue.promised) - budget).max(1);
-    Some(Lack { units: u64::try_from(lacking).unwrap_or(u64::MAX), changed: Arc::clone(&queue.changed) })
+    let units = u64::try_from(lacking).unwrap_or(u64::MAX);
+    Some(Lack { units, is_promised: queue.promised > 0, changed: Arc::clone(&queue.changed) })
 }
 
 /// Nothing more is to be had: whoever fits into what there is goes on, the others are told.

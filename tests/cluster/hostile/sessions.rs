@@ -63,7 +63,10 @@ async fn garbage(stage: Stage) {
 }
 
 async fn an_oversized_prefix(stage: Stage) {
-    assert_bytes_closed(&stage, &[0, 16, 0, 1], false, "exceeds the limit of 16384").await;
+    assert_bytes_closed(&stage, &[0, 16, 0, 1], false, "exceeds the limit of 65552").await;
+    // What a stream is for is known by its kind, and each kind has a limit of its own.
+    let opening = frame(16, &vec![0; 20_000]);
+    assert_bytes_closed(&stage, &opening, false, "exceeds the limit of 16384").await;
 }
 
 async fn a_truncated_frame(stage: Stage) {

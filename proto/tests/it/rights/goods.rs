@@ -138,7 +138,7 @@ pub(super) struct History {
 
 impl History {
     pub(super) fn note(&mut self, evaluation: &Evaluation) {
-        for (sku, product) in evaluation.shards.values().flat_map(|writes| &writes.products) {
+        for (sku, product) in evaluation.shards.values().flat_map(|writes| writes.products.iter()) {
             for slot in product.stock() {
                 let key = (slot.replica, sku.clone(), slot.location.clone());
                 self.stock.entry(key).or_default().insert(slot.sequence, slot.counters);

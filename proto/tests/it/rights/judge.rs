@@ -19,7 +19,16 @@ pub(super) fn disagreement(
         (Err(expected), done) => return Some(format!("refused with {expected:?} expected, not {done:?}")),
         (expected, Err(done)) => return Some(format!("{expected:?} expected, not refused with {done:?}")),
     };
-    let writes = done.shards.iter().map(|(shard, writes)| (*shard, (writes.from, writes.to, writes.products.clone())));
+    let writes = done.shards.iter().map(|(shard, writes)| {
+        (
+            *shard,
+            (
+                writes.from,
+                writes.to,
+                writes.products.iter().map(|(sku, product)| (sku.clone(), product.clone())).collect(),
+            ),
+        )
+    });
     let is_same = expected.outcomes == done.outcomes
         && expected.writes == writes.collect()
         && expected.holds.values().eq(&done.holds);

@@ -26,7 +26,7 @@ impl Log {
             assert_eq!(u64::try_from(log.len()).unwrap() + 1, writes.from, "sequences have no gap");
             for sequence in writes.from..=writes.to {
                 let mut slots = Vec::new();
-                for (sku, product) in &writes.products {
+                for (sku, product) in writes.products.iter() {
                     let slot = product.filtered(&mut |slot| slot.dot().sequence == sequence);
                     if !slot.is_empty() {
                         slots.push((sku.clone(), slot));
