@@ -16,8 +16,9 @@ use super::{
     MUG, Recorder, SHOP, assert_shared_out, at_shop, available, giver_and_asker, is_insufficient, mug, own_rights,
     rights_to, wait_available,
 };
+use crate::support::proxy::{Proxy, Weather};
 use crate::support::raw::{Raw, hello, read, write};
-use crate::support::{Mesh, PATIENCE, address, dial, links_up, on_hand, wait_converged, wait_linked, wait_until};
+use crate::support::{Mesh, PATIENCE, address, links_up, on_hand, wait_converged, wait_linked, wait_until};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -186,7 +187,9 @@ async fn two_that_want_all_of_it_do_not_swap_it_for_ever() {
     for name in ["one", "two"] {
         stores.push(mesh.builder(name).grant_policy(NeedOnly).open().await.unwrap());
     }
-    dial(&stores[1], &stores[0]);
+    // Some way apart: what one does shows at the other only after both have decided.
+    let proxy = Proxy::start(address(&stores[0]), Weather { late: 1_000, ..Weather::default() }, 1).await;
+    stores[1].add_peer(proxy.address()).unwrap();
     wait_linked(&stores, 1).await;
     let mut sold_in_all = 0;
     for round in 0..8 {
