@@ -172,6 +172,25 @@ async fn sales_that_wait_end_when_the_store_is_closed() {
     }
 }
 
+/// Once a store is being closed every sale says so, also one that would have to wait behind others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sale_says_that_the_store_is_closed_also_behind_others() {
+    let mesh = Mesh::new();
+    let asker = mesh.builder("asker").grant_policy(NeedOnly).open().await.unwrap();
+    let peer = thirty_and_then_silent(&mesh, &asker).await;
+    let large = waiting_for_more(&asker, &peer).await;
+    let closing = asker.clone();
+    let closing = tokio::spawn(async move { timeout(PATIENCE, closing.close()).await.expect("the store closes") });
+    while !matches!(mug(&asker).receive(1).await, Err(WriteError::Closed)) {}
+    while !closing.is_finished() {
+        let answer = mug(&asker).sell(5).deadline(Duration::from_millis(1)).await;
+        assert!(matches!(answer, Err(WriteError::Closed)), "{answer:?}");
+        tokio::task::yield_now().await;
+    }
+    closing.await.unwrap().unwrap();
+    assert!(matches!(large.await.unwrap(), Err(WriteError::Closed)));
+}
+
 /// Grants of a product that a node's ledger tells of.
 async fn grants_by_ledger(store: &Store, sku: &str) -> usize {
     let movements = store.movements(sku).unwrap().collect().await.unwrap();
