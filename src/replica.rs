@@ -82,6 +82,10 @@ impl Replica {
             (result, _) => result.inspect(|_| sales.count_local()),
         };
         result.map_err(|error| match error {
+            // Not asked for any more, or kept for others whose time is over too.
+            WriteError::Refused(OperationRefused::Insufficient { .. }) if self.closing.load(Ordering::SeqCst) => {
+                WriteError::Closed
+            }
             WriteError::Refused(OperationRefused::Insufficient { shortfalls }) => self.insufficient(&shortfalls),
             error => error,
         })

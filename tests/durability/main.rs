@@ -27,4 +27,5 @@ mod receiver;
 mod remembered;
 mod replicated;
 mod restored;
+mod trimmed;
 mod unsynced;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use stockmesh_proto::Reference;
-use stockmesh_proto::operation::Books;
+use stockmesh_proto::operation::{Books, Outcome};
 
 use crate::support::config;
 
@@ -37,6 +37,78 @@ fn the_later_use_of_a_reference_counts() {
     enter(&mut books, Use { name: 2, content: 4, ledger: 4, at_ms: 0 });
     assert_eq!((books.references(), books.ledger_from()), (2, Some(3)), "the oldest use is forgotten");
     assert!(books.remembered(&name(0)).is_some() && books.remembered(&name(1)).is_none());
+}
+
+/// A list of outcomes of which none is plainly done: it counts for one reference, and one more for every fourth of them.
+fn long_list(count: usize) -> Vec<Outcome> {
+    vec![Outcome::Difference(1); count]
+}
+
+fn counts_for(count: usize) -> usize {
+    if count == 0 { 1 } else { 1 + count / 4 }
+}
+
+/// A batch whose outcomes alone are beyond the limit is remembered nevertheless, with all of them, until the next
+/// request needs the room.
+#[test]
+fn a_batch_that_is_longer_than_the_limit_is_remembered() {
+    for references_max in 0..4 {
+        let mut books = Books::new(u64::MAX, references_max);
+        enter(&mut books, Use { name: 0, content: 1, ledger: 1, at_ms: 0 });
+        books.remember(name(1), 2, &long_list(100), 2, 0);
+        let outcomes = books.remembered(&name(1)).map(|known| (known.content, known.outcomes()));
+        assert_eq!(outcomes, Some((2, long_list(100))), "with room for {references_max}");
+        assert_eq!((books.references(), books.ledger_from()), (1, Some(2)), "all older ones made room");
+        enter(&mut books, Use { name: 2, content: 3, ledger: 3, at_ms: 0 });
+        assert!(books.remembered(&name(1)).is_none() && books.remembered(&name(2)).is_some());
+        assert_eq!((books.references(), books.ledger_from()), (1, Some(3)));
+    }
+}
+
+/// What a clock dated that was far ahead, by a century say, does not keep what comes after it from being forgotten.
+#[test]
+fn what_was_dated_far_ahead_does_not_stop_forgetting() {
+    const AHEAD_MS: u64 = 100 * 366 * 24 * 60 * 60 * 1_000;
+    let mut books = Books::new(100, usize::MAX);
+    for (ledger, at_ms) in [(1, AHEAD_MS), (2, AHEAD_MS + 1), (3, AHEAD_MS + 2), (4, 10), (5, 50), (6, 90)] {
+        enter(&mut books, Use { name: u8::try_from(ledger).unwrap(), content: 0, ledger, at_ms });
+    }
+    assert_eq!(
+        (books.references(), books.ledger_from()),
+        (3, Some(4)),
+        "those of the right time are within the window"
+    );
+    for (ledger, at_ms) in [(7, 120), (8, 170), (9, 1_000), (10, 1_001)] {
+        enter(&mut books, Use { name: u8::try_from(ledger).unwrap(), content: 0, ledger, at_ms });
+    }
+    assert_eq!((books.references(), books.ledger_from()), (2, Some(9)), "only the last two are within the window");
+}
+
+proptest! {
+    #![proptest_config(config(200))]
+
+    /// Whatever the requests weigh: the newest is remembered, the others go oldest first, and no more than must.
+    #[test]
+    fn the_newest_is_never_forgotten_by_weight(
+        lists in vec(prop_oneof![Just(0_usize), 0_usize..60], 1..40),
+        references_max in 0_usize..20,
+    ) {
+        let mut books = Books::new(u64::MAX, references_max);
+        for (newest, count) in lists.iter().enumerate() {
+            let who = |number: usize| name(u8::try_from(number).unwrap());
+            books.remember(who(newest), 0, &long_list(*count), 1, 0);
+            let mut weight = 0;
+            let mut fits = |count: &usize| {
+                weight += counts_for(*count);
+                weight <= references_max
+            };
+            let latest = lists[..=newest].iter().rev().take_while(|count| fits(count)).count().max(1);
+            prop_assert_eq!(books.references(), latest);
+            for number in 0..=newest {
+                prop_assert_eq!(books.remembered(&who(number)).is_some(), number + latest > newest, "{}", number);
+            }
+        }
+    }
 }
 
 proptest! {
