@@ -11,8 +11,8 @@ use super::certificate::CertificateFingerprint;
 use super::frames::{FrameError, read_message, write_message};
 use super::identity::Identity;
 use super::refusal::{CloseCode, explain};
-use super::revocation::revoked;
 use super::shared::Shared;
+use super::trust::revoked;
 use crate::limits::{HANDSHAKE_TIME_MAX, REFUSAL_TIME_MAX};
 
 /// Features that this version demands of a peer.

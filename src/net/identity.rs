@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use crate::limits::{
     CONNECTION_WINDOW_BYTES, IDLE_TIMEOUT_MS, INCOMING_MAX, KEEP_ALIVE, PEM_BYTES_MAX, STREAM_WINDOW_BYTES, STREAMS_MAX,
@@ -296,4 +296,11 @@ fn transport() -> TransportConfig {
         .keep_alive_interval(Some(KEEP_ALIVE))
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))));
     transport
+}
+
+/// This node's identity, and since when it has this certificate in place of another.
+#[derive(Clone, Debug)]
+pub(super) struct Current {
+    pub(super) identity: Identity,
+    pub(super) rotated: Option<Instant>,
 }

@@ -1,9 +1,12 @@
 //! The network: mutually authenticated QUIC links, reconciliation with random peers, and pushes.
 //!
-//! Modules in reading order: `certificate` and `validity` (what one says of itself), `identity` (certificates and TLS), `frames` (frames on streams), `refusal` (why a link
-//! ends), `mail` (what applications send each other), `link` and `registry` (what is known of links and peers), `rights` (who waits for them), `shared` (what all
-//! tasks share), `trust` (whether links may go on), `expiring` (the end of the own certificate), `revocation` (certificates that are not let in), `handshake`, `handshakes` (how many there may be), `session` (drives the core's state
-//! machine), `verdict` (on peers that break rules), `push`, `exchange` (asking for rights and giving them), `messages`, `serve` (one link's tasks), `dial`, and `node`, which starts them all.
+//! Modules in reading order: `certificate` and `validity` (what one says of itself), `identity` (certificates and TLS),
+//! `revocation` (certificates that are not let in), `frames` (frames on streams), `refusal` (why a link ends), `mail`
+//! (what applications send each other), `link` and `registry` (what is known of links and peers), `rights` (who waits for
+//! them), `shared` (what all tasks share), `trust` (whether links may go on), `expiring` (the end of the own certificate),
+//! `handshake`, `handshakes` (how many there may be), `session` (drives the core's state machine), `verdict` (on peers that
+//! break rules), `push`, `exchange` (asking for rights and giving them), `messages`, `serve` (one link's tasks), `dial`, and
+//! `node`, which starts them all.
 
 mod certificate;
 mod dial;

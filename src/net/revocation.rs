@@ -7,13 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use metrics::{counter, gauge};
-use tracing::{error, info};
-
 use super::certificate::CertificateFingerprint;
-use super::shared::Shared;
-use super::trust::review_all;
-use crate::limits::{REVOCATION_SHOWN_MAX, REVOCATIONS_BYTES_MAX, REVOCATIONS_LOOK_EVERY};
+use crate::limits::{REVOCATION_SHOWN_MAX, REVOCATIONS_BYTES_MAX};
 
 /// A list of revoked certificates that cannot be used. At open nothing was opened; later the list from before counts on.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +71,7 @@ impl RevocationFile {
     }
 
     /// Reads the file again if it changed. `None` if it did not.
-    fn look(&mut self) -> Option<Result<Revoked, RevocationsError>> {
+    pub(super) fn look(&mut self) -> Option<Result<Revoked, RevocationsError>> {
         let seen = stamp(&self.path);
         if seen == self.seen {
             return None;
@@ -121,47 +116,6 @@ fn parse(bytes: &[u8]) -> Result<BTreeSet<CertificateFingerprint>, (usize, Strin
         list.insert(text.parse().map_err(|rule| (number, text.into_owned(), format!("{rule}")))?);
     }
     Ok(list)
-}
-
-/// Looks at the file now and then. What cannot be read changes nothing: a slip of the pen must not let anybody in.
-pub(super) async fn watch_revocations(mut file: RevocationFile, shared: Shared) {
-    gauge!("stockmesh_revocations").set(count(&file.list));
-    loop {
-        tokio::time::sleep(REVOCATIONS_LOOK_EVERY).await;
-        let looking = tokio::task::spawn_blocking(move || {
-            let looked = file.look();
-            (file, looked)
-        });
-        let Ok((same, looked)) = looking.await else { return };
-        file = same;
-        match looked {
-            None => {}
-            Some(Ok(list)) => {
-                info!(certificates = list.len(), "the list of revoked certificates was read again");
-                gauge!("stockmesh_revocations").set(count(&list));
-                shared.revoked.send_replace(list);
-                review_all(&shared);
-            }
-            Some(Err(error)) => {
-                counter!("stockmesh_revocations_errors_total").increment(1);
-                error!(%error, "the list of revoked certificates is not used; the one from before counts on");
-            }
-        }
-    }
-}
-
-fn count(list: &Revoked) -> f64 {
-    u32::try_from(list.len()).map_or(f64::MAX, f64::from)
-}
-
-/// Why a certificate is not let in, if it is revoked.
-pub(super) fn revoked(certificate: CertificateFingerprint, shared: &Shared) -> Option<String> {
-    shared.revoked.borrow().contains(&certificate).then(|| {
-        format!(
-            "certificate {certificate} is on a list of revoked certificates: its node needs a new one, or must be \
-             taken off the list of the node that refuses it"
-        )
-    })
 }
 
 #[cfg(test)]

@@ -12,11 +12,11 @@ use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::identity::Current;
 use super::mail::PeerMessage;
 use super::registry::Registry;
 use super::revocation::Revoked;
 use super::rights::Rights;
-use super::trust::Current;
 use crate::clock::WallClock;
 use crate::commit::Committer;
 use crate::table::Table;

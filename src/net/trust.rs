@@ -2,21 +2,16 @@
 
 use std::time::Instant;
 
-use tracing::info;
+use metrics::{counter, gauge};
+use tracing::{error, info};
 
+use super::certificate::CertificateFingerprint;
 use super::identity::Identity;
 use super::link::Link;
 use super::refusal::{CloseCode, NEW_CERTIFICATE};
-use super::revocation::revoked;
+use super::revocation::{RevocationFile, Revoked};
 use super::shared::Shared;
-use crate::limits::ROTATION_TIME;
-
-/// This node's identity, and since when it has this certificate in place of another.
-#[derive(Clone, Debug)]
-pub(super) struct Current {
-    pub(super) identity: Identity,
-    pub(super) rotated: Option<Instant>,
-}
+use crate::limits::{REVOCATIONS_LOOK_EVERY, ROTATION_TIME};
 
 /// Uses another identity from now on: for new links at once, and open ones are looked at again.
 pub(super) fn rotate(shared: &Shared, identity: Identity) {
@@ -63,4 +58,45 @@ pub(super) fn review(link: &Link, shared: &Shared) {
         );
         link.close(CloseCode::NotTrusted, &reason);
     }
+}
+
+/// Looks at the file now and then. What cannot be read changes nothing: a slip of the pen must not let anybody in.
+pub(super) async fn watch_revocations(mut file: RevocationFile, shared: Shared) {
+    gauge!("stockmesh_revocations").set(count(&file.list()));
+    loop {
+        tokio::time::sleep(REVOCATIONS_LOOK_EVERY).await;
+        let looking = tokio::task::spawn_blocking(move || {
+            let looked = file.look();
+            (file, looked)
+        });
+        let Ok((same, looked)) = looking.await else { return };
+        file = same;
+        match looked {
+            None => {}
+            Some(Ok(list)) => {
+                info!(certificates = list.len(), "the list of revoked certificates was read again");
+                gauge!("stockmesh_revocations").set(count(&list));
+                shared.revoked.send_replace(list);
+                review_all(&shared);
+            }
+            Some(Err(error)) => {
+                counter!("stockmesh_revocations_errors_total").increment(1);
+                error!(%error, "the list of revoked certificates is not used; the one from before counts on");
+            }
+        }
+    }
+}
+
+fn count(list: &Revoked) -> f64 {
+    u32::try_from(list.len()).map_or(f64::MAX, f64::from)
+}
+
+/// Why a certificate is not let in, if it is revoked.
+pub(super) fn revoked(certificate: CertificateFingerprint, shared: &Shared) -> Option<String> {
+    shared.revoked.borrow().contains(&certificate).then(|| {
+        format!(
+            "certificate {certificate} is on a list of revoked certificates: its node needs a new one, or must be \
+             taken off the list of the node that refuses it"
+        )
+    })
 }
