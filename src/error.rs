@@ -7,7 +7,7 @@ use stockmesh_proto::hold::HoldId;
 use stockmesh_proto::operation::OperationRefused;
 use stockmesh_proto::{InvalidInput, Location, Sku};
 
-use crate::net::RevocationsError;
+use crate::limits::REVOCATIONS_BYTES_MAX;
 use crate::storage::StorageError;
 
 /// A write did not succeed. All but [`WriteError::Indeterminate`] mean that nothing was changed, here or elsewhere.
@@ -204,4 +204,36 @@ pub enum ReloadError {
     /// The store is closed.
     #[error("the store is closed; its identity was not changed")]
     Closed,
+}
+
+/// A list of revoked certificates that cannot be used. At open nothing was opened; later the list from before counts on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RevocationsError {
+    /// The file cannot be read.
+    #[error("the list of revoked certificates {} cannot be read: {cause}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        cause: std::io::Error,
+    },
+    /// The file is too long.
+    #[error("the list of revoked certificates {} must have at most {REVOCATIONS_BYTES_MAX} bytes", path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A line is no fingerprint.
+    #[error("the list of revoked certificates {}, line {line}: {value:?} {rule}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Number of the line, the first is 1.
+        line: usize,
+        /// What stands there, shortened.
+        value: String,
+        /// What must stand there.
+        rule: String,
+    },
 }

@@ -118,15 +118,12 @@ pub mod transactions;
 
 pub use batch::{Batch, Committed};
 pub use builder::Builder;
-pub use error::{CloseError, GetError, OpenError, ReloadError, ReplicationError, WriteError};
+pub use error::{CloseError, GetError, OpenError, ReloadError, ReplicationError, RevocationsError, WriteError};
 pub use hold::{Hold, HoldId, HoldState, Resolved};
 pub use inspect::{InspectError, Inspection, inspect};
 pub use ledger::{LedgerError, Movement, MovementKind, Movements};
 pub use messages::{Broadcast, Delivery, Messages, PeerMessage, SendError};
-pub use net::{
-    CertificateFingerprint, Identity, IdentityError, InvalidFingerprint, LinkState, PeerStatus, Refused,
-    RevocationsError,
-};
+pub use net::{CertificateFingerprint, Identity, IdentityError, InvalidFingerprint, LinkState, PeerStatus, Refused};
 pub use product::{Product, Reason};
 pub use query::{Products, Query};
 pub use recovery::DamagePolicy;

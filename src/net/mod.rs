@@ -39,4 +39,3 @@ pub use mail::{PeerMessage, SendError};
 pub(crate) use node::{Node, NodeSettings};
 pub use registry::{LinkState, PeerStatus, Refused};
 pub(crate) use revocation::RevocationFile;
-pub use revocation::RevocationsError;

@@ -8,39 +8,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::certificate::CertificateFingerprint;
+use crate::error::RevocationsError;
 use crate::limits::{REVOCATION_SHOWN_MAX, REVOCATIONS_BYTES_MAX};
-
-/// A list of revoked certificates that cannot be used. At open nothing was opened; later the list from before counts on.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RevocationsError {
-    /// The file cannot be read.
-    #[error("the list of revoked certificates {} cannot be read: {cause}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        cause: std::io::Error,
-    },
-    /// The file is too long.
-    #[error("the list of revoked certificates {} must have at most {REVOCATIONS_BYTES_MAX} bytes", path.display())]
-    TooLong {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A line is no fingerprint.
-    #[error("the list of revoked certificates {}, line {line}: {value:?} {rule}", path.display())]
-    Line {
-        /// The file.
-        path: PathBuf,
-        /// Number of the line, the first is 1.
-        line: usize,
-        /// What stands there, shortened.
-        value: String,
-        /// What must stand there.
-        rule: String,
-    },
-}
 
 /// Certificates that are not let in.
 pub(super) type Revoked = Arc<BTreeSet<CertificateFingerprint>>;
