@@ -22,7 +22,7 @@ use crate::product::Product;
 use crate::query::Query;
 use crate::replica::Replica;
 use crate::status::{Durability, Status};
-use crate::subscribe::{Change, Changes, Filter};
+use crate::subscribe::{Changes, Filter};
 use crate::view::ProductView;
 
 /// A replica of the inventory, embedded in this process.
@@ -151,7 +151,7 @@ impl Store {
     /// Changes from now on, of this node's and of others' writes, once they are durable here, see [`Changes`].
     pub fn subscribe(&self, filter: Filter) -> Changes {
         let Replica { table, committer, node, .. } = &*self.inner;
-        let due = node.as_ref().and_then(Node::identity_due).map(|at| Change::IdentityExpires { at });
+        let due = node.as_ref().and_then(Node::identity_due);
         Changes::new(Arc::clone(table), filter, committer.changes(), committer.watchers()).beginning_with(due)
     }
 

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use futures_core::Stream;
 use stockmesh_proto::product::KeyedProduct;
@@ -14,7 +14,7 @@ use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
-use crate::limits::LAG_BATCHES_MAX;
+use crate::limits::{IDENTITY_TELL_EVERY, LAG_BATCHES_MAX};
 use crate::query::{Products, Query};
 use crate::table::Table;
 use crate::view::ProductView;
@@ -215,6 +215,8 @@ pub struct Changes {
     /// Only to begin anew at the latest batch after a lag.
     source: broadcast::WeakSender<Changed>,
     pending: VecDeque<Pending>,
+    /// The end of the certificate that was told at the beginning, and when: it may be told to all a moment later.
+    expiry_told: Option<(SystemTime, Instant)>,
     /// Counts those who watch for low stock, so that the committer keeps what they compare.
     watch: Option<Watch>,
     /// After a lag: the present view of everything.
@@ -231,13 +233,20 @@ impl Changes {
         // Before the first batch that it will see.
         let watch = filter.below.is_some().then(|| Watch::begin(watchers));
         let batches = from_now_on(&source);
-        Self { table, filter, batches, source, pending: VecDeque::new(), watch, catching_up: None }
+        let (pending, expiry_told) = (VecDeque::new(), None);
+        Self { table, filter, batches, source, pending, expiry_told, watch, catching_up: None }
     }
 
-    /// Tells this first.
-    pub(crate) fn beginning_with(mut self, first: Option<Change>) -> Self {
-        self.pending.extend(first.map(Pending::Event));
+    /// Tells first that the own certificate expires, if it does so soon.
+    pub(crate) fn beginning_with(mut self, expires: Option<SystemTime>) -> Self {
+        self.expiry_told = expires.map(|at| (at, Instant::now()));
+        self.pending.extend(expires.map(|at| Pending::Event(Change::IdentityExpires { at })));
         self
+    }
+
+    /// Whether the same was told at the beginning, not long ago.
+    fn is_told(&self, expires: SystemTime) -> bool {
+        self.expiry_told.is_some_and(|(at, told)| at == expires && told.elapsed() < IDENTITY_TELL_EVERY / 2)
     }
 
     /// The next change; `None` once the store is closed. Dropping the future loses nothing.
@@ -327,7 +336,7 @@ impl Stream for Changes {
             match Pin::new(&mut self.batches).poll_next(context) {
                 Poll::Ready(Some(Ok(changed))) => {
                     self.take(&changed);
-                    if let Some(at) = changed.identity_expires {
+                    if let Some(at) = changed.identity_expires.filter(|at| !self.is_told(*at)) {
                         return Poll::Ready(Some(Change::IdentityExpires { at }));
                     }
                     if let Some((former, own)) = changed.incarnation {
