@@ -14,7 +14,7 @@ pub(super) enum FrameError {
     #[error("the stream ended: {0}")]
     Ended(String),
     /// The peer was silent for too long between frames.
-    #[error("no frame came within {} s", REPLY_TIME_MAX.as_secs())]
+    #[error("the peer was silent: no frame came within {} s", REPLY_TIME_MAX.as_secs())]
     Silent,
     /// The peer takes nothing in, so that flow control holds a frame back for too long.
     #[error("the peer took no frame in within {} s", REPLY_TIME_MAX.as_secs())]
