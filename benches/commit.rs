@@ -13,8 +13,7 @@ mod support;
 use std::time::Instant;
 
 use stockmesh::Store;
-use stockmesh::storage::{Batch, DataDirectory, Engine, Transaction};
-use support::stores::{durable, fill, sku};
+use support::stores::{Bare, durable, fill, sku};
 use support::{Goal, Turns, quantile};
 
 /// Products that are written to: different ones, as the writers of a warehouse would.
@@ -29,9 +28,7 @@ fn main() {
     let options = support::start("How many commits does the store make, beside the bare engine with the same batches?");
     let runtime = support::runtime();
     let root = support::directory();
-    let directory = DataDirectory::open(&root.path().join("engine")).unwrap();
-    let mut bare = Bare { engine: directory.open_engine().unwrap(), number: 0 };
-    bare.engine.load(&mut |_| ()).unwrap();
+    let mut bare = Bare::open(&root.path().join("engine"));
     runtime.block_on(async {
         let store = durable(&root.path().join("store")).open().await.unwrap();
         fill(&store, PRODUCTS).await;
@@ -61,20 +58,6 @@ impl Journal {
         let batches = now.batches - before.batches;
         let bytes = now.bytes.checked_sub(before.bytes).expect("too little is written here for a fold");
         (batches, (bytes / batches).saturating_sub(ROW_OVERHEAD_BYTES) as usize)
-    }
-}
-
-/// The bare engine, which commits payloads of given sizes.
-struct Bare {
-    engine: Engine,
-    number: u64,
-}
-
-impl Bare {
-    fn commit(&mut self, payload_bytes: usize) {
-        self.number += 1;
-        let batch = Batch { number: self.number, payload: vec![7; payload_bytes] };
-        self.engine.commit(&Transaction { batch: Some(batch), ..Transaction::default() }).unwrap();
     }
 }
 

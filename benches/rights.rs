@@ -15,13 +15,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
-use stockmesh::storage::{Batch, DataDirectory, Engine, Transaction};
 use stockmesh::{LinkState, NeedOnly, Reason, Store, WriteError};
 use stockmesh_proto::movement::{Movement, MovementKind};
 use stockmesh_proto::wire::{LedgerPart, LedgerRecord, LedgerRequest};
 use stockmesh_proto::{Location, ReplicaId, Sku};
 use support::quic::Authority;
-use support::stores::durable;
+use support::stores::{Bare, durable};
 use support::{Goal, Random, Turns, quantile};
 
 const HOT: &str = "SKU-0000001";
@@ -70,9 +69,7 @@ async fn one_seller(root: &Path, commits: usize) {
 
 /// 64 sellers of one product at once, beside as many who adjust it, and beside the bare engine.
 async fn many_sellers(root: &Path, commits: usize) {
-    let directory = DataDirectory::open(&root.join("engine")).unwrap();
-    let mut bare = Bare { engine: directory.open_engine().unwrap(), number: 0 };
-    bare.engine.load(&mut |_| ()).unwrap();
+    let mut bare = Bare::open(&root.join("engine"));
     let store = durable(&root.join("many")).open().await.unwrap();
     store.product(HOT).unwrap().receive(100_000_000).await.unwrap();
     let (mut beside_adjust, mut beside_engine, mut groups) = (Turns::default(), Turns::default(), Turns::default());
@@ -130,20 +127,6 @@ fn ledger_bytes(sales: usize) -> usize {
     let request = LedgerRequest { reference: None, content: None, outcomes: Vec::new(), movements: vec![movement] };
     let part = LedgerPart { replica: ReplicaId::from_random(u64::MAX), requests: vec![request; sales] };
     LedgerRecord { time_ms: 1 << 40, references_back: 0, parts: vec![part] }.encode().unwrap().len()
-}
-
-/// The bare engine, which commits payloads of given sizes.
-struct Bare {
-    engine: Engine,
-    number: u64,
-}
-
-impl Bare {
-    fn commit(&mut self, payload_bytes: usize) {
-        self.number += 1;
-        let batch = Batch { number: self.number, payload: vec![7; payload_bytes] };
-        self.engine.commit(&Transaction { batch: Some(batch), ..Transaction::default() }).unwrap();
-    }
 }
 
 /// Nodes that are all linked, in directories of their own.

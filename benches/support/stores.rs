@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use stockmesh::storage::{Batch, DataDirectory, Engine, Transaction};
 use stockmesh::{Builder, Store};
 
 use super::quic::Authority;
@@ -63,4 +64,27 @@ pub(crate) async fn until_equal(left: &Store, right: &Store) {
 pub(crate) fn resident_bytes() -> Option<f64> {
     let pages: f64 = std::fs::read_to_string("/proc/self/statm").ok()?.split(' ').nth(1)?.parse().ok()?;
     Some(pages * 4096.0)
+}
+
+/// The bare engine, which commits payloads of given sizes.
+pub(crate) struct Bare {
+    engine: Engine,
+    number: u64,
+    /// Locked until the engine is closed.
+    _directory: DataDirectory,
+}
+
+impl Bare {
+    pub(crate) fn open(path: &Path) -> Self {
+        let directory = DataDirectory::open(path).unwrap();
+        let mut engine = directory.open_engine().unwrap();
+        engine.load(&mut |_| ()).unwrap();
+        Self { engine, number: 0, _directory: directory }
+    }
+
+    pub(crate) fn commit(&mut self, payload_bytes: usize) {
+        self.number += 1;
+        let batch = Batch { number: self.number, payload: vec![7; payload_bytes] };
+        self.engine.commit(&Transaction { batch: Some(batch), ..Transaction::default() }).unwrap();
+    }
 }
