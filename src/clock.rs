@@ -2,6 +2,16 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use stockmesh_proto::operation::Books;
+
+use crate::limits::CLOCK_PLAUSIBLE_MS;
+
+/// The time by which requests are remembered and forgotten. A clock that lost its time, as one without a battery does,
+/// says nothing about what is old: the latest time that is known counts in its place.
+pub(crate) fn time_to_remember(now_ms: u64, books: &Books) -> u64 {
+    if now_ms < CLOCK_PLAUSIBLE_MS { books.latest_ms().unwrap_or(now_ms) } else { now_ms }
+}
+
 /// Milliseconds since 1970, shifted by a fixed offset. Tests shift it to play a node whose clock is off.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct WallClock {

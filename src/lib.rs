@@ -79,8 +79,8 @@
 //! Modules in reading order, each resting on those above it only.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod clock;
 mod limits;
+mod clock;
 #[doc(hidden)]
 pub mod storage;
 mod error;

@@ -163,6 +163,8 @@ pub(crate) const LEDGER_RETENTION_DEFAULT: Duration = Duration::from_secs(400 * 
 pub(crate) const LEDGER_RETENTION_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
 /// Bytes of the ledger that are read at a time.
 pub(crate) const LEDGER_PAGE_BYTES: usize = 1 << 20;
+/// A wall clock that shows less, the beginning of 2020, has lost its time: nothing is forgotten by it.
+pub(crate) const CLOCK_PLAUSIBLE_MS: u64 = 1_577_836_800_000;
 /// How often the ledger is looked at for what need not be kept.
 pub(crate) const LEDGER_TRIM_EVERY: Duration = Duration::from_secs(60);
 /// Lost entries in a row that are passed over when the ledger is trimmed.

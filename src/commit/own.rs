@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::batch::Gathered;
 use super::worker::Answer;
 use super::{Asked, Given, Stopped, Worker};
+use crate::clock::time_to_remember;
 use crate::error::WriteError;
 
 impl Worker {
@@ -78,7 +79,12 @@ impl Worker {
             return Ok(evaluation.outcomes);
         }
         self.merge_own(std::mem::take(&mut evaluation.shards), gathered);
-        let forgotten = self.progress.books.write().enter(&evaluation, self.next_ledger(), now_ms);
+        let forgotten = {
+            let ledger = self.next_ledger();
+            let mut books = self.progress.books.write();
+            let remembered_ms = time_to_remember(now_ms, &books);
+            books.enter(&evaluation, ledger, remembered_ms)
+        };
         if !evaluation.holds.is_empty() {
             self.note_next_expiry();
         }

@@ -11,7 +11,7 @@ use stockmesh_proto::operation::Evaluation;
 use stockmesh_proto::wire::{LedgerPart, LedgerRecord, LedgerRequest, WireError};
 use tracing::warn;
 
-use crate::limits::{LEDGER_LOST_MAX, LEDGER_PAGE_BYTES, LEDGER_TRIM_EVERY, MOVEMENT_BYTES};
+use crate::limits::{CLOCK_PLAUSIBLE_MS, LEDGER_LOST_MAX, LEDGER_PAGE_BYTES, LEDGER_TRIM_EVERY, MOVEMENT_BYTES};
 use crate::settings::Stored;
 use crate::storage::{Engine, StorageError, Transaction};
 
@@ -94,7 +94,7 @@ impl Trimming {
     /// needed to remember references. Looks once a minute, at one page.
     pub(super) fn due(&mut self, engine: &Engine, oldest_needed: Option<u64>, now_ms: u64) -> Option<u64> {
         let now = Instant::now();
-        if now < self.next || engine.figures().first_ledger.is_none() {
+        if now < self.next || engine.figures().first_ledger.is_none() || now_ms < CLOCK_PLAUSIBLE_MS {
             return None;
         }
         self.next = now + LEDGER_TRIM_EVERY;

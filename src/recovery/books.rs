@@ -9,6 +9,7 @@ use stockmesh_proto::operation::Books;
 use stockmesh_proto::wire::LedgerRecord;
 use tracing::error;
 
+use crate::clock::time_to_remember;
 use crate::commit::HOLD_KEY_PREFIX;
 use crate::limits::{DAMAGE_NAMED_MAX, LEDGER_PAGE_BYTES};
 use crate::storage::{Engine, LedgerView, StorageError};
@@ -66,8 +67,8 @@ pub(super) fn read_references(
 fn remember(number: u64, record: LedgerRecord, books: &mut Books) {
     for request in record.parts.into_iter().flat_map(|part| part.requests) {
         if let (Some(reference), Some(content)) = (request.reference, request.content) {
-            let content = Fingerprint::bits(content);
-            books.remember(reference, content, &request.outcomes, number, record.time_ms);
+            let (content, at_ms) = (Fingerprint::bits(content), time_to_remember(record.time_ms, books));
+            books.remember(reference, content, &request.outcomes, number, at_ms);
         }
     }
 }

@@ -117,3 +117,35 @@ async fn what_references_need_is_kept_however_it_is_dated() {
     assert_eq!(kept(&store).await, [5, 6, 7]);
     store.close().await.unwrap();
 }
+
+/// A clock that lost its battery says nothing about what is old: neither the ledger nor a reference is let go of by it, and
+/// what is done meanwhile is remembered too.
+#[tokio::test]
+async fn a_clock_that_fell_back_to_its_beginning_forgets_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("data");
+    let store = ahead(&path, Duration::ZERO).open().await.unwrap();
+    store.product("MUG").unwrap().receive(1_000).await.unwrap();
+    order(&store, "before", 1).await;
+    store.close().await.unwrap();
+
+    let since_1970 = i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap();
+    let store = ahead(&path, Duration::ZERO).clock_offset_ms(-since_1970).open().await.unwrap();
+    for number in 2..20 {
+        order(&store, &format!("meanwhile-{number}"), number).await;
+    }
+    order(&store, "before", 1).await;
+    store.close().await.unwrap();
+
+    let store = ahead(&path, Duration::ZERO).open().await.unwrap();
+    for number in 20..30 {
+        order(&store, &format!("after-{number}"), number).await;
+    }
+    order(&store, "before", 1).await;
+    for number in 2..20 {
+        order(&store, &format!("meanwhile-{number}"), number).await;
+    }
+    assert_eq!(on_hand(&store), 1_000 - (1..30).sum::<i128>(), "each is done once");
+    assert_eq!(kept(&store).await.len(), 30, "nothing of it is old");
+    store.close().await.unwrap();
+}

@@ -139,6 +139,11 @@ impl Books {
         self.references.get(reference)
     }
 
+    /// When the latest of the remembered requests was done, in milliseconds since 1970.
+    pub fn latest_ms(&self) -> Option<u64> {
+        self.order.back().map(|latest| latest.at_ms)
+    }
+
     /// Number of references that are remembered.
     pub fn references(&self) -> usize {
         self.references.len()
