@@ -123,7 +123,10 @@ pub use hold::{Hold, HoldId, HoldState, Resolved};
 pub use inspect::{InspectError, Inspection, inspect};
 pub use ledger::{LedgerError, Movement, MovementKind, Movements};
 pub use messages::{Broadcast, Delivery, Messages, PeerMessage, SendError};
-pub use net::{CertificateFingerprint, Identity, IdentityError, InvalidFingerprint, LinkState, PeerStatus, Refused};
+pub use net::{
+    CertificateFingerprint, Identity, IdentityError, InvalidFingerprint, LinkState, Member, MemberState, PeerStatus,
+    Refused,
+};
 pub use product::{Product, Reason};
 pub use query::{Products, Query};
 pub use recovery::DamagePolicy;

@@ -17,7 +17,7 @@ use crate::hold::Hold;
 use crate::ledger::Movements;
 use crate::limits::{CLOSE_DRAIN_TIME_MAX, HOLDS_PAGE};
 use crate::messages::{Broadcast, Messages, check_message};
-use crate::net::{Identity, Node, SendError, check_address};
+use crate::net::{Identity, Member, Node, SendError, check_address};
 use crate::product::Product;
 use crate::query::Query;
 use crate::replica::Replica;
@@ -210,6 +210,11 @@ impl Store {
     /// The address that the store listens on, if it does: with the port that the system chose.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.inner.node.as_ref().and_then(Node::local_address)
+    }
+
+    /// The members of the cluster besides this node, as far as it knows: also those that are down or left.
+    pub fn members(&self) -> Vec<Member> {
+        self.inner.node.as_ref().map(Node::members).unwrap_or_default()
     }
 
     /// Keeps a link with a further peer, `host:port`, from now on, as [`Builder::peer`](crate::Builder::peer) does. An

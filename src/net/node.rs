@@ -29,6 +29,7 @@ use super::handshake::welcome;
 use super::handshakes::Handshakes;
 use super::identity::{Current, Identity};
 use super::mail::{PeerMessage, SendError};
+use super::members::{Member, Members};
 use super::push::push_commits;
 use super::refusal::{CloseCode, NEW_INCARNATION, explain};
 use super::registry::{PeerStatus, Refused, Registry};
@@ -88,10 +89,12 @@ impl Node {
     ) -> std::io::Result<Self> {
         let endpoint = Endpoint::server((*settings.identity.server()).clone(), settings.listen)?;
         let (urgent, urgent_queue) = mpsc::channel(URGENT_MAX);
+        let (links_wanted, links_queue) = mpsc::channel(URGENT_MAX);
         let shared = Shared(Arc::new(SharedInner {
             table,
             committer,
             registry: Registry::new(),
+            members: Members::new(),
             rights: Arc::new(Rights::new(settings.policy)),
             inbox: Mutex::new(Some(broadcast::Sender::new(MESSAGES_WAITING_MAX))),
             endpoint,
@@ -104,6 +107,7 @@ impl Node {
             fan_out: PUSH_FAN_OUT_DEFAULT,
             confirmations: watch::Sender::new(0),
             urgent,
+            links_wanted,
             offline: watch::Sender::new(false),
             tasks: Mutex::new(JoinSet::new()),
             runtime: Handle::current(),
@@ -114,6 +118,7 @@ impl Node {
         shared.spawn(relink_after_incarnation(shared.clone()));
         shared.spawn(rebalance_for_ever(shared.clone()));
         shared.spawn(watch_expiry(shared.clone()));
+        drop(links_queue);
         if let Some(file) = settings.revocations {
             shared.spawn(watch_revocations(file, shared.clone()));
         }
@@ -162,6 +167,11 @@ impl Node {
 
     pub(crate) fn peers(&self) -> Vec<PeerStatus> {
         self.shared.registry.status(self.shared.table.own_writes())
+    }
+
+    /// The members of the cluster, besides this node.
+    pub(crate) fn members(&self) -> Vec<Member> {
+        self.shared.members.all()
     }
 
     pub(crate) fn refusals(&self) -> Vec<Refused> {

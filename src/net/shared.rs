@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use super::identity::Current;
 use super::mail::PeerMessage;
+use super::members::Members;
 use super::registry::Registry;
 use super::revocation::Revoked;
 use super::rights::Rights;
@@ -29,6 +30,8 @@ pub(super) struct SharedInner {
     pub(super) table: Arc<Table>,
     pub(super) committer: Committer,
     pub(super) registry: Registry,
+    /// Who belongs to the cluster, besides this node.
+    pub(super) members: Members,
     pub(super) rights: Arc<Rights>,
     /// Hands messages of peers to whoever listens here, until the node is closed.
     pub(super) inbox: Mutex<Option<broadcast::Sender<PeerMessage>>>,
@@ -43,6 +46,8 @@ pub(super) struct SharedInner {
     /// Counts confirmations by peers, for those who wait for one.
     pub(super) confirmations: watch::Sender<u64>,
     pub(super) urgent: mpsc::Sender<ReplicaId>,
+    /// Members to which a link is wanted now, for a while, though the topology may not ask for one.
+    pub(super) links_wanted: mpsc::Sender<ReplicaId>,
     pub(super) offline: watch::Sender<bool>,
     pub(super) tasks: Mutex<JoinSet<()>>,
     /// The runtime that the store was opened on: a task must not end with that of a caller.
@@ -79,6 +84,11 @@ impl Shared {
     /// Asks for a reconciliation with a peer as soon as possible.
     pub(super) fn want_reconciliation(&self, replica: ReplicaId) {
         let _ = self.urgent.try_send(replica);
+    }
+
+    /// Asks for a link to a member soon, which lasts for a while.
+    pub(super) fn want_link(&self, replica: ReplicaId) {
+        let _ = self.links_wanted.try_send(replica);
     }
 
     pub(super) fn is_offline(&self) -> bool {
