@@ -24,7 +24,7 @@ use crate::clock::WallClock;
 use crate::error::WriteError;
 use crate::limits::{COMMIT_QUEUE_MAX, COMMITS_TO_PUSH_MAX, GROUP_BYTES_TARGET, GROUP_WORK_MAX, LAG_BATCHES_MAX};
 use crate::settings::Stored;
-use crate::storage::{Batch, DataDirectory, Engine, StorageError, Transaction};
+use crate::storage::{Batch, DataDirectory, Engine, LedgerView, StorageError, Transaction};
 use crate::subscribe::{Changed, Notice};
 use crate::table::Table;
 
@@ -72,6 +72,8 @@ pub(super) enum Answer {
     Own(oneshot::Sender<Result<Vec<Outcome>, WriteError>>, Vec<Outcome>),
     Grant(oneshot::Sender<Result<Given, Stopped>>, Given),
     Remote(oneshot::Sender<Result<RemoteOutcome, Stopped>>, RemoteOutcome),
+    /// Read behind the group, so that the ledger is never behind what the asker saw of the counters.
+    Ledger(oneshot::Sender<Result<LedgerView, StorageError>>),
 }
 
 impl Worker {
@@ -168,9 +170,7 @@ impl Worker {
                     self.mint_incarnation("another node is linked under this replica's id");
                 }
                 Work::IdTaken { .. } => {}
-                Work::Ledger { reply } => {
-                    let _ = reply.send(self.engine.ledger());
-                }
+                Work::Ledger { reply } => answers.push(Answer::Ledger(reply)),
                 Work::Close => closing = true,
             }
             let count = gathering.count_one();
@@ -370,6 +370,9 @@ impl Worker {
                 }
                 Answer::Remote(reply, outcome) => {
                     let _ = reply.send(durable.map(|()| outcome).map_err(|_| Stopped));
+                }
+                Answer::Ledger(reply) => {
+                    let _ = reply.send(self.engine.ledger());
                 }
             }
         }

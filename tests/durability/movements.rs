@@ -8,6 +8,7 @@ use stockmesh::{Movement, OversellPolicy, Reason, Store, WriteError};
 
 use crate::chance::Chance;
 use crate::faults::Disks;
+use crate::gate::{Gate, GatedDisk};
 use crate::model::price;
 
 /// Names that need quotes in CSV, and some that do not.
@@ -171,4 +172,26 @@ async fn the_ledger_adds_up_to_the_counters_after_failures_and_restarts() {
         disks = disks.left((round % 2 == 0).then(|| chance.below(1 << 40)));
     }
     assert!(done > 300 && failed > 50, "{done} done, {failed} failed");
+}
+
+/// What was seen of the counters before the ledger was asked for is in it, also while it is on its way to the disk.
+#[tokio::test]
+async fn the_ledger_is_never_behind_the_counters() {
+    let (disks, gate) = (Disks::default(), Gate::default());
+    let store = GatedDisk { disk: disks.store.clone(), gate: gate.clone() };
+    let store = Store::builder().disks(Box::new(store), Box::new(disks.mark.clone())).open().await.unwrap();
+    let mug = store.product("MUG").unwrap();
+    gate.close();
+    let first = mug.clone();
+    let first = tokio::spawn(async move { first.receive(5).await });
+    while !gate.is_reached() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // Both wait in one queue, so that one group takes them.
+    let (second, ledger, ()) = tokio::join!(mug.receive(2), store.ledger().collect(), async { gate.open() });
+    second.unwrap();
+    first.await.unwrap().unwrap();
+    let quantities: Vec<i64> = ledger.unwrap().iter().map(|movement| movement.quantity).collect();
+    assert_eq!(quantities, [5, 2]);
+    store.close().await.unwrap();
 }
