@@ -14,6 +14,7 @@ use crate::clock::WallClock;
 use crate::commit::{OwnWrites, Worker};
 use crate::error::OpenError;
 use crate::expiry::expire_for_ever;
+use crate::inheriting::inherit_for_ever;
 use crate::limits::{
     DRIFT_MAX, LEDGER_RETENTION_DEFAULT, LEDGER_RETENTION_MAX, PEERS_MAX, RECONCILE_EVERY_MAX, RECONCILE_EVERY_MIN,
     REFERENCE_WINDOW_MAX, REFERENCES_MAX,
@@ -283,10 +284,11 @@ impl Builder {
             (engine, directory),
             clock,
             (self.wall, drift_ms_max),
-            (settings.former, books, self.ledger_retention),
+            ((settings.former, settings.retired), books, self.ledger_retention),
         )
         .map_err(OpenError::Thread)?;
         tokio::spawn(expire_for_ever(committer.downgrade(), committer.next_expiry_ms(), self.wall));
+        tokio::spawn(inherit_for_ever(committer.downgrade(), Arc::clone(&table)));
         let node = match self.identity {
             None => None,
             Some(identity) => {

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use stockmesh_proto::hold::HoldId;
 use stockmesh_proto::operation::OperationRefused;
-use stockmesh_proto::{InvalidInput, Location, Sku};
+use stockmesh_proto::{InvalidInput, Location, ReplicaId, Sku};
 
 use crate::limits::REVOCATIONS_BYTES_MAX;
 use crate::storage::StorageError;
@@ -236,4 +236,91 @@ pub enum RevocationsError {
         /// What must stand there.
         rule: String,
     },
+}
+
+/// A replica was not retired. Stock, rights and holds are as they were; the text says if members were told already to take
+/// no more writes of it, and then the call should be made again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RetireError {
+    /// It is this node's own id.
+    #[error("replica {0} is this very node: call `leave` instead; nothing was changed")]
+    Own(ReplicaId),
+    /// No write of it is known here, and no member of that id.
+    #[error("replica {0} is not known here: check the id; nothing was changed")]
+    Unknown(ReplicaId),
+    /// It is linked with a member.
+    #[error("replica {replica} is alive: member {at} is linked with it; nothing was changed")]
+    Alive {
+        /// The replica.
+        replica: ReplicaId,
+        /// Who is linked with it.
+        at: ReplicaId,
+    },
+    /// Members could not be asked in time. What they alone know of the replica's writes would be lost: units it sold would
+    /// be sold again, units it received would be missing.
+    #[error(
+        "members {} cannot be reached: what they alone know of the replica's sales and receipts would be lost; wait for \
+         them, or name them in `without`; rights and holds are as they were", list(members)
+    )]
+    Unreachable {
+        /// The members, those included that do not know how to retire a replica.
+        members: Vec<ReplicaId>,
+    },
+    /// Another heir was named before.
+    #[error("replica {replica} is retired already, or being retired, with {heir} as its heir; nothing was changed")]
+    OtherHeir {
+        /// The replica.
+        replica: ReplicaId,
+        /// Who takes over for it.
+        heir: ReplicaId,
+    },
+    /// The heir cannot do it.
+    #[error("the heir {heir} did not retire the replica: {why}")]
+    Heir {
+        /// The heir.
+        heir: ReplicaId,
+        /// What it says.
+        why: String,
+    },
+    /// So many replicas are retired that no more are remembered.
+    #[error("too many replicas are retired already; nothing was changed")]
+    TooMany,
+    /// The replica is fenced, but not all was taken over. This node goes on with it by itself, also after a restart.
+    #[error("the replica is fenced, but not everything of it was taken over yet: {0}; this node goes on with it")]
+    Write(#[from] WriteError),
+    /// The store is closed, or its disk failed.
+    #[error("the store is closed or its disk failed; reopen it and call again")]
+    Stopped,
+}
+
+fn list(replicas: &[ReplicaId]) -> String {
+    replicas.iter().map(ReplicaId::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// The node did not leave, and goes on as a member. Rights that it gave away before stay with the heir.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LeaveError {
+    /// The store has no network: there is nobody to leave.
+    #[error("the store was opened without an `identity` and belongs to no cluster; call `close`")]
+    NoNetwork,
+    /// There is no link to the heir, or to anybody.
+    #[error("no linked node can take over: rights and holds would be out of reach; nothing was changed")]
+    NobodyLinked,
+    /// Holds are not resolved yet.
+    #[error("{holds} holds are not resolved yet; nothing was handed over, the node goes on")]
+    Held {
+        /// How many.
+        holds: usize,
+    },
+    /// Not so many nodes confirmed to hold all of this node's writes in time.
+    #[error("{0}; rights and holds are the heir's already, the node goes on")]
+    NotReplicated(ReplicationError),
+    /// Something could not be written.
+    #[error("{0}; what was handed over before is the heir's, the node goes on")]
+    Write(#[from] WriteError),
+    /// It left, but its disk had failed.
+    #[error("the node left, but did not close cleanly: {0}")]
+    Close(CloseError),
 }

@@ -90,10 +90,12 @@ mod view;
 mod query;
 mod subscribe;
 
+mod retirements;
 mod settings;
 mod commit;
 mod recovery;
 mod expiry;
+mod inheriting;
 
 mod net;
 
@@ -106,6 +108,8 @@ mod batch;
 mod ledger;
 mod messages;
 mod status;
+mod retire;
+mod leave;
 mod store;
 mod builder;
 
@@ -118,9 +122,12 @@ pub mod transactions;
 
 pub use batch::{Batch, Committed};
 pub use builder::Builder;
-pub use error::{CloseError, GetError, OpenError, ReloadError, ReplicationError, RevocationsError, WriteError};
+pub use error::{
+    CloseError, GetError, LeaveError, OpenError, ReloadError, ReplicationError, RetireError, RevocationsError, WriteError,
+};
 pub use hold::{Hold, HoldId, HoldState, Resolved};
 pub use inspect::{InspectError, Inspection, inspect};
+pub use leave::{HoldsAtLeave, Leave, Left};
 pub use ledger::{LedgerError, Movement, MovementKind, Movements};
 pub use messages::{Broadcast, Delivery, Messages, PeerMessage, SendError};
 pub use net::{
@@ -130,6 +137,7 @@ pub use net::{
 pub use product::{Product, Reason};
 pub use query::{Products, Query};
 pub use recovery::DamagePolicy;
+pub use retire::{Retire, Retired};
 pub use status::{Durability, Status};
 pub use storage::StorageError;
 pub use store::Store;

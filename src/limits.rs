@@ -212,6 +212,25 @@ pub(crate) const RECORD_BYTES_MAX: usize = 64 << 20;
 /// Former ids that are remembered, the latest: a peer that forges own futures must not fill the settings.
 pub(crate) const FORMER_REPLICAS_MAX: usize = 1000;
 
+// Retiring and leaving.
+
+/// Replicas that were retired, and are remembered.
+pub(crate) const RETIRED_MAX: usize = 10_000;
+/// How long the members may be waited for when a replica is retired, unless a call says otherwise …
+pub(crate) const RETIRE_TIME_DEFAULT: Duration = Duration::from_secs(30);
+/// … and the longest it may say; also for leaving.
+pub(crate) const RETIRE_TIME_MAX: Duration = Duration::from_secs(60 * 60);
+/// How long units that a retired replica held stay held unless a call says otherwise.
+pub(crate) const RETIRED_HOLD_TIME_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
+/// Pause after which it is looked again whether a member can be reached.
+pub(crate) const RETIRE_LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Places of a product that are taken over, given away or done again in one request.
+pub(crate) const PLACES_AT_ONCE_MAX: usize = 500;
+/// How long news of retired replicas gather before they are looked at: a look is at all products.
+pub(crate) const INHERIT_PAUSE: Duration = Duration::from_millis(500);
+/// Requests of peers that this node retire a replica, which may wait.
+pub(crate) const RETIRE_REQUESTS_MAX: usize = 16;
+
 // Readers, and closing.
 
 /// Committed batches that a reader may lag behind before it is told so.

@@ -232,8 +232,8 @@ impl Replica {
         WriteError::Insufficient { sku, location, wanted, here, elsewhere, unreachable }
     }
 
-    /// From here on every write is refused.
-    pub(crate) fn refuse_writes(&self) {
-        self.closing.store(true, Ordering::SeqCst);
+    /// From here on every write is refused, or none is any more.
+    pub(crate) fn refuse_writes(&self, refused: bool) {
+        self.closing.store(refused, Ordering::SeqCst);
     }
 }

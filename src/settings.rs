@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use stockmesh_proto::{ClusterId, Location, ReplicaId, ShardCount};
 
 use crate::error::OpenError;
+use crate::retirements::{Retirements, read_retirements, row};
+pub(crate) use crate::storage::Stored;
 
 /// Version of the layout of journal, snapshots and settings.
 const FORMAT: &str = "1";
@@ -17,9 +19,6 @@ const KEY_CLUSTER: &str = "cluster";
 const KEY_SHARDS: &str = "shards";
 const KEY_LOCATION: &str = "location";
 
-/// Settings as the engine stores them.
-pub(crate) type Stored = Vec<(Cow<'static, str>, Option<Vec<u8>>)>;
-
 /// Who a directory is, and what it was made for.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -28,6 +27,7 @@ pub(crate) struct Settings {
     pub(crate) cluster: ClusterId,
     pub(crate) shards: ShardCount,
     pub(crate) location: Location,
+    pub(crate) retired: Retirements,
 }
 
 /// The entries that a new incarnation changes.
@@ -48,6 +48,7 @@ impl Settings {
         stored.push(entry(KEY_CLUSTER, self.cluster.to_string()));
         stored.push(entry(KEY_SHARDS, self.shards.get().to_string()));
         stored.push(entry(KEY_LOCATION, self.location.to_string()));
+        stored.extend(self.retired.iter().flat_map(|(retired, retirement)| row(*retired, *retirement)));
         stored
     }
 
@@ -69,6 +70,7 @@ impl Settings {
             cluster: parse(stored, KEY_CLUSTER)?,
             shards: ShardCount::new(shards).map_err(|error| error.to_string())?,
             location: parse(stored, KEY_LOCATION)?,
+            retired: read_retirements(stored),
         }))
     }
 

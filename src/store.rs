@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use crate::batch::Batch;
 use crate::error::{CloseError, GetError, ReloadError, ReplicationError};
 use crate::hold::Hold;
+use crate::leave::Leave;
 use crate::ledger::Movements;
 use crate::limits::{CLOSE_DRAIN_TIME_MAX, HOLDS_PAGE};
 use crate::messages::{Broadcast, Messages, check_message};
@@ -21,6 +22,7 @@ use crate::net::{Identity, Member, Node, SendError, check_address};
 use crate::product::Product;
 use crate::query::Query;
 use crate::replica::Replica;
+use crate::retire::{Retire, serve_retirements};
 use crate::status::{Durability, Status};
 use crate::subscribe::{Changes, Filter};
 use crate::view::ProductView;
@@ -52,7 +54,9 @@ pub struct Store {
 
 impl Store {
     pub(crate) fn new(replica: Replica) -> Self {
-        Self { inner: Arc::new(replica) }
+        let inner = Arc::new(replica);
+        tokio::spawn(serve_retirements(Arc::downgrade(&inner)));
+        Self { inner }
     }
 
     /// A product at the home location, to operate on. It need not exist yet, and costs nothing until an operation is
@@ -332,6 +336,44 @@ impl Store {
         }
     }
 
+    /// Retires a replica that will never return: its rights and holds pass to an heir, this node unless said, see
+    /// [`Retire`]. Also a former id of this node.
+    ///
+    /// Refused while a member cannot be reached, since it may know of sales that nobody else knows of; unless it is named
+    /// as left out, see [`Retire::without`]. Costs a reconciliation with every member and a look at every product. If it
+    /// fails, nothing is lost, and it can be called again.
+    ///
+    /// # Errors
+    /// See [`RetireError`](crate::RetireError).
+    ///
+    /// ```no_run
+    /// # async fn run(store: stockmesh::Store, dead: stockmesh::ReplicaId) -> Result<(), Box<dyn std::error::Error>> {
+    /// let retired = store.retire(dead).await?;
+    /// println!("{} units passed to {}", retired.units, retired.heir);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn retire(&self, replica: ReplicaId) -> Retire {
+        Retire::new(Arc::clone(&self.inner), replica)
+    }
+
+    /// Leaves the cluster for good: gives all rights and hands the holds to a linked node, waits until others hold all
+    /// writes, tells the members, and closes the store, see [`Leave`]. Then its departure costs nobody stock.
+    ///
+    /// # Errors
+    /// See [`LeaveError`](crate::LeaveError): but for an unclean close the node goes on as a member.
+    ///
+    /// ```no_run
+    /// # async fn run(store: stockmesh::Store) -> Result<(), Box<dyn std::error::Error>> {
+    /// let left = store.leave().held_by(2).await?;
+    /// println!("{} units passed to {:?}", left.units, left.heir);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn leave(&self) -> Leave {
+        Leave::new(self.clone(), Arc::clone(&self.inner))
+    }
+
     /// Closes all links and takes none until [`Store::go_online`]. Reads and writes go on. Does nothing without a
     /// network.
     pub fn go_offline(&self) {
@@ -400,7 +442,7 @@ impl Store {
     /// # }
     /// ```
     pub async fn close(&self) -> Result<(), CloseError> {
-        self.inner.refuse_writes();
+        self.inner.refuse_writes(true);
         let Replica { committer, node, .. } = &*self.inner;
         let _ = committer.barrier().await;
         if let Some(node) = node {

@@ -81,6 +81,9 @@ pub const PUSH_FAN_OUT_DEFAULT: usize = 16;
 /// left to reconciliation, in bytes by an estimate that is never too low.
 pub const PUSH_BYTES_MAX: usize = 512 << 10;
 
+/// Members that a retirement may leave out: as many as a cluster can lose at once, and still be worth saving.
+pub const RETIRE_WITHOUT_MAX: usize = 1024;
+
 /// Drift bound: how far a register's stamp may run ahead of the reader's clock, in milliseconds.
 pub const DRIFT_MS_MAX: u64 = 60_000;
 

@@ -9,6 +9,7 @@ mod fold;
 mod gathering;
 mod incarnation;
 mod own;
+mod retired;
 mod room;
 mod side;
 mod worker;
@@ -25,10 +26,12 @@ use stockmesh_proto::{Location, ReplicaId, ShardIndex, Sku, VersionVector};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 pub(crate) use fold::snapshot;
+pub(crate) use retired::FenceOutcome;
 pub(crate) use side::{HOLD_KEY_PREFIX, delete_holds};
 pub(crate) use worker::Worker;
 
 use crate::error::WriteError;
+use crate::retirements::{Retirement, Retirements};
 use crate::storage::{LedgerView, StorageError};
 use crate::subscribe::Changed;
 
@@ -112,6 +115,15 @@ enum Work {
     IdTaken {
         replica: ReplicaId,
     },
+    Fence {
+        retired: ReplicaId,
+        wanted: Retirement,
+        reply: oneshot::Sender<Result<FenceOutcome, Stopped>>,
+    },
+    /// Peers say that this replica was retired.
+    RetiredHere {
+        replica: ReplicaId,
+    },
     Ledger {
         reply: oneshot::Sender<Result<LedgerView, StorageError>>,
     },
@@ -140,6 +152,12 @@ pub(crate) struct Progress {
     watchers: Arc<AtomicUsize>,
     /// Ids under which this directory wrote before.
     former: Mutex<Vec<ReplicaId>>,
+    /// Replicas that were retired. Changed by the committing thread alone.
+    retired: RwLock<Retirements>,
+    /// Held by whoever takes over for a retired replica.
+    taking_over: Arc<tokio::sync::Mutex<()>>,
+    /// Counts what may have to be taken over for the retired, or done again by one that returned.
+    retirement_news: watch::Sender<u64>,
     /// Shards in which a merge repaired something (rule F4).
     repaired: Mutex<BTreeSet<ShardIndex>>,
     /// The thread ended, and with it the engine and the lock of the directory.
@@ -154,7 +172,7 @@ enum Durable {
 }
 
 impl Progress {
-    fn new(former: Vec<ReplicaId>, books: Books) -> Self {
+    fn new((former, retired): (Vec<ReplicaId>, Retirements), books: Books) -> Self {
         Self {
             applied: AtomicU64::new(0),
             durable: watch::Sender::new(Durable::Group(0)),
@@ -164,6 +182,9 @@ impl Progress {
             books: RwLock::new(books),
             watchers: Arc::default(),
             former: Mutex::new(former),
+            retired: RwLock::new(retired),
+            retirement_news: watch::Sender::new(0),
+            taking_over: Arc::default(),
             repaired: Mutex::default(),
             ended: watch::Sender::new(false),
         }
@@ -175,6 +196,8 @@ impl Progress {
 pub(crate) enum Event {
     /// The replica writes under a new id: links made under the old one must be made anew (rule I2).
     NewIncarnation,
+    /// A replica was retired: nobody links with it any more (rule E2).
+    Retired(ReplicaId),
 }
 
 /// The callers' side of the committer.
@@ -258,6 +281,34 @@ impl Committer {
     /// Tells that another node is linked to a peer under this replica's id.
     pub(crate) async fn id_taken(&self, replica: ReplicaId) -> Result<(), Stopped> {
         self.work.send(Work::IdTaken { replica }).await.map_err(|_| Stopped)
+    }
+
+    /// Fences a replica that will never return, or notes that all is exchanged that members knew of it. Resolves once it
+    /// is durable.
+    pub(crate) async fn fence(&self, retired: ReplicaId, wanted: Retirement) -> Result<FenceOutcome, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.work.send(Work::Fence { retired, wanted, reply }).await.map_err(|_| Stopped)?;
+        answer.await.unwrap_or(Err(Stopped))
+    }
+
+    /// Tells that peers retired this replica, under the id that was told to them.
+    pub(crate) async fn retired_here(&self, replica: ReplicaId) -> Result<(), Stopped> {
+        self.work.send(Work::RetiredHere { replica }).await.map_err(|_| Stopped)
+    }
+
+    /// Looks at the replicas that were retired.
+    pub(crate) fn retired<T>(&self, look: impl FnOnce(&Retirements) -> T) -> T {
+        look(&self.progress.retired.read())
+    }
+
+    /// Held by whoever takes over for a retired replica.
+    pub(crate) fn taking_over(&self) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(&self.progress.taking_over)
+    }
+
+    /// Changes when there may be something to take over for the retired, or to do again.
+    pub(crate) fn retirement_news(&self) -> watch::Receiver<u64> {
+        self.progress.retirement_news.subscribe()
     }
 
     /// Waits until everything that could be read of the table before this call is durable (rule R8): to be called

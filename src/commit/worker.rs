@@ -19,10 +19,12 @@ use super::gathering::Gathering;
 use super::incarnation;
 use super::room::{entries_claimed_max, fitting, has_room};
 use super::side::{Trimming, delete_holds};
+use super::retired::FenceOutcome;
 use super::{Claim, Committer, Durable, Event, Given, OwnWrites, Progress, RemoteDelta, RemoteOutcome, Stopped, Work};
 use crate::clock::WallClock;
 use crate::error::WriteError;
 use crate::limits::{COMMIT_QUEUE_MAX, COMMITS_TO_PUSH_MAX, GROUP_BYTES_TARGET, GROUP_WORK_MAX, LAG_BATCHES_MAX};
+use crate::retirements::Retirements;
 use crate::settings::Stored;
 use crate::storage::{Batch, DataDirectory, Engine, LedgerView, StorageError, Transaction};
 use crate::subscribe::{Changed, Notice};
@@ -42,7 +44,7 @@ pub(crate) struct Worker {
     pub(super) drift_ms_max: u64,
     pub(super) progress: Arc<Progress>,
     changed: broadcast::Sender<Changed>,
-    events: broadcast::Sender<Event>,
+    pub(super) events: broadcast::Sender<Event>,
     pushes: mpsc::Sender<OwnWrites>,
     fold: Fold,
     group: u64,
@@ -50,7 +52,7 @@ pub(crate) struct Worker {
     pub(super) failed: bool,
     trimming: Trimming,
     /// The settings to store with the next batch, after a new incarnation.
-    settings: Stored,
+    pub(super) settings: Stored,
     /// The id that was left and the new one, to be told once they are durable.
     minted: Option<(ReplicaId, ReplicaId)>,
 }
@@ -72,6 +74,7 @@ pub(super) enum Answer {
     Own(oneshot::Sender<Result<Vec<Outcome>, WriteError>>, Vec<Outcome>),
     Grant(oneshot::Sender<Result<Given, Stopped>>, Given),
     Remote(oneshot::Sender<Result<RemoteOutcome, Stopped>>, RemoteOutcome),
+    Fence(oneshot::Sender<Result<FenceOutcome, Stopped>>, FenceOutcome),
     /// Read behind the group, so that the ledger is never behind what the asker saw of the counters.
     Ledger(oneshot::Sender<Result<LedgerView, StorageError>>),
 }
@@ -83,12 +86,12 @@ impl Worker {
         (engine, directory): (Engine, Option<DataDirectory>),
         clock: Clock,
         (wall, drift_ms_max): (WallClock, u64),
-        (former, books, retention): (Vec<ReplicaId>, Books, Duration),
+        (known, books, retention): ((Vec<ReplicaId>, Retirements), Books, Duration),
     ) -> std::io::Result<(Committer, mpsc::Receiver<OwnWrites>)> {
         let (work, queue) = mpsc::channel(COMMIT_QUEUE_MAX);
         let (pushes, push_queue) = mpsc::channel(COMMITS_TO_PUSH_MAX);
         let (changed, events) = (broadcast::Sender::new(LAG_BATCHES_MAX), broadcast::Sender::new(16));
-        let progress = Arc::new(Progress::new(former, books));
+        let progress = Arc::new(Progress::new(known, books));
         let (changed_weak, events_sender) = (changed.downgrade(), events.clone());
         let fold = Fold::new(&table);
         let worker = Self {
@@ -170,6 +173,8 @@ impl Worker {
                     self.mint_incarnation("another node is linked under this replica's id");
                 }
                 Work::IdTaken { .. } => {}
+                Work::Fence { retired, wanted, reply } => self.apply_fence(retired, wanted, reply, &mut answers),
+                Work::RetiredHere { replica } => self.heed_retirement(replica),
                 Work::Ledger { reply } => answers.push(Answer::Ledger(reply)),
                 Work::Close => closing = true,
             }
@@ -223,6 +228,7 @@ impl Worker {
         let refused = products.len() < delta.products.len();
         outcome.shards_refused.extend(refused.then_some(*shard));
         let products = &*products;
+        self.learn_retirements(products);
         if self.is_watched() {
             gathered.note_before(products, &self.table);
         }
@@ -280,7 +286,7 @@ impl Worker {
         }
     }
 
-    fn mint_incarnation(&mut self, why: &str) {
+    pub(super) fn mint_incarnation(&mut self, why: &str) {
         let former = self.table.own();
         // Added to what an earlier change of the same group left.
         let stored = incarnation::mint(&self.table, &self.progress, &self.events, why);
@@ -371,6 +377,9 @@ impl Worker {
                 Answer::Remote(reply, outcome) => {
                     let _ = reply.send(durable.map(|()| outcome).map_err(|_| Stopped));
                 }
+                Answer::Fence(reply, outcome) => {
+                    let _ = reply.send(durable.map(|()| outcome).map_err(|_| Stopped));
+                }
                 Answer::Ledger(reply) => {
                     let _ = reply.send(self.engine.ledger());
                 }
@@ -407,7 +416,10 @@ impl Worker {
             Work::Ledger { reply } => {
                 let _ = reply.send(Err(StorageError::Closed));
             }
-            Work::OwnFuture { .. } | Work::IdTaken { .. } | Work::Close => {}
+            Work::Fence { reply, .. } => {
+                let _ = reply.send(Err(Stopped));
+            }
+            Work::OwnFuture { .. } | Work::IdTaken { .. } | Work::RetiredHere { .. } | Work::Close => {}
         }
     }
 

@@ -12,18 +12,21 @@ use super::frames::{FrameError, read_message, write_message};
 use super::identity::Identity;
 use super::refusal::{CloseCode, explain};
 use super::shared::Shared;
-use super::trust::revoked;
+use super::trust::{retired, revoked};
 use crate::limits::{HANDSHAKE_TIME_MAX, REFUSAL_TIME_MAX};
 
 /// Features that this version demands of a peer.
 const FEATURES_REQUIRED: u64 = 0;
 /// Features that this version knows.
-const FEATURES_KNOWN: u64 = FEATURE_RIGHTS | FEATURE_MESSAGES;
+const FEATURES_KNOWN: u64 = FEATURE_RIGHTS | FEATURE_MESSAGES | FEATURE_RETIREMENT;
 /// The node answers questions for rights (rule B4).
 const FEATURE_RIGHTS: u64 = 1;
 
 /// The node takes messages of the application and answers pings (rule A1).
 const FEATURE_MESSAGES: u64 = 2;
+
+/// The node takes part in retiring replicas, and takes holds of those that leave (rules E1, E8).
+const FEATURE_RETIREMENT: u64 = 16;
 
 /// Whether a peer may be asked for rights.
 pub(super) fn knows_rights(hello: &Hello) -> bool {
@@ -33,6 +36,11 @@ pub(super) fn knows_rights(hello: &Hello) -> bool {
 /// Whether a peer may be sent messages of the application.
 pub(super) fn knows_messages(hello: &Hello) -> bool {
     (hello.features_known | hello.features_required) & FEATURE_MESSAGES != 0
+}
+
+/// Whether a peer takes part in retiring replicas.
+pub(super) fn knows_retirement(hello: &Hello) -> bool {
+    (hello.features_known | hello.features_required) & FEATURE_RETIREMENT != 0
 }
 
 /// The link did not come up. The text says why and what to do.
@@ -75,15 +83,20 @@ pub(super) async fn greet(
         write_message(&mut send, &Message::Hello(own.clone())).await.map_err(|error| ended(connection, &error))?;
         match read_message(&mut receive, HELLO_BYTES_MAX, None).await {
             Ok(Some(Message::Hello(theirs))) => {
-                match admissible(connection, shared).and_then(|()| judge(&own, &theirs, shared)) {
+                match admissible(connection, &theirs, shared).and_then(|()| judge(&own, &theirs, shared)) {
                     Ok(()) => Ok(Greeting { theirs, told: own.replica }),
                     Err(refusal) => {
-                        connection.close(CloseCode::Refused.code(), refusal.reason.as_bytes());
+                        connection.close(code_of(&refusal).code(), refusal.reason.as_bytes());
                         Err(HandshakeError::new(refusal.reason))
                     }
                 }
             }
-            Ok(Some(Message::Refuse(refusal))) => Err(HandshakeError::new(refusal.reason)),
+            Ok(Some(Message::Refuse(refusal))) => {
+                if refusal.code == RefusalCode::Retired {
+                    let _ = shared.committer.retired_here(own.replica).await;
+                }
+                Err(HandshakeError::new(refusal.reason))
+            }
             Ok(_) => Err(HandshakeError::new("the peer answered the hello with something else")),
             Err(error) => Err(ended(connection, &error)),
         }
@@ -106,7 +119,7 @@ pub(super) async fn welcome(
         };
         let own = hello(shared);
         let told = own.replica;
-        let verdict = admissible(connection, shared).and_then(|()| judge(&theirs, &own, shared));
+        let verdict = admissible(connection, &theirs, shared).and_then(|()| judge(&theirs, &own, shared));
         let answer = match &verdict {
             Ok(()) => Message::Hello(own),
             Err(refusal) => Message::Refuse(refusal.clone()),
@@ -118,7 +131,7 @@ pub(super) async fn welcome(
             Err(refusal) => {
                 // Closing at once would overtake the reason.
                 let _ = tokio::time::timeout(REFUSAL_TIME_MAX, send.stopped()).await;
-                connection.close(CloseCode::Refused.code(), refusal.reason.as_bytes());
+                connection.close(code_of(&refusal).code(), refusal.reason.as_bytes());
                 Err(HandshakeError::new(refusal.reason))
             }
         }
@@ -153,8 +166,17 @@ fn hello(shared: &Shared) -> Hello {
     }
 }
 
-/// Whether the peer's certificate is not revoked. Its authority and its time the TLS handshake has judged.
-fn admissible(connection: &Connection, shared: &Shared) -> Result<(), Refusal> {
+/// With which code a connection ends whose hello was refused.
+fn code_of(refusal: &Refusal) -> CloseCode {
+    if refusal.code == RefusalCode::Retired { CloseCode::Retired } else { CloseCode::Refused }
+}
+
+/// Whether the peer's certificate is not revoked, and its replica not retired. Its authority and its time the TLS
+/// handshake has judged.
+fn admissible(connection: &Connection, theirs: &Hello, shared: &Shared) -> Result<(), Refusal> {
+    if let Some(reason) = retired(theirs.replica, shared) {
+        return Err(Refusal { code: RefusalCode::Retired, reason });
+    }
     let chain = Identity::chain_of_peer(connection);
     let certificate = chain.first().map(|certificate| CertificateFingerprint::of_der(certificate));
     match certificate.and_then(|certificate| revoked(certificate, shared)) {

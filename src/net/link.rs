@@ -32,6 +32,8 @@ pub(super) struct Link {
     pub(super) knows_rights: bool,
     /// The peer takes messages of the application and pings (rule A1).
     pub(super) knows_messages: bool,
+    /// The peer takes part in retiring replicas (rule E1).
+    pub(super) knows_retirement: bool,
     /// What is left of the questions that it may ask now.
     pub(super) asks: Mutex<Allowance>,
     /// Bounds the messages that are sent to the peer at once.
@@ -65,6 +67,8 @@ pub(super) struct Link {
     /// When somebody who waits for a confirmation last asked for a reconciliation.
     pub(super) last_asked: Mutex<Option<Instant>>,
     pub(super) last_reconciled: Mutex<Option<Instant>>,
+    /// When the last reconciliation began by which all arrived that the peer had then.
+    pub(super) pulled: Mutex<Option<Instant>>,
 }
 
 /// How much a peer may still do: a bucket that fills up steadily, and is full after a second.

@@ -6,14 +6,17 @@
 //! links and peers), `rights` (who waits for
 //! them), `shared` (what all tasks share), `trust` (whether links may go on), `expiring` (the end of the own certificate),
 //! `handshake`, `handshakes` (how many there may be), `session` (drives the core's state machine), `verdict` (on peers that
-//! break rules), `push`, `exchange` (asking for rights and giving them), `messages`, `serve` (one link's tasks), `dial`, and
-//! `node`, which starts them all.
+//! break rules), `push`, `exchange` (asking for rights and giving them), `messages`, `retire` (replicas that
+//! never return), `hand_over` (holds of nodes that leave), `serve` (one link's tasks), `dial`,
+//! `node`, which starts them all, and `departing` (what it does about nodes that go).
 
 mod certificate;
+mod departing;
 mod dial;
 mod exchange;
 mod expiring;
 mod frames;
+mod hand_over;
 mod handshake;
 mod handshakes;
 mod identity;
@@ -25,6 +28,7 @@ mod node;
 mod push;
 mod refusal;
 mod registry;
+mod retire;
 mod revocation;
 mod rights;
 mod serve;
@@ -40,5 +44,6 @@ pub use identity::{Identity, IdentityError};
 pub use mail::{PeerMessage, SendError};
 pub use members::{Member, MemberState};
 pub(crate) use node::{Node, NodeSettings};
+pub(crate) use retire::RetireRequest;
 pub use registry::{LinkState, PeerStatus, Refused};
 pub(crate) use revocation::RevocationFile;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use metrics::counter;
@@ -32,6 +32,7 @@ use super::mail::{PeerMessage, SendError};
 use super::members::{Member, Members};
 use super::push::push_commits;
 use super::refusal::{CloseCode, NEW_INCARNATION, explain};
+use super::retire::RetireRequest;
 use super::registry::{PeerStatus, Refused, Registry};
 use super::revocation::RevocationFile;
 use super::rights::Rights;
@@ -44,7 +45,7 @@ use super::verdict::judge;
 use crate::clock::WallClock;
 use crate::commit::{Committer, Event, OwnWrites};
 use crate::error::{ReloadError, ReplicationError};
-use crate::limits::{ASK_AGAIN_AFTER, CLOSE_TIME_MAX, HANDSHAKE_TIME_MAX, LINKS_MAX, MESSAGES_WAITING_MAX, URGENT_MAX};
+use crate::limits::{ASK_AGAIN_AFTER, CLOSE_TIME_MAX, HANDSHAKE_TIME_MAX, LINKS_MAX, MESSAGES_WAITING_MAX, RETIRE_REQUESTS_MAX, URGENT_MAX};
 use crate::table::Table;
 
 /// What a node is started with.
@@ -62,7 +63,9 @@ pub(crate) struct NodeSettings {
 
 /// A running node. Its tasks end when it is dropped.
 pub(crate) struct Node {
-    shared: Shared,
+    pub(super) shared: Shared,
+    /// Until somebody takes them.
+    pub(super) retire_requests: Mutex<Option<mpsc::Receiver<RetireRequest>>>,
 }
 
 impl std::fmt::Debug for Node {
@@ -89,6 +92,7 @@ impl Node {
     ) -> std::io::Result<Self> {
         let endpoint = Endpoint::server((*settings.identity.server()).clone(), settings.listen)?;
         let (urgent, urgent_queue) = mpsc::channel(URGENT_MAX);
+        let (retire_requests, retire_queue) = mpsc::channel(RETIRE_REQUESTS_MAX);
         let (links_wanted, links_queue) = mpsc::channel(URGENT_MAX);
         let shared = Shared(Arc::new(SharedInner {
             table,
@@ -108,6 +112,8 @@ impl Node {
             confirmations: watch::Sender::new(0),
             urgent,
             links_wanted,
+            retire_requests,
+            leaving: AtomicBool::new(false),
             offline: watch::Sender::new(false),
             tasks: Mutex::new(JoinSet::new()),
             runtime: Handle::current(),
@@ -122,7 +128,7 @@ impl Node {
         if let Some(file) = settings.revocations {
             shared.spawn(watch_revocations(file, shared.clone()));
         }
-        Ok(Self { shared })
+        Ok(Self { shared, retire_requests: Mutex::new(Some(retire_queue)) })
     }
 
     pub(crate) fn local_address(&self) -> Option<SocketAddr> {
@@ -294,10 +300,13 @@ impl Node {
 
     /// Closes all links, and waits a little for the peers to learn of it.
     pub(crate) async fn close(&self) {
+        let leaves = self.shared.leaving.load(Ordering::SeqCst);
+        let (code, reason) =
+            if leaves { (CloseCode::Left, "the node leaves for good") } else { (CloseCode::Closing, "the node closes") };
         // First, so that the peers read this reason; then no further link comes up.
-        self.shared.registry.close_all(CloseCode::Closing, "the node closes");
+        self.shared.registry.close_all(code, reason);
         self.shared.offline.send_replace(true);
-        self.shared.endpoint.close(CloseCode::Closing.code(), b"the node closes");
+        self.shared.endpoint.close(code.code(), reason.as_bytes());
         let _ = tokio::time::timeout(CLOSE_TIME_MAX, self.shared.endpoint.wait_idle()).await;
         drop(self.shared.inbox.lock().take());
         let mut tasks = std::mem::take(&mut *self.shared.tasks.lock());
@@ -406,6 +415,14 @@ async fn relink_after_incarnation(shared: Shared) {
     loop {
         match events.recv().await {
             Ok(Event::NewIncarnation) | Err(RecvError::Lagged(_)) => {}
+            Ok(Event::Retired(replica)) => {
+                if let Some(link) = shared.registry.link(replica)
+                    && let Some(reason) = trust::retired(replica, &shared)
+                {
+                    link.close(CloseCode::Retired, &reason);
+                }
+                continue;
+            }
             Err(RecvError::Closed) => return,
         }
         debug!(own = %shared.table.own(), "links are made anew under the new replica id");

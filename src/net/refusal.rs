@@ -23,6 +23,10 @@ pub(super) enum CloseCode {
     NewCertificate = 7,
     /// The node does not trust the peer's certificate any more.
     NotTrusted = 8,
+    /// The peer's replica was retired.
+    Retired = 10,
+    /// The node leaves for good.
+    Left = 11,
 }
 
 /// Tells the peer why a link under a former replica id ends.

@@ -17,15 +17,16 @@ use tracing::{Instrument, info, info_span};
 use super::certificate::CertificateFingerprint;
 use super::exchange::answer;
 use super::frames::{FrameError, read_message};
-use super::handshake::{Greeting, HandshakeError, knows_messages, knows_rights};
+use super::handshake::{Greeting, HandshakeError, knows_messages, knows_retirement, knows_rights};
 use super::identity::Identity;
 use super::link::{Allowance, Link, PushFrame};
 use super::messages;
 use super::push::{receive_pushes, send_pushes};
+use super::{hand_over, retire};
 use super::refusal::{CloseCode, NEW_INCARNATION, closed_with};
 use super::session::{SyncError, respond};
 use super::shared::Shared;
-use super::trust::{review, rotated_lately};
+use super::trust::{retired, review, rotated_lately};
 use super::verdict::{judge, punish};
 use crate::limits::{
     ASKS_MAX, ASKS_PER_SECOND_MAX, FRAME_TIME_MAX, LINK_DRAIN_TIME, MESSAGES_AT_ONCE_MAX, MESSAGES_PER_SECOND_MAX,
@@ -56,6 +57,7 @@ pub(super) fn establish(
         told,
         knows_rights: knows_rights(&hello),
         knows_messages: knows_messages(&hello),
+        knows_retirement: knows_retirement(&hello),
         asks: Mutex::new(Allowance::full(ASKS_PER_SECOND_MAX)),
         telling: Semaphore::new(MESSAGES_AT_ONCE_MAX),
         messages: Mutex::new(Allowance::full(MESSAGES_PER_SECOND_MAX)),
@@ -76,6 +78,7 @@ pub(super) fn establish(
         confirmed_writes: AtomicU64::new(0),
         last_asked: Mutex::new(None),
         last_reconciled: Mutex::new(None),
+        pulled: Mutex::new(None),
     });
     let admitted = shared.registry.admit(&link).map_err(|refused| {
         link.close(CloseCode::IdTaken, &refused.to_string());
@@ -93,6 +96,9 @@ pub(super) fn establish(
     // the two sees the other.
     if shared.table.own() != told {
         link.close(CloseCode::NewIncarnation, NEW_INCARNATION);
+    }
+    if let Some(reason) = retired(link.replica, shared) {
+        link.close(CloseCode::Retired, &reason);
     }
     review(&link, shared);
     let span = info_span!("link", peer = %link.replica);
@@ -125,8 +131,12 @@ async fn run(link: Arc<Link>, push_queue: mpsc::Receiver<PushFrame>, shared: Sha
 
 /// Takes a new replica id if the peer refused the link since another node is linked under the id that was told: two
 /// directories with one id never write one history (rule I1), whichever of them is the copy. Not while the
-/// other node may be this one under its former certificate (rule H3).
+/// other node may be this one under its former certificate (rule H3). Also if the id was retired (rule E6).
 pub(super) async fn heed_close(connection: &Connection, told: ReplicaId, shared: &Shared) {
+    if connection.close_reason().is_some_and(|reason| closed_with(&reason, CloseCode::Retired)) {
+        let _ = shared.committer.retired_here(told).await;
+        return;
+    }
     let is_refused = connection.close_reason().is_some_and(|reason| closed_with(&reason, CloseCode::IdTaken));
     if is_refused && !rotated_lately(shared) {
         let _ = shared.committer.id_taken(told).await;
@@ -169,6 +179,9 @@ async fn serve_stream(
         Some(Message::Ask(ask)) => answer(ask, send, link, shared).await,
         Some(Message::Tell(bytes)) => messages::receive(bytes, send, link, shared).await,
         Some(Message::Ping) => messages::receive_ping(send, link).await,
+        Some(Message::Fence(fence)) => retire::receive_fence(fence, send, link, shared).await,
+        Some(Message::Take(take)) => hand_over::receive_take(take, send, link, shared).await,
+        Some(Message::Retire(wanted)) => retire::receive_retire(wanted, send, link, shared).await,
         Some(_) => {
             Err(FrameError::Violation("a stream began with a frame that has no place at this point".into()).into())
         }

@@ -68,6 +68,9 @@ pub(super) async fn reconcile(link: &Arc<Link>, shared: &Shared) -> Result<(), S
     }
     *link.agreement.lock() = Some(Agreement::of(&shared.table.tree(), shared.table.count()));
     *link.last_reconciled.lock() = Some(Instant::now());
+    if outcome.shards_refused == 0 {
+        *link.pulled.lock() = Some(begun);
+    }
     drop(guard);
     histogram!("stockmesh_reconcile_seconds").record(begun.elapsed());
     counter!("stockmesh_reconciliations_total").increment(1);
@@ -114,7 +117,9 @@ async fn drive(
         }
         if session.is_finished() {
             merges.finish().await?;
-            return Ok(session.outcome());
+            let mut outcome = session.outcome();
+            outcome.shards_refused = outcome.shards_refused.saturating_add(merges.refused_count());
+            return Ok(outcome);
         }
         let message = read_message(receive, FRAME_BYTES_MAX, Some(REPLY_TIME_MAX)).await?;
         let Some(message) = message else {

@@ -2,6 +2,7 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 use quinn::Endpoint;
@@ -16,6 +17,7 @@ use super::identity::Current;
 use super::mail::PeerMessage;
 use super::members::Members;
 use super::registry::Registry;
+use super::retire::RetireRequest;
 use super::revocation::Revoked;
 use super::rights::Rights;
 use crate::clock::WallClock;
@@ -48,6 +50,10 @@ pub(super) struct SharedInner {
     pub(super) urgent: mpsc::Sender<ReplicaId>,
     /// Members to which a link is wanted now, for a while, though the topology may not ask for one.
     pub(super) links_wanted: mpsc::Sender<ReplicaId>,
+    /// Wishes of peers that this node retire a replica.
+    pub(super) retire_requests: mpsc::Sender<RetireRequest>,
+    /// The node leaves for good: it wants no more rights.
+    pub(super) leaving: AtomicBool,
     pub(super) offline: watch::Sender<bool>,
     pub(super) tasks: Mutex<JoinSet<()>>,
     /// The runtime that the store was opened on: a task must not end with that of a caller.

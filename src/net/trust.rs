@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use metrics::{counter, gauge};
+use stockmesh_proto::ReplicaId;
 use tracing::{error, info};
 
 use super::certificate::CertificateFingerprint;
@@ -99,4 +100,12 @@ pub(super) fn revoked(certificate: CertificateFingerprint, shared: &Shared) -> O
              taken off the list of the node that refuses it"
         )
     })
+}
+
+/// Why a replica is not linked with any more, if it was retired (rule E2).
+pub(super) fn retired(replica: ReplicaId, shared: &Shared) -> Option<String> {
+    let heir = shared.committer.retired(|retired| retired.get(&replica).map(|retirement| retirement.heir))?;
+    Some(format!(
+        "replica {replica} was retired, and replica {heir} took over for it: its node goes on under a new replica id"
+    ))
 }

@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use crate::commit::{delete_holds, snapshot};
 use crate::error::OpenError;
 use crate::limits::{FORMER_REPLICAS_MAX, RECORD_BYTES_MAX};
+use crate::retirements::Retirements;
 use crate::settings::Settings;
 use crate::storage::{Damage, DataDirectory, Engine, LoadReport, Mark, StorageError, StoredRow, Transaction};
 use crate::table::Table;
@@ -333,7 +334,8 @@ fn leave_id(engine: &mut Engine, settings: &mut Settings, books: &mut Books) -> 
 
 fn fresh(wanted: &Wanted, former: Vec<ReplicaId>) -> Settings {
     let Wanted { cluster, shards, location, .. } = wanted.clone();
-    Settings { replica: ReplicaId::from_random(rand::random()), former, cluster, shards, location }
+    let (replica, retired) = (ReplicaId::from_random(rand::random()), Retirements::new());
+    Settings { replica, former, cluster, shards, location, retired }
 }
 
 /// Writes what is intact of a damaged store into a new file, under a new replica id, and puts it in place.
@@ -344,13 +346,12 @@ fn rebuild(
 ) -> Result<Recovered, OpenError> {
     let (old_engine, loaded) = damaged.unzip();
     let stored = loaded.as_ref().and_then(|loaded| Settings::from_stored(&loaded.settings).ok().flatten());
-    let mut former = Vec::new();
+    let mut settings = fresh(wanted, Vec::new());
     if let Some(stored) = stored {
         stored.check(&wanted.cluster, wanted.shards)?;
-        former = stored.former;
-        former.push(stored.replica);
+        (settings.former, settings.retired) = (stored.former, stored.retired);
+        settings.former.push(stored.replica);
     }
-    let settings = fresh(wanted, former);
     let last =
         loaded.as_ref().map(|loaded| Mark { commit: loaded.report.last_commit, batch: loaded.report.last_batch });
     let clock = loaded.as_ref().map_or_else(Clock::default, Loaded::clock);

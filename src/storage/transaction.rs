@@ -24,6 +24,9 @@ pub struct Batch {
     pub payload: Vec<u8>,
 }
 
+/// Settings to store: keys, and their values or that they are deleted.
+pub type Stored = Vec<(Cow<'static, str>, Option<Vec<u8>>)>;
+
 /// Everything one commit changes, atomically.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Transaction {
@@ -38,7 +41,7 @@ pub struct Transaction {
     /// Forget all entries of the ledger up to this number, this transaction's own included.
     pub drop_ledger_through: Option<u64>,
     /// Small values by key; `None` deletes.
-    pub settings: Vec<(Cow<'static, str>, Option<Vec<u8>>)>,
+    pub settings: Stored,
 }
 
 impl Transaction {

@@ -37,6 +37,18 @@ pub enum FrameKind {
     Told = 65,
     /// Asks for an answer, to see how long it takes.
     Ping = 66,
+    /// Asks a member to take no more writes of a replica.
+    Fence = 96,
+    /// What became of that.
+    Fenced = 97,
+    /// Hands a hold over.
+    Take = 98,
+    /// What became of that.
+    Taken = 99,
+    /// Asks the heir to retire a replica.
+    Retire = 100,
+    /// What became of that.
+    Retired = 101,
 }
 
 impl FrameKind {
@@ -56,6 +68,12 @@ impl FrameKind {
             Self::Tell,
             Self::Told,
             Self::Ping,
+            Self::Fence,
+            Self::Fenced,
+            Self::Take,
+            Self::Taken,
+            Self::Retire,
+            Self::Retired,
         ]
         .into_iter()
         .find(|kind| kind.byte() == byte)
@@ -71,7 +89,8 @@ impl FrameKind {
             Self::Hello | Self::Refuse | Self::Ask => HELLO_BYTES_MAX,
             Self::Open => OPEN_BYTES_MAX,
             Self::Tell => TELL_BYTES_MAX,
-            Self::Told | Self::Ping => HELLO_BYTES_MAX,
+            Self::Told | Self::Ping | Self::Fence | Self::Fenced | Self::Taken => HELLO_BYTES_MAX,
+            Self::Retire | Self::Retired => OPEN_BYTES_MAX,
             _ => FRAME_BYTES_MAX,
         }
     }

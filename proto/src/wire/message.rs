@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::frame::{FrameKind, WireError, decode_body, encode_frame, split_kind};
 use super::push::Push;
+use super::retirement::{Fence, Fenced, Retire, Retired, Take, Taken};
 use super::{bounded, delta};
 use crate::delta::Products;
 use crate::fingerprint::Fingerprint;
@@ -52,6 +53,8 @@ pub enum RefusalCode {
     Duplicate,
     /// The certificate is on the list of revoked ones.
     Revoked,
+    /// The replica was retired: its rights are another's now (rule E2).
+    Retired,
     /// A code of a later version; the text says what it means.
     #[serde(other)]
     Other,
@@ -235,6 +238,18 @@ pub enum Message {
     Told(Told),
     /// Asks whether the peer is there (rule A3).
     Ping,
+    /// Asks to fence a replica.
+    Fence(Fence),
+    /// Answers that.
+    Fenced(Fenced),
+    /// Hands a hold over.
+    Take(Take),
+    /// Answers that.
+    Taken(Taken),
+    /// Asks to retire a replica.
+    Retire(Retire),
+    /// Answers that.
+    Retired(Retired),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -261,6 +276,12 @@ impl Message {
             Self::Tell(bytes) => encode_frame(FrameKind::Tell, &Bytes(bytes.as_slice())),
             Self::Told(told) => encode_frame(FrameKind::Told, &told.code()),
             Self::Ping => encode_frame(FrameKind::Ping, &()),
+            Self::Fence(fence) => encode_frame(FrameKind::Fence, fence),
+            Self::Fenced(fenced) => encode_frame(FrameKind::Fenced, fenced),
+            Self::Take(take) => encode_frame(FrameKind::Take, take),
+            Self::Taken(taken) => encode_frame(FrameKind::Taken, taken),
+            Self::Retire(retire) => encode_frame(FrameKind::Retire, retire),
+            Self::Retired(retired) => encode_frame(FrameKind::Retired, retired),
         }
     }
 
@@ -294,6 +315,12 @@ impl Message {
                 decode_body::<()>(body)?;
                 Self::Ping
             }
+            FrameKind::Fence => Self::Fence(decode_body(body)?),
+            FrameKind::Fenced => Self::Fenced(decode_body(body)?),
+            FrameKind::Take => Self::Take(decode_body(body)?),
+            FrameKind::Taken => Self::Taken(decode_body(body)?),
+            FrameKind::Retire => Self::Retire(decode_body(body)?),
+            FrameKind::Retired => Self::Retired(decode_body(body)?),
         })
     }
 
@@ -314,6 +341,12 @@ impl Message {
             Self::Tell(_) => FrameKind::Tell,
             Self::Told(_) => FrameKind::Told,
             Self::Ping => FrameKind::Ping,
+            Self::Fence(_) => FrameKind::Fence,
+            Self::Fenced(_) => FrameKind::Fenced,
+            Self::Take(_) => FrameKind::Take,
+            Self::Taken(_) => FrameKind::Taken,
+            Self::Retire(_) => FrameKind::Retire,
+            Self::Retired(_) => FrameKind::Retired,
         }
     }
 }

@@ -10,9 +10,11 @@ mod ledger;
 mod message;
 mod push;
 mod record;
+mod retirement;
 
 pub use frame::{FrameKind, WireError, decode_body, encode_frame, frame_length, split_kind};
 pub use ledger::{LedgerPart, LedgerRecord, LedgerRequest};
 pub use message::{Ask, Granted, Hello, Message, Open, Part, Refusal, RefusalCode, Summary, Told};
 pub use push::{Push, PushShard};
 pub use record::{BatchRecord, ShardRecord, SnapshotRecord};
+pub use retirement::{Fence, Fenced, NotRetired, Retire, Retired, Take, Taken};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
+use std::sync::atomic::Ordering;
 
 use metrics::counter;
 use stockmesh_proto::asking::{Candidate, order};
@@ -36,7 +37,7 @@ pub(in crate::net) async fn rebalance_for_ever(shared: Shared) {
     let mut from: usize = 0;
     loop {
         tokio::time::sleep(REBALANCE_EVERY.mul_f64(rand::random_range(0.75..=1.25))).await;
-        if shared.registry.links().is_empty() {
+        if shared.registry.links().is_empty() || shared.leaving.load(Ordering::SeqCst) {
             continue;
         }
         // What is owed and what sells have their turns alike, and each round goes on where the last one ended.

@@ -1,0 +1,112 @@
+//! Fences: no more is taken of a retired replica, and it is stored who takes over for it (rules E1, E2, E6).
+
+use std::collections::BTreeMap;
+
+use metrics::counter;
+use stockmesh_proto::ReplicaId;
+use stockmesh_proto::delta::Products;
+use stockmesh_proto::reconcile::StateView;
+use tokio::sync::oneshot;
+
+use super::worker::Answer;
+use super::{Event, Stopped, Worker};
+use crate::limits::RETIRED_MAX;
+use crate::retirements::{Retirement, row};
+
+/// What became of a fence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FenceOutcome {
+    /// It stands, durably, for this heir: the one that was asked for, or one that was named before.
+    Fenced(ReplicaId),
+    /// It is this very replica.
+    Own,
+    /// So many are retired that no more are remembered.
+    Full,
+}
+
+impl Worker {
+    /// Fences a replica, or notes that its fence is closed. The answer comes once it is durable.
+    pub(super) fn apply_fence(
+        &mut self,
+        retired: ReplicaId,
+        wanted: Retirement,
+        reply: oneshot::Sender<Result<FenceOutcome, Stopped>>,
+        answers: &mut Vec<Answer>,
+    ) {
+        if self.failed {
+            let _ = reply.send(Err(Stopped));
+            return;
+        }
+        let outcome = self.note_retired(retired, wanted);
+        answers.push(Answer::Fence(reply, outcome));
+    }
+
+    fn note_retired(&mut self, retired: ReplicaId, wanted: Retirement) -> FenceOutcome {
+        if retired == self.table.own() {
+            return FenceOutcome::Own;
+        }
+        let now = {
+            let mut retirements = self.progress.retired.write();
+            let known = retirements.get(&retired).copied();
+            if known.is_none() && retirements.len() >= RETIRED_MAX {
+                return FenceOutcome::Full;
+            }
+            // Who was named first stays the heir; a fence that is closed stays so.
+            let heir = known.map_or(wanted.heir, |known| known.heir);
+            let is_closed = known.is_some_and(|known| known.is_closed) || (wanted.is_closed && heir == wanted.heir);
+            let now = Retirement { heir, is_closed };
+            if known == Some(now) {
+                return FenceOutcome::Fenced(heir);
+            }
+            retirements.insert(retired, now);
+            now
+        };
+        self.settings.extend(row(retired, now));
+        self.note_retirement_news();
+        counter!("stockmesh_fences_total").increment(1);
+        let _ = self.events.send(Event::Retired(retired));
+        FenceOutcome::Fenced(now.heir)
+    }
+
+    /// Wakes up whoever takes over for the retired.
+    pub(super) fn note_retirement_news(&self) {
+        self.progress.retirement_news.send_modify(|count| *count += 1);
+    }
+
+    /// Learns from slots that came in who was retired, and whether there is anything to take over.
+    pub(super) fn learn_retirements(&mut self, products: &Products) {
+        let inheritances = products.iter().flat_map(|(_, product)| product.inheritances());
+        let learnt: BTreeMap<ReplicaId, ReplicaId> = inheritances.map(|slot| (slot.from, slot.to)).collect();
+        let former = if learnt.is_empty() { Vec::new() } else { self.progress.former.lock().clone() };
+        let mut is_news = false;
+        for (retired, heir) in learnt {
+            if retired == self.table.own() {
+                self.mint_incarnation(RETIRED_HERE);
+            }
+            is_news |= former.contains(&retired) || retired == self.table.own();
+            self.note_retired(retired, Retirement { heir, is_closed: true });
+        }
+        if !is_news {
+            let retired = self.progress.retired.read();
+            let of_retired = |(_, product): &(_, stockmesh_proto::Product)| {
+                let granted = product.grants().iter().any(|grant| retired.contains_key(&grant.to));
+                granted || product.slots().any(|slot| retired.contains_key(&slot.dot().replica))
+            };
+            is_news = !retired.is_empty() && products.iter().any(of_retired);
+        }
+        if is_news {
+            self.note_retirement_news();
+        }
+    }
+
+    /// The peers say that this replica was retired (rule E6).
+    pub(super) fn heed_retirement(&mut self, replica: ReplicaId) {
+        if replica == self.table.own() && !self.failed {
+            self.mint_incarnation(RETIRED_HERE);
+            self.note_retirement_news();
+        }
+    }
+}
+
+/// Why a new id is taken by a replica that was retired.
+const RETIRED_HERE: &str = "the cluster retired this replica while it was away";

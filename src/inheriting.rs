@@ -1,0 +1,245 @@
+//! Taking over for the retired: their rights pass to the heir, what they held is held on, and what a replica that returned
+//! alone had written is counted (rules E4, E5, E7).
+
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::counter;
+use stockmesh_proto::operation::{Operation, Outcome, Request};
+use stockmesh_proto::product::KeyedProduct;
+use stockmesh_proto::reconcile::StateView;
+use stockmesh_proto::{Location, Quantity, ReplicaId, Shard, Sku};
+use tracing::{info, warn};
+
+use crate::commit::{Committer, WeakCommitter};
+use crate::error::WriteError;
+use crate::limits::{INHERIT_PAUSE, PLACES_AT_ONCE_MAX, RETIRED_HOLD_TIME_DEFAULT};
+use crate::retirements::Retirements;
+use crate::table::Table;
+
+/// What was taken over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TakenOver {
+    /// Places: a product at a location.
+    pub(crate) places: u64,
+    /// Units of rights.
+    pub(crate) units: u64,
+    /// Units among them that are held on.
+    pub(crate) held: u64,
+}
+
+/// A product at a location of which something is to be taken over.
+struct Place {
+    sku: Sku,
+    location: Location,
+    /// Units to be held on.
+    held: u64,
+}
+
+/// Takes over everything of a retired replica as it is known here. What was taken over before stays as it is.
+pub(crate) async fn take_over(
+    retired: ReplicaId,
+    hold_time: Duration,
+    table: &Table,
+    committer: &Committer,
+) -> Result<TakenOver, WriteError> {
+    // One at a time: two would hold the same units twice.
+    let taking_over = committer.taking_over();
+    let _guard = taking_over.lock().await;
+    let ttl_ms = u64::try_from(hold_time.as_millis()).unwrap_or(u64::MAX);
+    let mut taken = TakenOver::default();
+    for shard in table.count().indexes() {
+        let places = table.read(shard, |state| places_of(state, retired)).unwrap_or_default();
+        for places in places.chunks(PLACES_AT_ONCE_MAX) {
+            taken.add(take_places(places, retired, ttl_ms, committer).await?);
+        }
+        tokio::task::yield_now().await;
+    }
+    if taken.places > 0 {
+        counter!("stockmesh_inherited_units_total").increment(taken.units);
+        info!(%retired, places = taken.places, units = taken.units, held = taken.held, "a retired replica was taken over");
+    }
+    Ok(taken)
+}
+
+impl TakenOver {
+    fn add(&mut self, other: Self) {
+        self.places = self.places.saturating_add(other.places);
+        self.units = self.units.saturating_add(other.units);
+        self.held = self.held.saturating_add(other.held);
+    }
+}
+
+/// Places where a retired replica counted something that nobody took over, or has rights left, or a deficit.
+fn places_of(state: &Shard, retired: ReplicaId) -> Vec<Place> {
+    let mut places = Vec::new();
+    for product in state.range(Bound::Unbounded) {
+        let concerned = |product: &KeyedProduct| {
+            let stock = product.stock().iter().any(|slot| slot.replica == retired);
+            stock || product.grants().iter().any(|grant| grant.to == retired || grant.from == retired)
+        };
+        if !concerned(product) {
+            continue;
+        }
+        for location in product.locations() {
+            let is_taken = product.is_retired(location, retired);
+            let counters = product.counters(location, retired);
+            let rights = product.rights(location, retired);
+            let is_open = !is_taken && product.stock_at(location).iter().any(|slot| slot.replica == retired);
+            if !is_open && rights == 0 {
+                continue;
+            }
+            let held = if is_taken { 0 } else { counters.units_held().max(0) };
+            // What the replica owes takes from what it held.
+            let held = u64::try_from(held.min((rights + held).max(0))).unwrap_or(u64::MAX);
+            places.push(Place { sku: product.sku.clone(), location: location.clone(), held });
+        }
+    }
+    places
+}
+
+async fn take_places(
+    places: &[Place],
+    retired: ReplicaId,
+    ttl_ms: u64,
+    committer: &Committer,
+) -> Result<TakenOver, WriteError> {
+    let operations = places.iter().flat_map(|place| operations(place, retired, ttl_ms)).collect();
+    match write(operations, committer).await {
+        // One of them cannot be done as it is: each by itself then.
+        Err(WriteError::Refused(_)) => {}
+        taken => return taken,
+    }
+    let mut taken = TakenOver::default();
+    for place in places {
+        let whole = write(operations(place, retired, ttl_ms), committer).await;
+        // Facts elsewhere may have taken what is to be held.
+        let done = match whole {
+            Err(WriteError::Refused(_)) => {
+                let bare = Place { sku: place.sku.clone(), location: place.location.clone(), held: 0 };
+                write(operations(&bare, retired, ttl_ms), committer).await
+            }
+            whole => whole,
+        };
+        match done {
+            Ok(more) => taken.add(more),
+            Err(WriteError::Refused(error)) => {
+                warn!(%retired, sku = %place.sku, location = %place.location, %error, "not taken over");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(taken)
+}
+
+fn operations(place: &Place, retired: ReplicaId, ttl_ms: u64) -> Vec<Operation> {
+    let (sku, location) = (place.sku.clone(), place.location.clone());
+    let mut operations = vec![Operation::Inherit { sku, location, from: retired }];
+    if let Ok(units) = Quantity::new(place.held) {
+        let (sku, location) = (place.sku.clone(), place.location.clone());
+        operations.push(Operation::Hold { sku, location, units, ttl_ms });
+    }
+    operations
+}
+
+async fn write(operations: Vec<Operation>, committer: &Committer) -> Result<TakenOver, WriteError> {
+    let held = operations.iter().filter_map(|operation| match operation {
+        Operation::Hold { units, .. } => Some(units.get()),
+        _ => None,
+    });
+    let held = held.fold(0, u64::saturating_add);
+    let outcomes = committer.write(Request::from(operations)).await?;
+    let mut taken = TakenOver { held, ..TakenOver::default() };
+    for outcome in outcomes {
+        if let Outcome::Inherited { units, .. } = outcome {
+            taken.add(TakenOver { places: 1, units, held: 0 });
+        }
+    }
+    Ok(taken)
+}
+
+/// Counts what former replicas of this directory alone had written when they were retired. Returns the number of places.
+async fn bring(former: &[ReplicaId], table: &Table, committer: &Committer) -> Result<u64, WriteError> {
+    let mut brought = 0;
+    for shard in table.count().indexes() {
+        let operations = table.read(shard, |state| missing_of(state, former)).unwrap_or_default();
+        for operations in operations.chunks(PLACES_AT_ONCE_MAX) {
+            let count = u64::try_from(operations.len()).unwrap_or(u64::MAX);
+            committer.write(Request::from(operations.to_vec())).await?;
+            brought += count;
+        }
+        tokio::task::yield_now().await;
+    }
+    if brought > 0 {
+        counter!("stockmesh_reapplied_places_total").increment(brought);
+        info!(places = brought, "what this node alone had when it was retired is counted under its new id");
+    }
+    Ok(brought)
+}
+
+fn missing_of(state: &Shard, former: &[ReplicaId]) -> Vec<Operation> {
+    let mut operations = Vec::new();
+    for product in state.range(Bound::Unbounded).filter(|product| !product.inheritances().is_empty()) {
+        for slot in product.stock().iter().filter(|slot| former.contains(&slot.replica)) {
+            let Some(frozen) = product.frozen(&slot.location, slot.replica) else { continue };
+            if slot.counters.added > frozen.added || slot.counters.removed > frozen.removed {
+                let (sku, location) = (product.sku.clone(), slot.location.clone());
+                operations.push(Operation::Reapply { sku, location, from: slot.replica });
+            }
+        }
+    }
+    operations
+}
+
+/// Who takes over for a replica in the end: its heir, or the heir of an heir that was retired too.
+fn last_heir(retired: ReplicaId, retirements: &Retirements) -> Option<ReplicaId> {
+    let mut heir = retirements.get(&retired).filter(|retirement| retirement.is_closed)?.heir;
+    for _ in 0..retirements.len() {
+        match retirements.get(&heir) {
+            Some(next) => heir = next.heir,
+            None => return Some(heir),
+        }
+    }
+    // They go round in a circle: nobody.
+    None
+}
+
+/// Takes over what turns up of retired replicas whose heir this one is, and counts what it alone had if it was retired
+/// itself and returned. For as long as the store lives; it does not keep it alive.
+pub(crate) async fn inherit_for_ever(committer: WeakCommitter, table: Arc<Table>) {
+    let Some(mut news) = committer.upgrade().map(|committer| committer.retirement_news()) else { return };
+    loop {
+        {
+            let Some(committer) = committer.upgrade() else { return };
+            match inherit_once(&table, &committer).await {
+                Ok(()) => {}
+                Err(WriteError::Closed | WriteError::Poisoned { .. } | WriteError::Indeterminate { .. }) => return,
+                Err(error) => warn!(%error, "what retired replicas left could not be taken over; it is tried again"),
+            }
+        }
+        if news.changed().await.is_err() {
+            return;
+        }
+        // What comes in a stream is looked at once.
+        tokio::time::sleep(INHERIT_PAUSE).await;
+    }
+}
+
+async fn inherit_once(table: &Table, committer: &Committer) -> Result<(), WriteError> {
+    let own = table.own();
+    let heir_of = |retired: &Retirements| {
+        let mut of_own: Vec<ReplicaId> = retired.keys().copied().collect();
+        of_own.retain(|replica| last_heir(*replica, retired) == Some(own));
+        of_own
+    };
+    for retired in committer.retired(heir_of) {
+        take_over(retired, RETIRED_HOLD_TIME_DEFAULT, table, committer).await?;
+    }
+    let mut former = committer.former_replicas();
+    committer.retired(|retired| former.retain(|replica| retired.contains_key(replica)));
+    if !former.is_empty() {
+        bring(&former, table, committer).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,200 @@
+//! Retiring a replica that will never return.
+
+use std::collections::BTreeSet;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use stockmesh_proto::limits::RETIRE_WITHOUT_MAX;
+use stockmesh_proto::reconcile::StateView;
+use stockmesh_proto::wire::{NotRetired, Retire as Wanted, Retired as Answer};
+use stockmesh_proto::{InvalidInput, ReplicaId};
+use tokio::time::Instant;
+
+use crate::commit::FenceOutcome;
+use crate::error::{RetireError, WriteError};
+use crate::inheriting::{TakenOver, take_over};
+use crate::limits::{RETIRE_TIME_DEFAULT, RETIRE_TIME_MAX, RETIRED_HOLD_TIME_DEFAULT};
+use crate::net::RetireRequest;
+use crate::replica::Replica;
+use crate::retirements::Retirement;
+use crate::withdraw::check_ttl;
+
+/// A replica that is to be retired, made by [`Store::retire`](crate::Store::retire). Nothing happens until it is awaited.
+///
+/// All members stop taking writes of it, and links with it; the heir learns what each of them knew of it; then the heir
+/// takes over its rights and the units that it held. If the replica returns after all, it is told, goes on under a new
+/// id, and counts what it alone had written.
+#[derive(Debug)]
+#[must_use = "nothing happens until it is awaited"]
+pub struct Retire {
+    replica: Arc<Replica>,
+    retired: ReplicaId,
+    heir: Option<ReplicaId>,
+    without: BTreeSet<ReplicaId>,
+    deadline: Duration,
+    hold_time: Duration,
+}
+
+/// A replica that was retired, and what the heir took over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Retired {
+    /// Who was retired.
+    pub replica: ReplicaId,
+    /// Who took over for it.
+    pub heir: ReplicaId,
+    /// Places of which something was taken over by this call: products at locations.
+    pub places: u64,
+    /// Units of rights that came by this call.
+    pub units: u64,
+    /// Units among them that the replica held, and that the heir holds on: they are among its
+    /// [`holds`](crate::Store::holds), one for each place, under new ids.
+    pub held: u64,
+}
+
+impl Retire {
+    pub(crate) fn new(replica: Arc<Replica>, retired: ReplicaId) -> Self {
+        let (deadline, hold_time) = (RETIRE_TIME_DEFAULT, RETIRED_HOLD_TIME_DEFAULT);
+        Self { replica, retired, heir: None, without: BTreeSet::new(), deadline, hold_time }
+    }
+
+    /// Who takes over: this node unless said; another one must be linked with this one.
+    pub fn heir(mut self, heir: ReplicaId) -> Self {
+        self.heir = Some(heir);
+        self
+    }
+
+    /// Does not wait for these members, which cannot be reached: the explicit loss. What they alone know of the retired
+    /// replica counts for nothing from then on: of its sales that only they have heard of the units will be sold again,
+    /// of its receipts the units are missing, until the replica itself returns. Should one of them still take writes of
+    /// the replica, the same is true of these.
+    pub fn without(mut self, members: impl IntoIterator<Item = ReplicaId>) -> Self {
+        self.without.extend(members);
+        self
+    }
+
+    /// How long to wait for members that cannot be reached, and for what they know: 30 s unless said, an hour at the most.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// How long units that the replica held stay held by the heir: a day unless said, 30 days at the most.
+    pub fn hold_for(mut self, time: Duration) -> Self {
+        self.hold_time = time;
+        self
+    }
+
+    async fn run(self) -> Result<Retired, RetireError> {
+        let Self { replica, retired, heir, without, deadline, hold_time } = self;
+        let hold_ms = check_ttl(hold_time).map_err(WriteError::from)?;
+        check(deadline, without.len()).map_err(WriteError::from)?;
+        let own = replica.table.own();
+        let wanted = Wanted {
+            retired,
+            without: without.into_iter().collect(),
+            deadline_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
+            hold_ms,
+        };
+        match (heir.filter(|heir| *heir != own), &replica.node) {
+            (None, _) => {
+                let taken = retire_here(&replica, &wanted).await?;
+                Ok(Retired { replica: retired, heir: own, places: taken.places, units: taken.units, held: taken.held })
+            }
+            (Some(heir), None) => Err(RetireError::Heir { heir, why: "this node has no network".into() }),
+            (Some(heir), Some(node)) => {
+                let answer = node.retire_at(heir, wanted, Instant::now() + deadline).await?;
+                understood(answer, retired, heir)
+            }
+        }
+    }
+}
+
+impl IntoFuture for Retire {
+    type Output = Result<Retired, RetireError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+fn check(deadline: Duration, without: usize) -> Result<(), InvalidInput> {
+    if deadline > RETIRE_TIME_MAX {
+        return Err(InvalidInput::new("deadline", format!("{deadline:?}"), "must be at most an hour"));
+    }
+    if without > RETIRE_WITHOUT_MAX {
+        let rule = format!("must be at most {RETIRE_WITHOUT_MAX} members");
+        return Err(InvalidInput::new("without", without, rule));
+    }
+    Ok(())
+}
+
+/// Retires a replica with this one as its heir. Done again it goes on where it was.
+async fn retire_here(replica: &Replica, wanted: &Wanted) -> Result<TakenOver, RetireError> {
+    let Replica { table, committer, node, .. } = replica;
+    let (own, retired) = (table.own(), wanted.retired);
+    if retired == own {
+        return Err(RetireError::Own(retired));
+    }
+    let has_written = table.count().indexes().any(|shard| table.read(shard, |state| state.version().get(retired)) > Some(0));
+    let is_member = node.as_ref().is_some_and(|node| node.is_member(retired));
+    if !has_written && !is_member && !committer.former_replicas().contains(&retired) {
+        return Err(RetireError::Unknown(retired));
+    }
+    match node {
+        Some(node) => {
+            let until = Instant::now() + Duration::from_millis(wanted.deadline_ms).min(RETIRE_TIME_MAX);
+            node.fence(retired, &wanted.without.iter().copied().collect(), until).await?;
+        }
+        None => match committer.fence(retired, Retirement { heir: own, is_closed: true }).await {
+            Ok(FenceOutcome::Fenced(heir)) if heir == own => {}
+            Ok(FenceOutcome::Fenced(heir)) => return Err(RetireError::OtherHeir { replica: retired, heir }),
+            Ok(FenceOutcome::Own) => return Err(RetireError::Own(retired)),
+            Ok(FenceOutcome::Full) => return Err(RetireError::TooMany),
+            Err(_) => return Err(RetireError::Stopped),
+        },
+    }
+    Ok(take_over(retired, Duration::from_millis(wanted.hold_ms), table, committer).await?)
+}
+
+/// What another node says of what it was asked to retire.
+fn understood(answer: Answer, retired: ReplicaId, heir: ReplicaId) -> Result<Retired, RetireError> {
+    let Answer { places, units, held, refused } = answer;
+    match refused {
+        None => Ok(Retired { replica: retired, heir, places, units, held }),
+        Some(NotRetired { alive_at: Some(at), .. }) => Err(RetireError::Alive { replica: retired, at }),
+        Some(NotRetired { other_heir: Some(heir), .. }) => Err(RetireError::OtherHeir { replica: retired, heir }),
+        Some(NotRetired { unreachable, .. }) if !unreachable.is_empty() => {
+            Err(RetireError::Unreachable { members: unreachable })
+        }
+        Some(NotRetired { reason, .. }) => Err(RetireError::Heir { heir, why: reason }),
+    }
+}
+
+fn told(result: Result<TakenOver, RetireError>) -> Answer {
+    let error = match result {
+        Ok(TakenOver { places, units, held }) => return Answer { places, units, held, refused: None },
+        Err(error) => error,
+    };
+    let reason = error.to_string();
+    let (mut unreachable, mut alive_at, mut other_heir) = (Vec::new(), None, None);
+    match error {
+        RetireError::Unreachable { members } => unreachable = members,
+        RetireError::Alive { at, .. } => alive_at = Some(at),
+        RetireError::OtherHeir { heir, .. } => other_heir = Some(heir),
+        _ => {}
+    }
+    unreachable.truncate(RETIRE_WITHOUT_MAX);
+    Answer { places: 0, units: 0, held: 0, refused: Some(NotRetired { unreachable, alive_at, other_heir, reason }) }
+}
+
+/// Retires what peers ask this node to, as the heir, for as long as the store lives.
+pub(crate) async fn serve_retirements(replica: Weak<Replica>) {
+    let taken = replica.upgrade().and_then(|replica| replica.node.as_ref()?.retire_requests());
+    let Some(mut requests) = taken else { return };
+    while let Some(RetireRequest { wanted, reply }) = requests.recv().await {
+        let Some(replica) = replica.upgrade() else { return };
+        let _ = reply.send(told(retire_here(&replica, &wanted).await));
+    }
+}
