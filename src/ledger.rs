@@ -29,7 +29,7 @@ pub struct Movement {
     pub location: Location,
     /// What happened.
     pub kind: MovementKind,
-    /// Units: never below zero but for an adjustment or a stocktake that found fewer.
+    /// Units: never below zero but for an adjustment, a stocktake that found fewer, and what came from a retired replica.
     pub quantity: i64,
     /// The caller's name of the request, if it had one.
     pub reference: Option<Reference>,
@@ -67,7 +67,8 @@ impl Movement {
             MovementKind::Received
             | MovementKind::Adjusted(_)
             | MovementKind::Counted
-            | MovementKind::TransferredFrom(_) => self.quantity,
+            | MovementKind::TransferredFrom(_)
+            | MovementKind::Reapplied(_) => self.quantity,
             MovementKind::Sold | MovementKind::Committed(_) | MovementKind::TransferredTo(_) => -self.quantity,
             _ => 0,
         }
@@ -199,8 +200,8 @@ impl Movements {
     }
 
     /// Writes all that are left as CSV (RFC 4180) with a header, and returns their number. Columns: time (UTC), replica,
-    /// product, location, kind, quantity, reason, reference, hold, and the other location or replica of a transfer or
-    /// grant. The writer may block.
+    /// product, location, kind, quantity, reason, reference, hold, and the other location or replica of a transfer,
+    /// grant or inheritance. The writer may block.
     ///
     /// # Errors
     /// At the first movement that cannot be read or written.
@@ -273,7 +274,9 @@ fn csv_row(movement: &Movement, writer: &mut impl Write) -> std::io::Result<()> 
     let Movement { time, replica, sku, location, kind, quantity, reference, .. } = movement;
     let other = match kind {
         MovementKind::TransferredTo(other) | MovementKind::TransferredFrom(other) => other.to_string(),
-        MovementKind::Granted(to) => to.to_string(),
+        MovementKind::Granted(replica) | MovementKind::Inherited(replica) | MovementKind::Reapplied(replica) => {
+            replica.to_string()
+        }
         _ => String::new(),
     };
     let fields = [

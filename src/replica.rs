@@ -196,6 +196,11 @@ impl Replica {
             Operation::Sell { sku, location, units, policy: OversellPolicy::Backorder } => {
                 Some((sku, location, -i128::from(units.get())))
             }
+            // An heir takes over what the retired replica owes.
+            Operation::Inherit { sku, location, from } => {
+                let product = self.table.get(sku.as_str());
+                Some((sku, location, product.map_or(0, |product| product.legacy(location, *from).rights)))
+            }
             _ => None,
         }
     }

@@ -42,12 +42,9 @@ impl Available {
         let all = |product: &KeyedProduct| product.on_hand() - product.held();
         let at = |product: &KeyedProduct, location: &Location| product.available_at(location);
         let mut by_location: Vec<(Location, i128, i128)> = Vec::new();
-        for slot in after.stock() {
-            // In the order of locations, so those of one stand together.
-            if by_location.last().is_none_or(|(location, ..)| *location != slot.location) {
-                let units = before.map_or(0, |before| at(before, &slot.location));
-                by_location.push((slot.location.clone(), units, at(after, &slot.location)));
-            }
+        for location in after.locations() {
+            let units = before.map_or(0, |before| at(before, location));
+            by_location.push((location.clone(), units, at(after, location)));
         }
         by_location.retain(|(_, before, after)| before != after);
         Self { all: (before.map_or(0, all), all(after)), by_location }

@@ -10,7 +10,7 @@ use parking_lot::{RwLock, RwLockWriteGuard};
 use stockmesh_proto::delta::Products;
 use stockmesh_proto::fingerprint::FingerprintTree;
 use stockmesh_proto::operation::Reader;
-use stockmesh_proto::product::{KeyedProduct, Product};
+use stockmesh_proto::product::KeyedProduct;
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::shard::Chunk;
 use stockmesh_proto::wire::Summary;
@@ -70,12 +70,11 @@ impl Table {
         self.shard(self.count.shard_of_name(sku))?.read().get(sku).cloned()
     }
 
-    /// Stock and grants of a product at one location; nothing if there are none.
+    /// Stock, grants and inheritances of a product at one location; nothing if there are none.
     pub(crate) fn at_location(&self, sku: &Sku, location: &Location) -> Products {
         let Some(product) = self.get(sku.as_str()) else { return Products::new() };
-        let (stock, grants) = (product.stock_at(location).to_vec(), product.grants_at(location).cloned().collect());
-        let seen = Product::from_slots(stock, grants, None, None).filter(|seen| !seen.is_empty());
-        seen.map(|seen| (sku.clone(), seen)).into_iter().collect()
+        let seen = product.at_location(location);
+        if seen.is_empty() { Products::new() } else { vec![(sku.clone(), seen)] }
     }
 
     /// Reads one shard under its lock.

@@ -114,8 +114,8 @@ impl ProductView {
     /// Stock by location, in the order of their names.
     pub fn by_location(&self) -> Vec<(Location, StockView)> {
         let mut stock: BTreeMap<&Location, StockView> = BTreeMap::new();
-        for slot in self.product.stock() {
-            stock.entry(&slot.location).or_default().add(slot.counters);
+        for (location, _, counters) in self.product.counted() {
+            stock.entry(location).or_default().add(counters);
         }
         let with_oversold = |(location, stock): (&Location, StockView)| {
             let oversold = self.product.oversold_at(location);
@@ -125,11 +125,11 @@ impl ProductView {
     }
 
     /// Stock by the replica that counted it, in the order of their ids: each replica's part of the sums, which alone
-    /// may be below zero. What it may sell is another figure, see [`ProductView::rights_at`].
+    /// may be below zero. Of a retired replica it is what was taken over, and nothing held. What it may sell is another figure, see [`ProductView::rights_at`].
     pub fn by_replica(&self) -> Vec<(ReplicaId, StockView)> {
         let mut stock: BTreeMap<ReplicaId, StockView> = BTreeMap::new();
-        for slot in self.product.stock() {
-            stock.entry(slot.replica).or_default().add(slot.counters);
+        for (_, replica, counters) in self.product.counted() {
+            stock.entry(replica).or_default().add(counters);
         }
         stock.into_iter().collect()
     }

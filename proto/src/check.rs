@@ -128,7 +128,8 @@ pub fn check_granted(
     }
     let is_asked = |(sku, product): &(Sku, Product)| {
         let in_place = product.stock().iter().all(|slot| slot.location == ask.location)
-            && product.grants().iter().all(|slot| slot.location == ask.location);
+            && product.grants().iter().all(|slot| slot.location == ask.location)
+            && product.inheritances().iter().all(|slot| slot.location == ask.location);
         *sku == ask.sku && in_place && product.price().is_none() && product.listed().is_none()
     };
     if granted.products.len() > 1 || !granted.products.iter().all(is_asked) {
@@ -164,6 +165,12 @@ pub fn shows_own_future(
         let ahead = own_slots.slots().any(|slot| slot.dot().sequence > written);
         ahead || changes_product(shard, sku, &own_slots)
     })
+}
+
+/// Whether a delta shows that `own` was retired: another replica took its place at some location (rule E6). What `own`
+/// writes from then on counts for nothing there; it must take a new id at once.
+pub fn shows_retirement(own: ReplicaId, products: &[(Sku, Product)]) -> bool {
+    products.iter().any(|(_, product)| product.inheritances().iter().any(|slot| slot.from == own))
 }
 
 fn changes_product(shard: &Shard, sku: &Sku, incoming: &Product) -> bool {

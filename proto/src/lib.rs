@@ -64,7 +64,9 @@ pub mod version;
 
 pub mod fingerprint;
 pub mod slot;
+pub mod inheritance;
 pub mod product;
+pub mod counted;
 pub mod rights;
 
 pub mod delta;

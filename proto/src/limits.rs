@@ -35,11 +35,15 @@ pub const REPLICAS_MAX: usize = 4096;
 pub const STOCK_SLOTS_MAX: usize = 65_536;
 /// Most grant slots (location, from, to) that are read of one product.
 pub const GRANT_SLOTS_MAX: usize = 65_536;
+/// Most inheritance slots (location, from, to) that are read of one product.
+pub const INHERITANCE_SLOTS_MAX: usize = 65_536;
 /// Stock slots of one product beyond which a replica opens no new one. Far below what is taken from peers, since
 /// replicas that are cut off from each other open theirs at the same time.
 pub const STOCK_SLOTS_OPENED_MAX: usize = 2048;
 /// Grant slots of one product beyond which a replica opens no new one, for the same reason.
 pub const GRANT_SLOTS_OPENED_MAX: usize = 2048;
+/// Inheritance slots of one product beyond which a replica opens no new one, for the same reason.
+pub const INHERITANCE_SLOTS_OPENED_MAX: usize = 2048;
 /// Most bytes of one product with all its slots, by an estimate that is never too low: with it a product fits a frame
 /// and every record on disk. Slots that would bring a product beyond it are turned away.
 pub const PRODUCT_BYTES_MAX: usize = 896 << 10;

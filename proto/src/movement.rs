@@ -5,6 +5,7 @@ use std::fmt;
 use crate::counter::Counters;
 use crate::hold::HoldId;
 use crate::id::{Location, ReplicaId, Sku};
+use crate::product::Taken;
 
 /// Why stock was adjusted: kept in the ledger and counted in the metrics. It does not change what is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -70,6 +71,11 @@ pub enum MovementKind {
     TransferredFrom(Location),
     /// Rights were given to another replica: no unit moved.
     Granted(ReplicaId),
+    /// The place of a retired replica was taken over: rights came, a deficit if the quantity is below zero. No unit moved.
+    Inherited(ReplicaId),
+    /// Units that a retired replica had counted in, or out if the quantity is below zero, count from now on. It counted
+    /// them, not this replica.
+    Reapplied(ReplicaId),
 }
 
 impl MovementKind {
@@ -87,6 +93,8 @@ impl MovementKind {
             Self::TransferredTo(_) => "transferred-to",
             Self::TransferredFrom(_) => "transferred-from",
             Self::Granted(_) => "granted",
+            Self::Inherited(_) => "inherited",
+            Self::Reapplied(_) => "reapplied",
         }
     }
 }
@@ -100,7 +108,7 @@ pub struct Movement {
     pub location: Location,
     /// What happened.
     pub kind: MovementKind,
-    /// Units: never below zero but for an adjustment or a stocktake that found fewer.
+    /// Units: never below zero but for an adjustment, a stocktake that found fewer, and what came from a retired replica.
     pub quantity: i64,
 }
 
@@ -119,7 +127,7 @@ impl Movement {
             MovementKind::Held(_) => Counters { held: units, ..none },
             MovementKind::Committed(_) => Counters { removed: units, released: units, ..none },
             MovementKind::Released(_) | MovementKind::Expired(_) => Counters { released: units, ..none },
-            MovementKind::Granted(_) => none,
+            MovementKind::Granted(_) | MovementKind::Inherited(_) | MovementKind::Reapplied(_) => none,
         }
     }
 
@@ -127,6 +135,20 @@ impl Movement {
     pub fn granted(&self) -> Option<(ReplicaId, u64)> {
         match self.kind {
             MovementKind::Granted(to) => Some((to, self.quantity.unsigned_abs())),
+            _ => None,
+        }
+    }
+
+    /// By how much it raised the inheritance slot of a retired replica, and whose: the sum over the ledger is what this
+    /// replica took over. Of `added` and `removed` that is what it brought itself.
+    pub fn inherited(&self) -> Option<(ReplicaId, Taken)> {
+        let units = self.quantity.unsigned_abs();
+        let (is_below, none) = (self.quantity < 0, Taken::default());
+        match self.kind {
+            MovementKind::Inherited(from) if is_below => Some((from, Taken { owed: units, is_heir: true, ..none })),
+            MovementKind::Inherited(from) => Some((from, Taken { rights: units, is_heir: true, ..none })),
+            MovementKind::Reapplied(from) if is_below => Some((from, Taken { removed: units, ..none })),
+            MovementKind::Reapplied(from) => Some((from, Taken { added: units, ..none })),
             _ => None,
         }
     }

@@ -7,11 +7,13 @@ use smallvec::SmallVec;
 
 use crate::counter::Counters;
 use crate::id::{Location, ReplicaId, Sku};
+use crate::inheritance::Inheritances;
+pub use crate::inheritance::{InheritanceSlot, Taken};
 use crate::price::Price;
 use crate::register::Register;
 pub use crate::slot::{GrantSlot, SlotChange, SlotRef, StockSlot};
 
-/// Stock, grants, price and the mark `listed` of one product, or some of their slots.
+/// Stock, grants, price, the mark `listed` and inheritances of one product, or some of their slots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Product {
     /// Most products have one slot or a few; the first lies in the product itself, so that a reader finds it at once.
@@ -19,6 +21,7 @@ pub struct Product {
     grants: Vec<GrantSlot>,
     price: Option<Register<Price>>,
     listed: Option<Register<bool>>,
+    inheritances: Inheritances,
 }
 
 /// Incoming slots up to which they are inserted one by one, which moves little and reserves nothing.
@@ -93,17 +96,23 @@ impl Product {
         self.listed.as_ref()
     }
 
-    /// All slots: stock, grants, price, listed.
+    /// What replicas took over of others, in the order of (location, from, to).
+    pub fn inheritances(&self) -> &[InheritanceSlot] {
+        self.inheritances.slots()
+    }
+
+    /// All slots: stock, grants, price, listed, inheritances.
     pub fn slots(&self) -> impl Iterator<Item = SlotRef<'_>> {
         let stock = self.stock.iter().map(SlotRef::Stock);
         let grants = self.grants.iter().map(SlotRef::Grant);
         let registers = self.price.iter().map(SlotRef::Price).chain(self.listed.iter().map(SlotRef::Listed));
-        stock.chain(grants).chain(registers)
+        stock.chain(grants).chain(registers).chain(self.inheritances().iter().map(SlotRef::Inheritance))
     }
 
     /// Number of slots.
     pub fn slot_count(&self) -> usize {
-        self.stock.len() + self.grants.len() + usize::from(self.price.is_some()) + usize::from(self.listed.is_some())
+        let registers = usize::from(self.price.is_some()) + usize::from(self.listed.is_some());
+        self.stock.len() + self.grants.len() + registers + self.inheritances().len()
     }
 
     /// Whether there is no slot.
@@ -111,27 +120,13 @@ impl Product {
         self.slot_count() == 0
     }
 
-    /// The counters of one replica at one location.
+    /// The counters of one replica at one location, as that replica wrote them. If it was retired, others count: those
+    /// of [`Product::counted_by`].
     pub fn counters(&self, location: &Location, replica: ReplicaId) -> Counters {
         self.stock_position(location, replica)
             .ok()
             .and_then(|index| self.stock.get(index))
             .map_or_else(Counters::default, |slot| slot.counters)
-    }
-
-    /// Units on hand at every location.
-    pub fn on_hand(&self) -> i128 {
-        self.stock.iter().map(|slot| slot.counters.on_hand()).sum()
-    }
-
-    /// Units held at every location.
-    pub fn held(&self) -> i128 {
-        self.stock.iter().map(|slot| slot.counters.units_held()).sum()
-    }
-
-    /// Units on hand at one location, as all replicas together counted them.
-    pub fn on_hand_at(&self, location: &Location) -> i128 {
-        self.stock_at(location).iter().map(|slot| slot.counters.on_hand()).sum()
     }
 
     /// The counters at one location, in the order of replicas.
@@ -161,6 +156,34 @@ impl Product {
     /// Whether there is a grant of the same location, giver and taker.
     pub(crate) fn has_grant(&self, slot: &GrantSlot) -> bool {
         self.grants.binary_search_by(|known| grant_order(known, slot)).is_ok()
+    }
+
+    /// The inheritance slots at one location, in the order of (from, to).
+    pub fn inheritances_at(&self, location: &Location) -> &[InheritanceSlot] {
+        self.inheritances.at(location)
+    }
+
+    /// What replicas took over of `from` at a location, in their order.
+    pub fn inheritances_of(&self, location: &Location, from: ReplicaId) -> &[InheritanceSlot] {
+        self.inheritances.of(location, from)
+    }
+
+    /// Whether there is an inheritance slot of the same location and replicas.
+    pub(crate) fn has_inheritance(&self, slot: &InheritanceSlot) -> bool {
+        self.inheritances.has(slot)
+    }
+
+    /// The stock, the grants and the inheritances at one location: all that rights there rest on.
+    #[must_use]
+    pub fn at_location(&self, location: &Location) -> Self {
+        let slots = self.inheritances_at(location).to_vec();
+        Self {
+            stock: self.stock_at(location).iter().cloned().collect(),
+            grants: self.grants_at(location).cloned().collect(),
+            // A part of a sorted list is sorted.
+            inheritances: Inheritances::new(slots).unwrap_or_default(),
+            ..Self::default()
+        }
     }
 
     fn join_stock(&mut self, incoming: &StockSlot, observe: &mut dyn FnMut(SlotChange<'_>), sku: &str) {
@@ -199,7 +222,7 @@ impl Product {
         });
     }
 
-    /// Joins another product's slots into this one (rules L1 to L3), and tells `observe` each slot that changed.
+    /// Joins another product's slots into this one (rules L1 to L3, E1), and tells `observe` each slot that changed.
     /// Commutative, associative and idempotent.
     pub fn join(&mut self, incoming: &Self, sku: &str, observe: &mut dyn FnMut(SlotChange<'_>)) {
         if incoming.stock.len() <= STOCK_SLOTS_SINGLY_MAX {
@@ -220,6 +243,7 @@ impl Product {
             let hash_before = before.as_ref().map(|old| SlotRef::Listed(old).hash(sku));
             observe(SlotChange { hash_before, after: SlotRef::Listed(register), dot: register.dot });
         }
+        self.inheritances.join(&incoming.inheritances, observe, sku);
     }
 
     /// Joins without watching what changes.
@@ -235,6 +259,7 @@ impl Product {
             grants: self.grants.iter().filter(|slot| keep(SlotRef::Grant(slot))).cloned().collect(),
             price: self.price.filter(|register| keep(SlotRef::Price(register))),
             listed: self.listed.filter(|register| keep(SlotRef::Listed(register))),
+            inheritances: self.inheritances.filtered(keep),
         }
     }
 
@@ -247,7 +272,20 @@ impl Product {
     ) -> Option<Self> {
         let stock_sorted = stock.is_sorted_by(|left, right| stock_order(left, &right.location, right.replica).is_lt());
         let grants_sorted = grants.is_sorted_by(|left, right| grant_order(left, right).is_lt());
-        (stock_sorted && grants_sorted).then(|| Self { stock: stock.into_iter().collect(), grants, price, listed })
+        let inheritances = Inheritances::default();
+        (stock_sorted && grants_sorted).then(|| Self {
+            stock: stock.into_iter().collect(),
+            grants,
+            price,
+            listed,
+            inheritances,
+        })
+    }
+
+    /// The same product with these inheritance slots in place of its own, if they are in their strict order; `None` if
+    /// not.
+    pub fn with_inheritances(self, slots: Vec<InheritanceSlot>) -> Option<Self> {
+        Inheritances::new(slots).map(|inheritances| Self { inheritances, ..self })
     }
 
     /// A product with one stock slot.
@@ -258,6 +296,12 @@ impl Product {
     /// A product with one grant.
     pub fn of_grant(grant: GrantSlot) -> Self {
         Self { grants: vec![grant], ..Self::default() }
+    }
+
+    /// A product with one inheritance slot.
+    pub fn of_inheritance(slot: InheritanceSlot) -> Self {
+        // One slot is in order.
+        Self { inheritances: Inheritances::new(vec![slot]).unwrap_or_default(), ..Self::default() }
     }
 
     /// A product with a price alone.

@@ -6,43 +6,39 @@
 
 use std::collections::BTreeMap;
 
+use crate::counter::Counters;
 use crate::id::{Location, ReplicaId};
-use crate::product::Product;
+use crate::product::{InheritanceSlot, Product};
 
 impl Product {
-    /// Rights of `replica` at a location as far as is known here, in units (rule B1): what it counted in less what it
-    /// counted out and holds, less what it gave to others, and what others gave to it. Of the own replica that is
-    /// exact or too low, never too high; below zero it is a deficit, made by physical facts. Costs a look at every grant
-    /// of the location.
+    /// Rights of `replica` at a location as far as is known here, in units (rules B1, E3): what it counted in less what it
+    /// counted out and holds, less what it gave to others, and what others gave to it; and what passed by inheritance. Of
+    /// the own replica that is exact or too low, never too high; below zero it is a deficit, made by physical facts. Costs
+    /// a look at every grant and inheritance of the location.
     pub fn rights(&self, location: &Location, replica: ReplicaId) -> i128 {
-        let moved: i128 = self
-            .grants_at(location)
-            .map(|grant| match (grant.from == replica, grant.to == replica) {
-                (true, false) => -i128::from(grant.units),
-                (false, true) => i128::from(grant.units),
-                _ => 0,
-            })
-            .sum();
-        self.counters(location, replica).available() + moved
+        let moved = |from: ReplicaId, to: ReplicaId, units: i128| match (from == replica, to == replica) {
+            (true, false) => -units,
+            (false, true) => units,
+            _ => 0,
+        };
+        let granted: i128 =
+            self.grants_at(location).map(|grant| moved(grant.from, grant.to, i128::from(grant.units))).sum();
+        let inherited = self.inheritances_at(location).iter();
+        let inherited: i128 = inherited.map(|slot| moved(slot.from, slot.to, slot.taken.rights_passed())).sum();
+        self.counted_by(location, replica).available() + granted + inherited
     }
 
     /// The rights of every replica that counted, gave or got any at a location, in the order of their ids.
     pub fn rights_at(&self, location: &Location) -> BTreeMap<ReplicaId, i128> {
-        let mut rights: BTreeMap<ReplicaId, i128> = BTreeMap::new();
-        for slot in self.stock_at(location) {
-            *rights.entry(slot.replica).or_default() += slot.counters.available();
-        }
-        for grant in self.grants_at(location) {
-            *rights.entry(grant.from).or_default() -= i128::from(grant.units);
-            *rights.entry(grant.to).or_default() += i128::from(grant.units);
+        let mut rights = self.available_by_replica(location);
+        let granted = self.grants_at(location).map(|grant| (grant.from, grant.to, i128::from(grant.units)));
+        let inherited = self.inheritances_at(location).iter();
+        let inherited = inherited.map(|slot| (slot.from, slot.to, slot.taken.rights_passed()));
+        for (from, to, units) in granted.chain(inherited) {
+            *rights.entry(from).or_default() -= units;
+            *rights.entry(to).or_default() += units;
         }
         rights
-    }
-
-    /// Units on hand that are not held, at one location: the sum of all rights there. Below zero if more went out than
-    /// came in.
-    pub fn available_at(&self, location: &Location) -> i128 {
-        self.stock_at(location).iter().map(|slot| slot.counters.available()).sum()
     }
 
     /// Units by which replicas are below zero at one location, added up: what physical facts took beyond the rights of
@@ -53,18 +49,80 @@ impl Product {
 
     /// The same over all locations.
     pub fn oversold(&self) -> i128 {
-        let mut locations: Vec<&Location> = self.stock().iter().map(|slot| &slot.location).collect();
-        locations.extend(self.grants().iter().map(|grant| &grant.location));
-        locations.sort_unstable();
-        locations.dedup();
-        locations.into_iter().map(|location| self.oversold_at(location)).sum()
+        self.locations().into_iter().map(|location| self.oversold_at(location)).sum()
+    }
+}
+
+/// What a replica leaves to an heir at one location.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Legacy {
+    /// Its rights once its holds are dissolved; below zero its deficit.
+    pub rights: i128,
+    /// Units that it held, of those; 0 if it was retired there before, as its holds are dissolved already.
+    pub held: u64,
+}
+
+impl Product {
+    /// What an heir would take over of `replica` at a location now (rule E4), as far as is known here.
+    pub fn legacy(&self, location: &Location, replica: ReplicaId) -> Legacy {
+        let held = self.counted_by(location, replica).units_held().max(0);
+        let rights = self.rights(location, replica) + held;
+        Legacy { rights, held: u64::try_from(held.min(rights.max(0))).unwrap_or(u64::MAX) }
+    }
+
+    /// The heir of `replica` at a location who settles what turns up late: of those who were not retired there themselves
+    /// the one with the lowest id (rule E4). There are two only if both inherited without hearing of each other.
+    pub fn heir(&self, location: &Location, replica: ReplicaId) -> Option<ReplicaId> {
+        let heirs = self.inheritances_of(location, replica).iter().filter(|slot| slot.taken.is_heir);
+        heirs.map(|slot| slot.to).find(|heir| !self.is_retired(location, *heir))
+    }
+
+    /// Locations where a replica counted, gave, got or inherited anything: where an heir must take over from it.
+    pub fn places_of(&self, replica: ReplicaId) -> Vec<&Location> {
+        let stock = self.stock().iter().filter(|slot| slot.replica == replica).map(|slot| &slot.location);
+        let grants = self.grants().iter().filter(|slot| slot.from == replica || slot.to == replica);
+        let inherited = self.inheritances().iter().filter(|slot| slot.from == replica || slot.to == replica);
+        let mut places: Vec<&Location> = stock.chain(grants.map(|slot| &slot.location)).collect();
+        places.extend(inherited.map(|slot| &slot.location));
+        places.sort_unstable();
+        places.dedup();
+        places
+    }
+
+    /// Where `own` is the heir who settles, and rights of the retired replica have turned up late: another `Inherit` takes
+    /// them over. Free for a product without inheritances.
+    pub fn to_settle(&self, own: ReplicaId) -> Vec<(&Location, ReplicaId)> {
+        let is_heir = |slot: &&InheritanceSlot| slot.to == own && slot.taken.is_heir;
+        let inherited = self.inheritances().iter().filter(is_heir).map(|slot| (&slot.location, slot.from));
+        let to_settle = |(location, from): &(&Location, ReplicaId)| {
+            self.heir(location, *from) == Some(own) && self.rights(location, *from) != 0
+        };
+        inherited.filter(to_settle).collect()
+    }
+
+    /// Where writes of a retired replica that `is_own` picks are known here and do not count: a `Reapply` brings them (rule
+    /// E5). Free for a product without inheritances.
+    pub fn to_reapply(&self, is_own: impl Fn(ReplicaId) -> bool) -> Vec<(&Location, ReplicaId)> {
+        let retired =
+            self.inheritances().chunk_by(|left, right| left.from == right.from && left.location == right.location);
+        let retired = retired.filter_map(|slots| slots.first()).map(|slot| (&slot.location, slot.from));
+        retired
+            .filter(|(location, from)| is_own(*from) && self.uncounted(location, *from) != Counters::default())
+            .collect()
+    }
+
+    /// What a retired replica wrote at a location that is known here and does not count; nothing if it was not retired.
+    pub(crate) fn uncounted(&self, location: &Location, replica: ReplicaId) -> Counters {
+        let Some(frozen) = self.frozen(location, replica) else { return Counters::default() };
+        let written = self.counters(location, replica);
+        let added = written.added.saturating_sub(frozen.added);
+        Counters { added, removed: written.removed.saturating_sub(frozen.removed), ..Counters::default() }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::counter::Counters;
     use crate::product::{GrantSlot, StockSlot};
 
     fn replica(bits: u64) -> ReplicaId {

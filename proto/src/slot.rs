@@ -4,6 +4,7 @@ use crate::counter::Counters;
 use crate::fingerprint::{Fingerprint, SlotHasher};
 use crate::hlc::Stamp;
 use crate::id::{Dot, Location, ReplicaId};
+use crate::inheritance::InheritanceSlot;
 use crate::price::Price;
 use crate::register::Register;
 
@@ -46,6 +47,8 @@ pub enum SlotRef<'a> {
     Price(&'a Register<Price>),
     /// Whether the product is listed.
     Listed(&'a Register<bool>),
+    /// What one replica took over of another at one location.
+    Inheritance(&'a InheritanceSlot),
 }
 
 impl SlotRef<'_> {
@@ -56,13 +59,14 @@ impl SlotRef<'_> {
             SlotRef::Grant(slot) => Dot { replica: slot.from, sequence: slot.sequence },
             SlotRef::Price(register) => register.dot,
             SlotRef::Listed(register) => register.dot,
+            SlotRef::Inheritance(slot) => Dot { replica: slot.to, sequence: slot.sequence },
         }
     }
 
     /// The slot's stamp, if it is a register.
     pub fn stamp(&self) -> Option<Stamp> {
         match self {
-            SlotRef::Stock(_) | SlotRef::Grant(_) => None,
+            SlotRef::Stock(_) | SlotRef::Grant(_) | SlotRef::Inheritance(_) => None,
             SlotRef::Price(register) => Some(register.stamp),
             SlotRef::Listed(register) => Some(register.stamp),
         }
@@ -96,6 +100,20 @@ impl SlotRef<'_> {
                 .name(register.value.currency().code())
                 .finish(),
             SlotRef::Listed(register) => register_hasher(3, sku, register).number(u64::from(register.value)).finish(),
+            SlotRef::Inheritance(slot) => {
+                let taken = slot.taken;
+                SlotHasher::new(4, sku)
+                    .name(slot.location.as_str())
+                    .number(slot.from.bits())
+                    .number(slot.to.bits())
+                    .number(slot.sequence)
+                    .number(taken.added)
+                    .number(taken.removed)
+                    .number(taken.rights)
+                    .number(taken.owed)
+                    .number(u64::from(taken.is_heir))
+                    .finish()
+            }
         }
     }
 }

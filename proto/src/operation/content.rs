@@ -56,6 +56,8 @@ impl Content {
             Operation::Grant { sku, location, to, units } => {
                 self.begin(10, sku, Some(location)).number(to.bits()).number(*units)
             }
+            Operation::Inherit { sku, location, from } => self.begin(13, sku, Some(location)).number(from.bits()),
+            Operation::Reapply { sku, location, from } => self.begin(14, sku, Some(location)).number(from.bits()),
             Operation::SetPrice { sku, price } => self
                 .begin(11, sku, None)
                 .number(price.units())

@@ -1,5 +1,7 @@
 //! A request being evaluated: what its operations so far would write.
 
+mod inherit;
+
 use std::collections::BTreeMap;
 
 use super::{
@@ -82,6 +84,8 @@ impl<'a> Draft<'a> {
             Operation::ExpireHold { id } => self.expire_hold(*id)?,
             Operation::Transfer { sku, from, to, units } => self.transfer(sku, from, to, *units)?,
             Operation::Grant { sku, location, to, units } => self.grant(sku, location, *to, *units)?,
+            Operation::Inherit { sku, location, from } => self.inherit(sku, location, *from)?,
+            Operation::Reapply { sku, location, from } => self.reapply(sku, location, *from)?,
             Operation::SetPrice { sku, price } => {
                 let (write, stamp) = (self.begin(sku), self.stamp(sku)?);
                 let register = Register { value: *price, stamp, dot: self.dot(write) };
@@ -151,8 +155,18 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// A replica that was retired at a location counts nothing there any more (rule E6).
+    fn check_living(&mut self, sku: &Sku, location: &Location) -> Result<(), Refused> {
+        let own = self.writer.own;
+        if self.with_seen(sku, |seen| seen.is_retired(location, own)) {
+            return Err(Refused::Retired { sku: sku.clone(), location: location.clone(), own });
+        }
+        Ok(())
+    }
+
     /// Raises this replica's counters at a location.
     fn count(&mut self, write: Write, sku: &Sku, location: &Location, more: Counters) -> Result<(), Refused> {
+        self.check_living(sku, location)?;
         let own = self.writer.own;
         let (counters, is_open, slots) = self.with_seen(sku, |seen| {
             let slot = seen.stock_at(location).iter().find(|slot| slot.replica == own);
@@ -352,6 +366,7 @@ impl<'a> Draft<'a> {
 
     /// Gives away what is wanted or what there is, whichever is less: a replica never grants what it does not have.
     fn grant(&mut self, sku: &Sku, location: &Location, to: ReplicaId, units: u64) -> Result<Outcome, Refused> {
+        self.check_living(sku, location)?;
         let own = self.writer.own;
         let (rights, before, slots) = self
             .with_seen(sku, |seen| (seen.rights(location, own), seen.granted(location, own, to), seen.grants().len()));

@@ -129,6 +129,28 @@ pub enum Operation {
         /// Units at the most.
         units: u64,
     },
+    /// Takes over from a replica that will never return: its counters as they are known here, its rights, and its holds,
+    /// whose units come as rights. To be done only once all live members have told all they know of that replica, and
+    /// accept no further write of it (rules E4, E7). Done again it takes over what turned up since; nothing if there is
+    /// nothing new, or another one is the heir.
+    Inherit {
+        /// The product.
+        sku: Sku,
+        /// Where.
+        location: Location,
+        /// Who is retired. Never this replica itself.
+        from: ReplicaId,
+    },
+    /// Counts what a retired replica had written, is known here, and was not taken over: a former id's writes that it
+    /// alone had. Nothing if there is nothing, or if it was not retired there (rule E5).
+    Reapply {
+        /// The product.
+        sku: Sku,
+        /// Where.
+        location: Location,
+        /// Who was retired. Never this replica itself.
+        from: ReplicaId,
+    },
     /// Sets the price.
     SetPrice {
         /// The product.
@@ -156,6 +178,8 @@ impl Operation {
             | Self::Hold { sku, .. }
             | Self::Transfer { sku, .. }
             | Self::Grant { sku, .. }
+            | Self::Inherit { sku, .. }
+            | Self::Reapply { sku, .. }
             | Self::SetPrice { sku, .. }
             | Self::SetListed { sku, .. } => Some(sku),
             Self::CommitHold { .. } | Self::ReleaseHold { .. } | Self::ExpireHold { .. } => None,
@@ -209,6 +233,21 @@ pub enum Outcome {
         units: u64,
         /// The sequence number of the write.
         sequence: u64,
+    },
+    /// The place of a retired replica was taken over.
+    Inherited {
+        /// Rights that came; below zero a deficit.
+        units: i64,
+        /// Of those, units that it held for customers, whose holds are dissolved: a hold of so many in the same request
+        /// keeps them.
+        held: u64,
+    },
+    /// Writes of a retired replica were counted that had been missing.
+    Reapplied {
+        /// Units that it had counted in.
+        added: u64,
+        /// Units that it had counted out.
+        removed: u64,
     },
 }
 

@@ -109,6 +109,22 @@ pub enum OperationRefused {
         /// How many are.
         holds: usize,
     },
+    /// A replica cannot take over from itself.
+    #[error("product {sku}: a replica cannot take over from itself; nothing was changed")]
+    InheritsFromItself {
+        /// The product.
+        sku: Sku,
+    },
+    /// Another replica has taken over from this one: what it writes under its id counts for nothing there.
+    #[error("product {sku} at {location}: replica {own} was retired; nothing was changed; it must take a new id")]
+    Retired {
+        /// The product.
+        sku: Sku,
+        /// Where.
+        location: Location,
+        /// This replica.
+        own: ReplicaId,
+    },
     /// The reference was used for a request of other content.
     #[error("reference {reference} was used for another request; nothing was changed")]
     ReferenceReused {

@@ -15,9 +15,9 @@ use crate::counter::Counters;
 use crate::delta::Products;
 use crate::hlc::Stamp;
 use crate::id::{Dot, Location, ReplicaId, Sku};
-use crate::limits::{CHUNK_PRODUCTS_MAX, GRANT_SLOTS_MAX, STOCK_SLOTS_MAX};
+use crate::limits::{CHUNK_PRODUCTS_MAX, GRANT_SLOTS_MAX, INHERITANCE_SLOTS_MAX, STOCK_SLOTS_MAX};
 use crate::price::Price;
-use crate::product::{GrantSlot, Product, StockSlot};
+use crate::product::{GrantSlot, InheritanceSlot, Product, StockSlot, Taken};
 use crate::register::Register;
 
 /// Names up to which a list is searched in order: the replicas and locations of most clusters.
@@ -77,8 +77,14 @@ impl Names {
                 names.replicas.note(&slot.from);
                 names.replicas.note(&slot.to);
             }
-            for slot in product.slots() {
-                names.replicas.note(&slot.dot().replica);
+            let registers = product.price().map(|price| price.dot).into_iter();
+            for dot in registers.chain(product.listed().map(|listed| listed.dot)) {
+                names.replicas.note(&dot.replica);
+            }
+            for slot in product.inheritances() {
+                names.locations.note(&slot.location);
+                names.replicas.note(&slot.from);
+                names.replicas.note(&slot.to);
             }
         }
         names
@@ -105,6 +111,7 @@ type StockTuple = (u32, u32, u64, u64, u64, u64, u64);
 type GrantTuple = (u32, u32, u32, u64, u64);
 type PriceTuple<'a> = (u32, u64, u64, u64, u8, std::borrow::Cow<'a, str>);
 type ListedTuple = (u32, u64, u64, bool);
+type InheritanceTuple = (u32, u32, u32, u64, u64, u64, u64, u64, bool);
 
 struct ProductOut<'a>(&'a Names, &'a Sku, &'a Product);
 
@@ -131,12 +138,25 @@ impl Serialize for ProductOut<'_> {
             let replica = names.replica(register.dot.replica);
             (replica, register.dot.sequence, register.stamp.bits(), register.value)
         });
-        let mut tuple = serializer.serialize_tuple(5)?;
+        // Most products have no inheritance, and are written as they were before there was any.
+        let has_inheritances = !product.inheritances().is_empty();
+        let mut tuple = serializer.serialize_tuple(5 + usize::from(has_inheritances))?;
         tuple.serialize_element(sku)?;
         tuple.serialize_element(&stock)?;
         tuple.serialize_element(&grants)?;
         tuple.serialize_element(&price)?;
         tuple.serialize_element(&listed)?;
+        if has_inheritances {
+            tuple.serialize_element(&ListOut(
+                product.inheritances(),
+                |slot: &InheritanceSlot| -> InheritanceTuple {
+                    let Taken { added, removed, rights, owed, is_heir } = slot.taken;
+                    let (location, from, to) =
+                        (names.location(&slot.location), names.replica(slot.from), names.replica(slot.to));
+                    (location, from, to, slot.sequence, added, removed, rights, owed, is_heir)
+                },
+            ))?;
+        }
         tuple.end()
     }
 }
@@ -187,7 +207,13 @@ pub(super) struct ProductIn(
     #[serde(deserialize_with = "bounded::list::<_, _, GRANT_SLOTS_MAX>")] Vec<GrantTuple>,
     Option<PriceTuple<'static>>,
     Option<ListedTuple>,
+    #[serde(default, deserialize_with = "inheritances")] Option<Vec<InheritanceTuple>>,
 );
+
+/// The list of inheritances, where there is one.
+fn inheritances<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<InheritanceTuple>>, D::Error> {
+    bounded::list::<_, _, INHERITANCE_SLOTS_MAX>(deserializer).map(Some)
+}
 
 /// For `#[serde(with)]`: reads a list of products and checks every rule of section 6.2.
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Products, D::Error> {
@@ -215,7 +241,7 @@ impl NamesIn {
     }
 
     fn resolve(&self, read: ProductIn) -> Result<(Sku, Product), &'static str> {
-        let ProductIn(sku, stock, grants, price, listed) = read;
+        let ProductIn(sku, stock, grants, price, listed, inheritances) = read;
         let stock = stock.into_iter().map(|tuple| self.stock(tuple)).collect::<Result<Vec<_>, _>>()?;
         let grants = grants.into_iter().map(|tuple| self.grant(tuple)).collect::<Result<Vec<_>, _>>()?;
         let price = price.map(|tuple| self.price(tuple)).transpose()?;
@@ -224,6 +250,15 @@ impl NamesIn {
         });
         let product = Product::from_slots(stock, grants, price, listed.transpose()?);
         let product = product.ok_or("slots are not in strict order")?;
+        let product = match inheritances {
+            None => product,
+            // A product without any is written without the list, so that it has one written form.
+            Some(read) if read.is_empty() => return Err("a list of inheritances is empty"),
+            Some(read) => {
+                let slots = read.into_iter().map(|tuple| self.inheritance(tuple)).collect::<Result<Vec<_>, _>>()?;
+                product.with_inheritances(slots).ok_or("inheritances are not in strict order")?
+            }
+        };
         if product.is_empty() {
             return Err("a product has no slot");
         }
@@ -243,6 +278,17 @@ impl NamesIn {
     fn grant(&self, (location, from, to, sequence, units): GrantTuple) -> Result<GrantSlot, &'static str> {
         let Dot { replica: from, sequence } = self.dot(from, sequence)?;
         Ok(GrantSlot { location: self.location_at(location)?, from, to: self.replica_at(to)?, sequence, units })
+    }
+
+    fn inheritance(&self, tuple: InheritanceTuple) -> Result<InheritanceSlot, &'static str> {
+        let (location, from, to, sequence, added, removed, rights, owed, is_heir) = tuple;
+        let Dot { replica: to, sequence } = self.dot(to, sequence)?;
+        let (location, from) = (self.location_at(location)?, self.replica_at(from)?);
+        if from == to {
+            return Err("a replica inherits from itself");
+        }
+        let taken = Taken { added, removed, rights, owed, is_heir };
+        Ok(InheritanceSlot { location, from, to, sequence, taken })
     }
 
     fn price(&self, tuple: PriceTuple<'_>) -> Result<Register<Price>, &'static str> {

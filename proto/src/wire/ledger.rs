@@ -94,6 +94,14 @@ impl Serialize for Movement {
                 replica = Some(*to);
                 11
             }
+            MovementKind::Inherited(from) => {
+                replica = Some(*from);
+                12
+            }
+            MovementKind::Reapplied(from) => {
+                replica = Some(*from);
+                13
+            }
         };
         MovementRecord(&self.sku, &self.location, kind, self.quantity, reason, hold, place, replica)
             .serialize(serializer)
@@ -116,6 +124,8 @@ impl<'de> Deserialize<'de> for Movement {
             (9, _, _, Some(to), _) => MovementKind::TransferredTo(to),
             (10, _, _, Some(from), _) => MovementKind::TransferredFrom(from),
             (11, _, _, _, Some(to)) => MovementKind::Granted(to),
+            (12, _, _, _, Some(from)) => MovementKind::Inherited(from),
+            (13, _, _, _, Some(from)) => MovementKind::Reapplied(from),
             _ => return Err(D::Error::custom("a movement is of no known kind, or lacks what its kind needs")),
         };
         Ok(Self { sku, location, kind, quantity })

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use stockmesh_proto::counter::Counters;
 use stockmesh_proto::fingerprint::FingerprintTree;
 use stockmesh_proto::hlc::Clock;
-use stockmesh_proto::product::SlotRef;
+use stockmesh_proto::product::{SlotRef, Taken};
 use stockmesh_proto::{ReplicaId, Shard, ShardIndex, limits};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::files::{check_text, hex};
-use crate::values::{NORTH, SMALL, SOUTH, mixed_products, replica, shard_count, sku, stamp, stock_products};
+use crate::values::{
+    NORTH, SMALL, SOUTH, inherited_products, mixed_products, replica, shard_count, sku, stamp, stock_products,
+};
 
 /// Rule S1.
 #[test]
@@ -97,6 +99,14 @@ fn canonical_bytes(name: &str, slot: SlotRef<'_>) -> Vec<u8> {
             text(&mut bytes, name);
             numbers(&mut bytes, &[dot.replica.bits(), dot.sequence, slot.stamp.bits(), u64::from(slot.value)]);
         }
+        SlotRef::Inheritance(slot) => {
+            bytes.push(4);
+            text(&mut bytes, name);
+            text(&mut bytes, slot.location.as_str());
+            let Taken { added, removed, rights, owed, is_heir } = slot.taken;
+            numbers(&mut bytes, &[slot.from.bits(), dot.replica.bits(), dot.sequence]);
+            numbers(&mut bytes, &[added, removed, rights, owed, u64::from(is_heir)]);
+        }
     }
     bytes
 }
@@ -105,7 +115,7 @@ fn canonical_bytes(name: &str, slot: SlotRef<'_>) -> Vec<u8> {
 #[test]
 fn slot_hashes_are_frozen() {
     let mut lines = Vec::new();
-    for (name, product) in mixed_products() {
+    for (name, product) in mixed_products().into_iter().chain(inherited_products()) {
         for slot in product.slots() {
             let bytes = canonical_bytes(name.as_str(), slot);
             let hash = slot.hash(name.as_str());
@@ -115,11 +125,17 @@ fn slot_hashes_are_frozen() {
                 SlotRef::Grant(_) => "grant",
                 SlotRef::Price(_) => "price",
                 SlotRef::Listed(_) => "listed",
+                SlotRef::Inheritance(_) => "inheritance",
             };
             lines.push(format!("{kind} {}: {hash}", hex(&bytes)));
         }
     }
-    check_text("slot-hashes", "the canonical bytes of the slots in part-only, and their hashes", "F2", &lines);
+    check_text(
+        "slot-hashes",
+        "the canonical bytes of the slots in part-only and part-inheritances, and their hashes",
+        "F2",
+        &lines,
+    );
 }
 
 /// Rules F1 and F3.

@@ -14,8 +14,8 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::files::{check_text, hex, unhex};
 use crate::values::{
-    NORTH, REASONS, SMALL, SOUTH, ask, full_product, grant, granted, hold, hold_id, ledger_plain, location, movement,
-    price, reference, replica, shard_count, sku, stock,
+    NORTH, REASONS, SMALL, SOUTH, ask, full_product, grant, granted, hold, hold_id, inheritance, ledger_plain,
+    location, movement, price, reference, replica, shard_count, sku, stock,
 };
 
 // ---- Bytes that break a rule ----
@@ -144,7 +144,7 @@ fn a_ledger_entry_that_breaks_a_rule_is_refused() {
             ("an outcome is known", "c0c090", "c0c091a4446f6e64"),
             ("a movement says how many fields it has", "9198", "9197"),
             ("a movement of kind 0 is unknown", "040100", "000100"),
-            ("a movement of kind 12 is unknown", "040100", "0c0100"),
+            ("a movement of kind 14 is unknown", "040100", "0e0100"),
             ("a kind is not below 0", "040100", "ff0100"),
             ("a kind has 8 bits", "040100", "cd01040100"),
             ("a quantity has 63 bits", "040100", "04cf800000000000000000"),
@@ -157,6 +157,8 @@ fn a_ledger_entry_that_breaks_a_rule_is_refused() {
             ("a transfer names where to", "040100", "090100"),
             ("a transfer names where from", "040100", "0a0100"),
             ("a grant names who got it", "040100", "0b0100"),
+            ("an inheritance names of whom", "040100", "0c0100"),
+            ("what is brought names whose it was", "040100", "0d0100"),
             ("a hold's place is not a place's", "040100c0c0c0", "050100c0a46f736c6fc0"),
         ],
     );
@@ -200,6 +202,10 @@ fn an_answer_that_carries_no_such_grant_is_refused() {
     let shards = shard_count(256);
     let check = |granted: &Granted| check_granted(granted, &ask(), (giver, asker), shards);
     assert_eq!(check(&granted()), Ok(()));
+    let mut inherited = granted();
+    let slot = inheritance("berlin", (SOUTH, NORTH), 1, [1, 0, 1, 0], true);
+    inherited.products[0].1.absorb(&Product::of_inheritance(slot));
+    assert_eq!(check(&inherited), Ok(()), "what was inherited there is shown as well");
     let fewer = Granted { units: 1, ..granted() };
     assert_eq!(check(&fewer), Ok(()), "the slot counts all that was ever given");
     let none = Granted { units: 0, sequence: 0, products: vec![], ..granted() };
@@ -207,7 +213,7 @@ fn an_answer_that_carries_no_such_grant_is_refused() {
     assert_eq!(check(&Granted { units: 0, sequence: 0, ..granted() }), Ok(()), "stock may be shown all the same");
     assert_eq!(check(&Granted { units: 0, ..granted() }), Ok(()), "with no units the sequence means nothing");
     let product_of = |stock, grants| vec![(sku("MUG-01"), Product::from_slots(stock, grants, None, None).unwrap())];
-    let cases: [Change; 10] = [
+    let cases: [Change; 11] = [
         ("the product is the one asked for", &|granted| granted.products[0].0 = sku("MUG-02")),
         ("there is one product", &|granted| granted.products.push((sku("MUG-02"), full_product()))),
         ("there is no price", &|granted| granted.products[0].1 = full_product()),
@@ -218,6 +224,10 @@ fn an_answer_that_carries_no_such_grant_is_refused() {
         ("stock is of the place asked for", &|granted| {
             granted.products = product_of(vec![stock("oslo", NORTH, 1, [1, 0, 0, 0])], vec![]);
             granted.units = 0;
+        }),
+        ("an inheritance is of the place asked for", &|granted| {
+            let slot = inheritance("oslo", (SMALL, NORTH), 1, [1, 0, 0, 0], true);
+            granted.products[0].1.absorb(&Product::of_inheritance(slot));
         }),
         ("the grant is the giver's", &|granted| {
             granted.products = product_of(vec![], vec![grant("berlin", SOUTH, SMALL, 13, 50)]);
@@ -369,6 +379,16 @@ fn operations() -> Vec<(&'static str, Operation, Bytes)> {
         ),
         ("list", listed(true), Bytes::listing(12).number(1)),
         ("delist", listed(false), Bytes::listing(12).number(0)),
+        (
+            "inherit",
+            Operation::Inherit { sku: mug.clone(), location: berlin.clone(), from: replica(SMALL) },
+            Bytes::mug(13).number(SMALL),
+        ),
+        (
+            "reapply",
+            Operation::Reapply { sku: mug.clone(), location: berlin.clone(), from: replica(SMALL) },
+            Bytes::mug(14).number(SMALL),
+        ),
     ]);
     all
 }

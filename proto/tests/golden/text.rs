@@ -9,7 +9,7 @@ use stockmesh_proto::wire::{WireError, split_kind};
 use stockmesh_proto::{Location, ReplicaId, Sku, limits};
 
 use crate::files::crate_file;
-use crate::values::{REASONS, movement, movement_kinds};
+use crate::values::{REASONS, movement, movement_kinds, retirement_kinds};
 
 /// Section 2 of the specification states the limits of the code.
 #[test]
@@ -31,6 +31,8 @@ fn the_specification_states_the_limits() {
         ("STOCK_SLOTS_OPENED_MAX", wide(limits::STOCK_SLOTS_OPENED_MAX)),
         ("GRANT_SLOTS_MAX", wide(limits::GRANT_SLOTS_MAX)),
         ("GRANT_SLOTS_OPENED_MAX", wide(limits::GRANT_SLOTS_OPENED_MAX)),
+        ("INHERITANCE_SLOTS_MAX", wide(limits::INHERITANCE_SLOTS_MAX)),
+        ("INHERITANCE_SLOTS_OPENED_MAX", wide(limits::INHERITANCE_SLOTS_OPENED_MAX)),
         ("PRODUCT_BYTES_MAX", wide(limits::PRODUCT_BYTES_MAX)),
         ("FRAME_BYTES_MAX", wide(limits::FRAME_BYTES_MAX)),
         ("HELLO_BYTES_MAX", wide(limits::HELLO_BYTES_MAX)),
@@ -79,7 +81,7 @@ fn the_specification_states_every_kind_of_frame() {
 #[test]
 fn the_specification_states_every_code_of_a_movement() {
     let text = std::fs::read_to_string(crate_file("PROTOCOL.md")).unwrap();
-    for (kind, quantity) in movement_kinds() {
+    for (kind, quantity) in movement_kinds().into_iter().chain(retirement_kinds()) {
         let label = kind.label();
         let (code, _) = codes(&movement((kind, quantity)));
         let row = format!("| {code} | {label} |");
@@ -146,5 +148,5 @@ fn the_specification_states_every_cited_rule() {
 }
 
 fn is_rule(word: &str) -> bool {
-    matches!(word.as_bytes(), [letter, b'1'..=b'9'] if b"LCSFMOPRWHDIBA".contains(letter))
+    matches!(word.as_bytes(), [letter, b'1'..=b'9'] if b"LCSFMOPRWHDIBAE".contains(letter))
 }

@@ -7,7 +7,7 @@ use stockmesh_proto::hold::{Hold, HoldId, HoldState};
 use stockmesh_proto::limits;
 use stockmesh_proto::movement::{Movement, MovementKind, Reason};
 use stockmesh_proto::operation::Outcome;
-use stockmesh_proto::product::{GrantSlot, Product, StockSlot};
+use stockmesh_proto::product::{GrantSlot, InheritanceSlot, Product, StockSlot, Taken};
 use stockmesh_proto::register::Register;
 use stockmesh_proto::wire::{
     Ask, BatchRecord, Granted, Hello, LedgerPart, LedgerRecord, LedgerRequest, Message, Open, Part, Push, PushShard,
@@ -116,6 +116,38 @@ pub(crate) fn named_products() -> Products {
     );
     let second = Product::from_slots(vec![stock("bonn", 5, 1, [1, 0, 0, 0])], vec![], None, None);
     vec![(sku("A"), first.unwrap()), (sku("B"), second.unwrap())]
+}
+
+/// What the replica `to` took over of `from`: added, removed, rights, owed.
+pub(crate) fn inheritance(
+    place: &str,
+    (from, to): (u64, u64),
+    sequence: u64,
+    [added, removed, rights, owed]: [u64; 4],
+    is_heir: bool,
+) -> InheritanceSlot {
+    let taken = Taken { added, removed, rights, owed, is_heir };
+    InheritanceSlot { location: location(place), from: replica(from), to: replica(to), sequence, taken }
+}
+
+/// Two heirs and one that brought late writes; an inheritance alone; numbers at their limits. The names of each product's
+/// inheritances come after all its others.
+pub(crate) fn inherited_products() -> Products {
+    let listed = Some(register(true, stamp(1, 0), 70, 1));
+    let slots = vec![
+        inheritance("aue", (50, 60), 3, [0, 0, 0, 0], true),
+        inheritance("ulm", (50, 40), 4, [300, 120, 176, 0], true),
+        inheritance("ulm", (50, 45), 1, [301, 125, 0, 0], false),
+        inheritance("ulm", (50, 60), 2, [300, 121, 0, 70_000], true),
+    ];
+    let first = Product::from_slots(
+        vec![stock("ulm", 50, 12, [300, 120, 6, 2])],
+        vec![grant("ulm", 50, 20, 13, 50)],
+        None,
+        listed,
+    );
+    let largest = inheritance("bonn", (NORTH, SOUTH), u64::MAX, [u64::MAX, u64::MAX - 1, u64::MAX, u64::MAX], true);
+    vec![(sku("A"), first.unwrap().with_inheritances(slots).unwrap()), (sku("B"), Product::of_inheritance(largest))]
 }
 
 pub(crate) fn part_middle() -> Part {
@@ -236,6 +268,16 @@ pub(crate) fn movement_kinds() -> [(MovementKind, i64); 11] {
     ]
 }
 
+/// The kinds that came with retired replicas, in the order of their codes.
+pub(crate) fn retirement_kinds() -> [(MovementKind, i64); 4] {
+    [
+        (MovementKind::Inherited(replica(SMALL)), 176),
+        (MovementKind::Inherited(replica(SMALL)), -70_000),
+        (MovementKind::Reapplied(replica(SOUTH)), 1),
+        (MovementKind::Reapplied(replica(SOUTH)), -5),
+    ]
+}
+
 pub(crate) fn movement((kind, quantity): (MovementKind, i64)) -> Movement {
     Movement { sku: sku("MUG-01"), location: location("berlin"), kind, quantity }
 }
@@ -271,6 +313,22 @@ pub(crate) fn ledger() -> LedgerRecord {
             LedgerPart { replica: replica(NORTH), requests: vec![unnamed] },
         ],
     }
+}
+
+/// What an heir did, and a replica that had been retired and came back.
+pub(crate) fn ledger_inherited() -> LedgerRecord {
+    let request = LedgerRequest {
+        reference: Some(reference("retire 7")),
+        content: Some(fingerprint(1, 2)),
+        outcomes: vec![
+            Outcome::Inherited { units: 176, held: 4 },
+            Outcome::Inherited { units: -70_000, held: 0 },
+            Outcome::Reapplied { added: 1, removed: 5 },
+        ],
+        movements: retirement_kinds().map(movement).into(),
+    };
+    let parts = vec![LedgerPart { replica: replica(NORTH), requests: vec![request] }];
+    LedgerRecord { time_ms: 1_790_000_000_000, references_back: 0, parts }
 }
 
 /// No reference was remembered.

@@ -7,8 +7,8 @@ use stockmesh_proto::wire::{
 };
 
 use crate::values::{
-    NORTH, SMALL, ask, batch, granted, hello, hold, ledger, ledger_plain, mixed_products, named_products, open,
-    part_middle, push, reference, snapshot, stamp, summary, version,
+    NORTH, SMALL, ask, batch, granted, hello, hold, inherited_products, ledger, ledger_inherited, ledger_plain,
+    mixed_products, named_products, open, part_middle, push, reference, snapshot, stamp, summary, version,
 };
 
 pub(crate) enum Value {
@@ -83,6 +83,12 @@ pub(crate) fn messages() -> Vec<(&'static str, &'static str, &'static str, Messa
             "names in the order of first use: grants before registers, the price before the mark, giver before taker",
             "6.2",
             Message::Part(part(None, named_products(), false, false)),
+        ),
+        (
+            "part-inheritances",
+            "products with inheritances, whose names come last in each product",
+            "E1, 6.2",
+            Message::Part(part(None, inherited_products(), false, false)),
         ),
         (
             "part-full-empty",
@@ -160,6 +166,8 @@ pub(crate) fn vectors() -> Vec<Vector> {
     }
     let what = "an entry of the ledger: every kind of movement, every reason, every outcome, two replica ids";
     record("ledger", what, "D7", Value::Ledger(ledger()));
+    let what = "an entry of the ledger of an heir, and of a replica that came back after it was retired";
+    record("ledger-inherited", what, "D7, E4, E5", Value::Ledger(ledger_inherited()));
     let what = "the first entry of a ledger: one sale, and no reference is remembered";
     record("ledger-plain", what, "D7", Value::Ledger(ledger_plain()));
     vectors

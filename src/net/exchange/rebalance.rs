@@ -69,9 +69,14 @@ fn deficits(table: &Table) -> Vec<Place> {
     for shard in table.count().indexes() {
         table.read(shard, |state| {
             for product in state.range(Bound::Unbounded) {
-                let slots = product.stock().iter().filter(|slot| slot.replica == own);
-                let below = slots.filter(|slot| product.rights(&slot.location, own) < 0);
-                found.extend(below.map(|slot| (product.sku.clone(), slot.location.clone())));
+                // Not of its own stock alone: an heir takes a deficit over where it never counted anything.
+                let counted = product.stock().iter().filter(|slot| slot.replica == own).map(|slot| &slot.location);
+                let inherited = product.inheritances().iter().filter(|slot| slot.to == own).map(|slot| &slot.location);
+                let mut below: Vec<_> = counted.chain(inherited).collect();
+                below.sort_unstable();
+                below.dedup();
+                below.retain(|location| product.rights(location, own) < 0);
+                found.extend(below.into_iter().map(|location| (product.sku.clone(), location.clone())));
             }
         });
     }
