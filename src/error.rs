@@ -240,7 +240,7 @@ pub enum RevocationsError {
 
 /// A replica was not retired. Stock, rights and holds are as they were; the text says if members were told already to take
 /// no more writes of it, and then the call should be made again.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RetireError {
     /// It is this node's own id.
@@ -261,7 +261,8 @@ pub enum RetireError {
     /// be sold again, units it received would be missing.
     #[error(
         "members {} cannot be reached: what they alone know of the replica's sales and receipts would be lost; wait for \
-         them, or name them in `without`; rights and holds are as they were", list(members)
+         them, or name them in `without`; rights and holds are as they were",
+        list(members)
     )]
     Unreachable {
         /// The members, those included that do not know how to retire a replica.

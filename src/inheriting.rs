@@ -105,8 +105,8 @@ async fn take_places(
     ttl_ms: u64,
     committer: &Committer,
 ) -> Result<TakenOver, WriteError> {
-    let operations = places.iter().flat_map(|place| operations(place, retired, ttl_ms)).collect();
-    match write(operations, committer).await {
+    let all = places.iter().flat_map(|place| operations(place, retired, ttl_ms)).collect();
+    match write(all, committer).await {
         // One of them cannot be done as it is: each by itself then.
         Err(WriteError::Refused(_)) => {}
         taken => return taken,
@@ -153,7 +153,7 @@ async fn write(operations: Vec<Operation>, committer: &Committer) -> Result<Take
     let mut taken = TakenOver { held, ..TakenOver::default() };
     for outcome in outcomes {
         if let Outcome::Inherited { units, .. } = outcome {
-            taken.add(TakenOver { places: 1, units, held: 0 });
+            taken.add(TakenOver { places: 1, units: u64::try_from(units).unwrap_or_default(), held: 0 });
         }
     }
     Ok(taken)

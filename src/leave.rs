@@ -141,13 +141,17 @@ impl Leave {
         let Replica { table, committer, .. } = &*self.replica;
         loop {
             let next = |books: &Books| books.active_holds(None).next().cloned();
-            let Some(Record { id, sku, location, units, expires_ms, .. }) = committer.books(next) else { return Ok(()) };
+            let Some(Record { id, sku, location, units, expires_ms, .. }) = committer.books(next) else {
+                return Ok(());
+            };
             let grant = Operation::Grant { sku: sku.clone(), location: location.clone(), to: heir, units };
             let operations = vec![Operation::ReleaseHold { id }, grant];
             // Resolved by somebody else in this moment: the next look does not find it.
             if let Err(error) = committer.write(Request::from(operations)).await {
                 match error {
-                    WriteError::Refused(_) if committer.books(|books| books.hold(id).is_some_and(is_resolved)) => continue,
+                    WriteError::Refused(_) if committer.books(|books| books.hold(id).is_some_and(is_resolved)) => {
+                        continue;
+                    }
                     error => return Err(error.into()),
                 }
             }

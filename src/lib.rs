@@ -123,7 +123,8 @@ pub mod transactions;
 pub use batch::{Batch, Committed};
 pub use builder::Builder;
 pub use error::{
-    CloseError, GetError, LeaveError, OpenError, ReloadError, ReplicationError, RetireError, RevocationsError, WriteError,
+    CloseError, GetError, LeaveError, OpenError, ReloadError, ReplicationError, RetireError, RevocationsError,
+    WriteError,
 };
 pub use hold::{Hold, HoldId, HoldState, Resolved};
 pub use inspect::{InspectError, Inspection, inspect};

@@ -137,7 +137,8 @@ async fn retire_here(replica: &Replica, wanted: &Wanted) -> Result<TakenOver, Re
     if retired == own {
         return Err(RetireError::Own(retired));
     }
-    let has_written = table.count().indexes().any(|shard| table.read(shard, |state| state.version().get(retired)) > Some(0));
+    let has_written =
+        table.count().indexes().any(|shard| table.read(shard, |state| state.version().get(retired)) > Some(0));
     let is_member = node.as_ref().is_some_and(|node| node.is_member(retired));
     if !has_written && !is_member && !committer.former_replicas().contains(&retired) {
         return Err(RetireError::Unknown(retired));

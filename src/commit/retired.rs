@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use metrics::counter;
-use stockmesh_proto::ReplicaId;
-use stockmesh_proto::delta::Products;
+use stockmesh_proto::product::Product;
 use stockmesh_proto::reconcile::StateView;
+use stockmesh_proto::{ReplicaId, Sku};
 use tokio::sync::oneshot;
 
 use super::worker::Answer;
@@ -74,7 +74,7 @@ impl Worker {
     }
 
     /// Learns from slots that came in who was retired, and whether there is anything to take over.
-    pub(super) fn learn_retirements(&mut self, products: &Products) {
+    pub(super) fn learn_retirements(&mut self, products: &[(Sku, Product)]) {
         let inheritances = products.iter().flat_map(|(_, product)| product.inheritances());
         let learnt: BTreeMap<ReplicaId, ReplicaId> = inheritances.map(|slot| (slot.from, slot.to)).collect();
         let former = if learnt.is_empty() { Vec::new() } else { self.progress.former.lock().clone() };
@@ -88,7 +88,7 @@ impl Worker {
         }
         if !is_news {
             let retired = self.progress.retired.read();
-            let of_retired = |(_, product): &(_, stockmesh_proto::Product)| {
+            let of_retired = |(_, product): &(Sku, Product)| {
                 let granted = product.grants().iter().any(|grant| retired.contains_key(&grant.to));
                 granted || product.slots().any(|slot| retired.contains_key(&slot.dot().replica))
             };

@@ -7,7 +7,6 @@ use stockmesh_proto::check::{DriftCheck, check_products};
 use stockmesh_proto::hold::HoldId;
 use stockmesh_proto::limits::{HELLO_BYTES_MAX, HOLD_TTL_MS_MAX};
 use stockmesh_proto::operation::{Operation, Outcome, Request};
-use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::wire::{Message, Take, Taken};
 use stockmesh_proto::{Quantity, Reference, ReplicaId};
 use tracing::info;

@@ -44,6 +44,6 @@ pub use identity::{Identity, IdentityError};
 pub use mail::{PeerMessage, SendError};
 pub use members::{Member, MemberState};
 pub(crate) use node::{Node, NodeSettings};
-pub(crate) use retire::RetireRequest;
 pub use registry::{LinkState, PeerStatus, Refused};
+pub(crate) use retire::RetireRequest;
 pub(crate) use revocation::RevocationFile;

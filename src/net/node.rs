@@ -32,8 +32,8 @@ use super::mail::{PeerMessage, SendError};
 use super::members::{Member, Members};
 use super::push::push_commits;
 use super::refusal::{CloseCode, NEW_INCARNATION, explain};
-use super::retire::RetireRequest;
 use super::registry::{PeerStatus, Refused, Registry};
+use super::retire::RetireRequest;
 use super::revocation::RevocationFile;
 use super::rights::Rights;
 use super::rights::queue::{self, Turn};
@@ -45,7 +45,10 @@ use super::verdict::judge;
 use crate::clock::WallClock;
 use crate::commit::{Committer, Event, OwnWrites};
 use crate::error::{ReloadError, ReplicationError};
-use crate::limits::{ASK_AGAIN_AFTER, CLOSE_TIME_MAX, HANDSHAKE_TIME_MAX, LINKS_MAX, MESSAGES_WAITING_MAX, RETIRE_REQUESTS_MAX, URGENT_MAX};
+use crate::limits::{
+    ASK_AGAIN_AFTER, CLOSE_TIME_MAX, HANDSHAKE_TIME_MAX, LINKS_MAX, MESSAGES_WAITING_MAX, RETIRE_REQUESTS_MAX,
+    URGENT_MAX,
+};
 use crate::table::Table;
 
 /// What a node is started with.
@@ -301,8 +304,11 @@ impl Node {
     /// Closes all links, and waits a little for the peers to learn of it.
     pub(crate) async fn close(&self) {
         let leaves = self.shared.leaving.load(Ordering::SeqCst);
-        let (code, reason) =
-            if leaves { (CloseCode::Left, "the node leaves for good") } else { (CloseCode::Closing, "the node closes") };
+        let (code, reason) = if leaves {
+            (CloseCode::Left, "the node leaves for good")
+        } else {
+            (CloseCode::Closing, "the node closes")
+        };
         // First, so that the peers read this reason; then no further link comes up.
         self.shared.registry.close_all(code, reason);
         self.shared.offline.send_replace(true);

@@ -143,8 +143,7 @@ async fn link_all(
         if links.len() == concerned.len() {
             return Ok(links);
         }
-        let missing: Vec<ReplicaId> =
-            concerned.into_iter().filter(|replica| !links.contains_key(replica)).collect();
+        let missing: Vec<ReplicaId> = concerned.into_iter().filter(|replica| !links.contains_key(replica)).collect();
         if tokio::time::Instant::now() >= until {
             return Err(RetireError::Unreachable { members: missing });
         }

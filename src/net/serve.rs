@@ -22,12 +22,12 @@ use super::identity::Identity;
 use super::link::{Allowance, Link, PushFrame};
 use super::messages;
 use super::push::{receive_pushes, send_pushes};
-use super::{hand_over, retire};
 use super::refusal::{CloseCode, NEW_INCARNATION, closed_with};
 use super::session::{SyncError, respond};
 use super::shared::Shared;
 use super::trust::{retired, review, rotated_lately};
 use super::verdict::{judge, punish};
+use super::{hand_over, retire};
 use crate::limits::{
     ASKS_MAX, ASKS_PER_SECOND_MAX, FRAME_TIME_MAX, LINK_DRAIN_TIME, MESSAGES_AT_ONCE_MAX, MESSAGES_PER_SECOND_MAX,
     PUSH_QUEUE_MAX, PUSH_STREAMS_MAX, SESSIONS_MAX,

@@ -8,11 +8,13 @@ mod events;
 mod flash;
 mod holds;
 mod hostile;
+mod leaving;
 mod lost;
 mod moves;
 mod obtaining;
 mod peer;
 mod references;
+mod retired;
 mod shares;
 mod waiting;
 

@@ -1,0 +1,93 @@
+//! Nodes that leave for good: their rights and holds stay within reach.
+
+use std::time::Duration;
+
+use stockmesh::{HoldsAtLeave, LeaveError, LinkState, NeedOnly, OversellPolicy, Store, WriteError};
+
+use super::{MUG, assert_shared_out, available, mug, own_rights, rights_of, wait_available};
+use crate::support::{Mesh, PATIENCE, full_mesh, on_hand, wait_converged, wait_linked};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+async fn three(mesh: &Mesh) -> [Store; 3] {
+    let mut stores = Vec::new();
+    for name in ["a", "b", "c"] {
+        stores.push(mesh.builder(name).grant_policy(NeedOnly).open().await.unwrap());
+    }
+    full_mesh(&stores);
+    wait_linked(&stores, 2).await;
+    stores.try_into().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_leaves_hands_over_rights_and_holds() {
+    let mesh = Mesh::new();
+    let [a, b, c] = three(&mesh).await;
+    mug(&c).receive(50).await.unwrap();
+    let at_cellar = c.product(MUG).unwrap().at("cellar").unwrap();
+    at_cellar.receive(4).await.unwrap();
+    c.product("OWED").unwrap().at("shop").unwrap().sell(2).policy(OversellPolicy::Backorder).await.unwrap();
+    let reserved = mug(&c).hold(5, HOUR).await.unwrap();
+    let resolved = mug(&c).hold(6, HOUR).await.unwrap();
+    resolved.commit().await.unwrap();
+    wait_available(&[a.clone(), b.clone()], 43).await;
+
+    let id = c.replica_id();
+    let left = c.leave().heir(a.replica_id()).held_by(2).deadline(PATIENCE).await.unwrap();
+    // Of the units, five came with the hold.
+    assert_eq!((left.heir, left.units), (Some(a.replica_id()), 39 + 4));
+    assert_eq!(left.holds.len(), 1);
+    assert_eq!(left.holds[0].0, reserved.id());
+    let taken = a.hold(left.holds[0].1.unwrap()).unwrap();
+    let remaining = taken.expires_at().duration_since(std::time::SystemTime::now()).unwrap();
+    assert!(taken.units() == 5 && remaining < HOUR && remaining > HOUR / 2, "{remaining:?}");
+    // Both others hold all of it already.
+    for store in [&a, &b] {
+        assert_eq!((on_hand(store, MUG), available(store)), (48, 43));
+        assert_eq!(rights_of(store, id), 0);
+    }
+    assert!(matches!(mug(&c).receive(1).await, Err(WriteError::Closed)), "the store is closed");
+    wait_converged(&[a.clone(), b.clone()]).await;
+    assert_shared_out(&b);
+    taken.commit().await.unwrap();
+    mug(&a).try_sell(39).await.unwrap();
+    assert_eq!(own_rights(&a), 0);
+    let up = a.status().peers.into_iter().filter(|peer| peer.state == LinkState::Up);
+    assert_eq!(up.count(), 1, "the link to who left is gone");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_cannot_leave_goes_on() {
+    let mesh = Mesh::new();
+    let alone = mesh.node("alone").await;
+    mug(&alone).receive(5).await.unwrap();
+    assert!(matches!(alone.leave().await, Err(LeaveError::NobodyLinked)));
+    mug(&alone).try_sell(1).await.unwrap();
+
+    let [a, b, c] = three(&mesh).await;
+    mug(&c).receive(5).await.unwrap();
+    let hold = mug(&c).hold(2, HOUR).await.unwrap();
+    let error = c.leave().holds(HoldsAtLeave::RunOut).deadline(Duration::from_millis(300)).await.unwrap_err();
+    assert!(matches!(error, LeaveError::Held { holds: 1 }), "{error}");
+    mug(&c).try_sell(1).await.unwrap();
+    hold.commit_part(1).await.unwrap();
+    let error = c.leave().held_by(3).deadline(Duration::from_millis(500)).await.unwrap_err();
+    assert!(matches!(error, LeaveError::NotReplicated(_)), "{error}");
+    mug(&c).receive(1).await.unwrap();
+    // A future that is dropped leaves the node as it was, too.
+    let dropped = tokio::time::timeout(Duration::from_millis(50), c.leave().held_by(3).into_future()).await;
+    assert!(dropped.is_err());
+    mug(&c).receive(1).await.unwrap();
+
+    let left = c.leave().holds(HoldsAtLeave::RunOut).held_by(2).deadline(PATIENCE).await.unwrap();
+    assert!(left.holds.is_empty());
+    wait_available(&[a.clone(), b.clone()], 5).await;
+    mug(&a).sell(5).deadline(PATIENCE).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_without_a_network_cannot_leave() {
+    let store = Store::builder().in_memory().open().await.unwrap();
+    assert!(matches!(store.leave().await, Err(LeaveError::NoNetwork)));
+    store.product("MUG").unwrap().receive(1).await.unwrap();
+}

@@ -1,0 +1,246 @@
+//! Replicas that never return: their rights and holds pass to an heir, once, and nothing is sold twice.
+
+use std::path::Path;
+use std::time::Duration;
+
+use stockmesh::{NeedOnly, Reason, ReplicaId, RetireError, Store};
+
+use super::{MUG, assert_shared_out, available, mug, own_rights, rights_of, wait_available};
+use crate::support::{Mesh, PATIENCE, dial, full_mesh, on_hand, refused_with, wait_converged, wait_linked, wait_until};
+
+async fn node(mesh: &Mesh, name: &str) -> Store {
+    mesh.builder(name).grant_policy(NeedOnly).open().await.unwrap()
+}
+
+async fn node_at(mesh: &Mesh, name: &str, path: &Path) -> Store {
+    mesh.builder(name).data_dir(path).grant_policy(NeedOnly).open().await.unwrap()
+}
+
+async fn three(mesh: &Mesh) -> [Store; 3] {
+    let stores = [node(mesh, "a").await, node(mesh, "b").await, node(mesh, "c").await];
+    full_mesh(&stores);
+    wait_linked(&stores, 2).await;
+    stores
+}
+
+/// Ends a node without a word, and waits until the others have noticed.
+async fn kill(store: Store, others: &[Store]) -> ReplicaId {
+    let dead = store.replica_id();
+    drop(store);
+    let is_linked = |other: &Store| {
+        let peers = other.status().peers;
+        peers.iter().any(|peer| peer.replica == Some(dead) && peer.state == stockmesh::LinkState::Up)
+    };
+    wait_until("the links to the dead end", || !others.iter().any(is_linked)).await;
+    dead
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_heir_takes_over_rights_and_holds_of_the_dead() {
+    let mesh = Mesh::new();
+    let [a, b, c] = three(&mesh).await;
+    mug(&a).receive(20).await.unwrap();
+    mug(&c).receive(50).await.unwrap();
+    mug(&c).sell(3).await.unwrap();
+    mug(&c).hold(5, Duration::from_secs(3_600)).await.unwrap();
+    wait_available(&[a.clone(), b.clone(), c.clone()], 62).await;
+    let others = [a.clone(), b.clone()];
+    let dead = kill(c, &others).await;
+
+    let retired = b.retire(dead).await.unwrap();
+    assert_eq!((retired.replica, retired.heir), (dead, b.replica_id()));
+    assert_eq!((retired.places, retired.units, retired.held), (1, 47, 5));
+    wait_converged(&others).await;
+    for store in &others {
+        assert_eq!((on_hand(store, MUG), available(store)), (67, 62));
+        assert_eq!((rights_of(store, dead), rights_of(store, b.replica_id())), (0, 42));
+        assert_shared_out(store);
+    }
+    // The units that were held are held on, and can be sold by the heir.
+    let holds = b.holds();
+    assert_eq!(holds.iter().map(stockmesh::Hold::units).collect::<Vec<_>>(), [5]);
+    holds[0].commit().await.unwrap();
+    mug(&b).try_sell(42).await.unwrap();
+    assert!(mug(&b).try_sell(1).await.is_err());
+
+    // Once: done again it brings nothing, and nobody else becomes the heir.
+    let again = b.retire(dead).await.unwrap();
+    assert_eq!((again.units, again.held), (0, 0));
+    let other = a.retire(dead).await.unwrap_err();
+    assert!(matches!(other, RetireError::OtherHeir { heir, .. } if heir == b.replica_id()), "{other}");
+    wait_available(&others, 20).await;
+    assert_eq!(on_hand(&a, MUG), 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_living_the_unknown_and_oneself_are_not_retired() {
+    let mesh = Mesh::new();
+    let [a, b, c] = three(&mesh).await;
+    mug(&c).receive(5).await.unwrap();
+    wait_available(&[a.clone(), b.clone()], 5).await;
+    let alive = a.retire(c.replica_id()).await.unwrap_err();
+    assert!(matches!(alive, RetireError::Alive { at, .. } if at == a.replica_id()), "{alive}");
+    assert!(matches!(a.retire(a.replica_id()).await.unwrap_err(), RetireError::Own(_)));
+    let unknown: ReplicaId = "04hkaw9tspnr7".parse().unwrap();
+    assert!(matches!(a.retire(unknown).await.unwrap_err(), RetireError::Unknown(_)));
+
+    // Also one that only another member is linked with.
+    let far = node(&mesh, "far").await;
+    dial(&far, &b);
+    mug(&far).receive(7).await.unwrap();
+    wait_available(&[a.clone(), b.clone()], 12).await;
+    let alive = a.retire(far.replica_id()).await.unwrap_err();
+    assert!(matches!(alive, RetireError::Alive { at, .. } if at == b.replica_id()), "{alive}");
+    // Nothing was changed: it goes on selling, and is linked still.
+    mug(&far).sell(7).await.unwrap();
+    mug(&c).try_sell(5).await.unwrap();
+    wait_available(&[a, b, c, far], 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_can_be_named_as_the_heir_from_elsewhere() {
+    let mesh = Mesh::new();
+    let [a, b, c] = three(&mesh).await;
+    mug(&c).receive(9).await.unwrap();
+    wait_available(&[a.clone(), b.clone()], 9).await;
+    let others = [a.clone(), b.clone()];
+    let dead = kill(c, &others).await;
+    let nobody: ReplicaId = "04hkaw9tspnr7".parse().unwrap();
+    let unlinked = a.retire(dead).heir(nobody).await.unwrap_err();
+    assert!(matches!(unlinked, RetireError::Heir { .. }), "{unlinked}");
+    let retired = a.retire(dead).heir(b.replica_id()).await.unwrap();
+    assert_eq!((retired.heir, retired.units), (b.replica_id(), 9));
+    assert_eq!(own_rights(&b), 9);
+    let other = a.retire(dead).await.unwrap_err();
+    assert!(matches!(other, RetireError::OtherHeir { heir, .. } if heir == b.replica_id()), "{other}");
+    mug(&b).try_sell(9).await.unwrap();
+}
+
+/// A node that was cut off and retired returns: it is told, takes a new id, and what it alone had sold and received is
+/// counted once, also when it is opened again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_dead_alone_had_counts_once_when_it_returns() {
+    let (mesh, root) = (Mesh::new(), tempfile::tempdir().unwrap());
+    let (a, b) = (node(&mesh, "a").await, node(&mesh, "b").await);
+    let c = node_at(&mesh, "c", root.path()).await;
+    let stores = [a, b, c];
+    full_mesh(&stores);
+    wait_linked(&stores, 2).await;
+    let [a, b, c] = stores;
+    mug(&c).receive(50).await.unwrap();
+    mug(&c).sell(10).await.unwrap();
+    wait_available(&[a.clone(), b.clone()], 40).await;
+    let dead = c.replica_id();
+    // Nobody hears of these.
+    c.go_offline();
+    mug(&c).sell(4).await.unwrap();
+    mug(&c).receive(7).await.unwrap();
+    c.product("ALONE").unwrap().at("shop").unwrap().receive(3).await.unwrap();
+    mug(&c).adjust(-1, Reason::Damaged).await.unwrap();
+    c.close().await.unwrap();
+    drop(c);
+
+    let retired = a.retire(dead).deadline(PATIENCE).await.unwrap();
+    assert_eq!(retired.units, 40);
+    mug(&a).try_sell(38).await.unwrap();
+
+    for round in 0..2 {
+        let c = node_at(&mesh, "c", root.path()).await;
+        dial(&c, &a);
+        dial(&c, &b);
+        let all = [a.clone(), b.clone(), c.clone()];
+        wait_until("the returned has a new id", || c.replica_id() != dead).await;
+        assert!(c.status().former_replicas.contains(&dead));
+        let settled = || all.iter().all(|store| on_hand(store, MUG) == 50 - 10 - 4 + 7 - 1 - 38);
+        wait_until("what it alone had is counted", settled).await;
+        wait_converged(&all).await;
+        for store in &all {
+            assert_eq!(on_hand(store, "ALONE"), 3, "round {round}");
+            let rights = store.get(MUG).unwrap().rights_at("shop");
+            assert_eq!(rights.iter().map(|(_, units)| units).sum::<i128>(), available(store), "{rights:?}");
+        }
+        assert!(refused_with(&a, &["was retired"]) || refused_with(&b, &["was retired"]) || round > 0);
+        c.close().await.unwrap();
+    }
+}
+
+/// Who is left out may know what nobody else does: it comes to light when it returns, counts for nothing, and the rights
+/// that others had given to the dead pass to the heir then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_member_that_was_left_out_knows_counts_for_nothing() {
+    let (mesh, root) = (Mesh::new(), tempfile::tempdir().unwrap());
+    let (a, b) = (node(&mesh, "a").await, node(&mesh, "b").await);
+    let far = node_at(&mesh, "far", root.path()).await;
+    let c = node(&mesh, "c").await;
+    let stores = [a, b, far, c];
+    full_mesh(&stores);
+    wait_linked(&stores, 3).await;
+    let [a, b, far, c] = stores;
+    mug(&c).receive(30).await.unwrap();
+    mug(&far).receive(10).await.unwrap();
+    wait_available(&[a.clone(), b.clone(), far.clone(), c.clone()], 40).await;
+    let dead = c.replica_id();
+    // `a` and `b` are away, and do not hear what the other two do.
+    a.go_offline();
+    b.go_offline();
+    mug(&c).sell(35).deadline(PATIENCE).await.unwrap();
+    wait_available(&[far.clone(), c.clone()], 5).await;
+    far.go_offline();
+    let far_id = far.replica_id();
+    far.close().await.unwrap();
+    drop((far, c));
+    a.go_online();
+    b.go_online();
+    wait_until("a and b are linked", || crate::support::links_up(&a) == 1 && crate::support::links_up(&b) == 1).await;
+
+    let retired = a.retire(dead).without([far_id]).deadline(PATIENCE).await.unwrap();
+    assert_eq!(retired.units, 30, "the sale of 35 is not known here");
+    let far = node_at(&mesh, "far", root.path()).await;
+    dial(&far, &a);
+    let all = [a.clone(), b.clone(), far.clone()];
+    // Of the 10 that came to `far` it gave 5 or more to the dead: these are the heir's now.
+    let passed = || rights_of(&a, dead) == 0 && own_rights(&a) + own_rights(&far) == 40;
+    wait_until("late rights pass to the heir", passed).await;
+    wait_converged(&all).await;
+    for store in &all {
+        assert_eq!((on_hand(store, MUG), available(store)), (40, 40), "the sale counts for nothing until it returns");
+        assert_shared_out(store);
+    }
+}
+
+/// While a member is missing that may know more, nothing is done, and nothing is left behind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retiring_is_refused_while_a_member_cannot_be_asked() {
+    let mesh = Mesh::new();
+    let [a, b, c] = three(&mesh).await;
+    mug(&c).receive(9).await.unwrap();
+    wait_available(&[a.clone(), b.clone()], 9).await;
+    let (far, dead) = (b.replica_id(), kill(c, &[a.clone(), b.clone()]).await);
+    b.go_offline();
+    wait_until("the link ends", || crate::support::links_up(&a) == 0).await;
+    let refused = a.retire(dead).deadline(Duration::from_millis(300)).await.unwrap_err();
+    match &refused {
+        RetireError::Unreachable { members } => assert_eq!(members, &[far]),
+        other => panic!("{other}"),
+    }
+    assert!(refused.to_string().contains(&far.to_string()), "{refused}");
+    assert_eq!(rights_of(&a, dead), 9, "nothing was taken over");
+    b.go_online();
+    let retired = a.retire(dead).deadline(PATIENCE).await.unwrap();
+    assert_eq!(retired.units, 9);
+}
+
+/// Retired by the former id of a restored copy: what was out of reach can be sold again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_former_id_of_the_own_node_can_be_retired() {
+    let (mesh, root) = (Mesh::new(), tempfile::tempdir().unwrap());
+    let store = node_at(&mesh, "a", root.path()).await;
+    mug(&store).receive(10).await.unwrap();
+    let former = store.replica_id();
+    store.close().await.unwrap();
+    drop(store);
+    let store = mesh.builder("a").data_dir(root.path()).restored().open().await.unwrap();
+    assert!(mug(&store).try_sell(1).await.is_err());
+    assert_eq!(store.retire(former).await.unwrap().units, 10);
+    mug(&store).try_sell(10).await.unwrap();
+}
