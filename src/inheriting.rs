@@ -1,5 +1,5 @@
 //! Taking over for the retired: their rights pass to the heir, what they held is held on, and what a replica that returned
-//! alone had written is counted (rules E4, E5, E7).
+//! alone had written is counted (rules Q4, Q6).
 
 use std::ops::Bound;
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use stockmesh_proto::hold::{Hold as Record, HoldId};
 use stockmesh_proto::operation::{Books, Operation, Outcome, Request};
 use stockmesh_proto::reconcile::StateView;
-use stockmesh_proto::wire::Take;
+use stockmesh_proto::wire::TakeHold;
 use stockmesh_proto::{InvalidInput, Location, ReplicaId, Shard, Sku};
 use tokio::time::Instant;
 use tracing::info;
@@ -157,7 +157,7 @@ impl Leave {
             }
             let products = table.at_location(&sku, &location);
             let _ = committer.barrier().await;
-            let take = Take { hold: id, sku, location, units, expires_ms, products };
+            let take = TakeHold { hold: id, sku, location, units, expires_ms, products };
             left.holds.push((id, node.hand_over(heir, take).await));
         }
     }

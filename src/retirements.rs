@@ -1,4 +1,4 @@
-//! Replicas that were retired: who takes over for them, and how that is stored (rules E1, E2).
+//! Replicas that were retired: who takes over for them, and how that is stored (rules Q1, Q2).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -196,7 +196,7 @@ impl Progress {
 pub(crate) enum Event {
     /// The replica writes under a new id: links made under the old one must be made anew (rule I2).
     NewIncarnation,
-    /// A replica was retired: nobody links with it any more (rule E2).
+    /// A replica was retired: nobody links with it any more (rule Q2).
     Retired(ReplicaId),
 }
 

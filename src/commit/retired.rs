@@ -1,4 +1,4 @@
-//! Fences: no more is taken of a retired replica, and it is stored who takes over for it (rules E1, E2, E6).
+//! Fences: no more is taken of a retired replica, and it is stored who takes over for it (rules Q1, Q2, Q6).
 
 use std::collections::BTreeMap;
 
@@ -99,7 +99,7 @@ impl Worker {
         }
     }
 
-    /// The peers say that this replica was retired (rule E6).
+    /// The peers say that this replica was retired (rule Q6).
     pub(super) fn heed_retirement(&mut self, replica: ReplicaId) {
         if replica == self.table.own() && !self.failed {
             self.mint_incarnation(RETIRED_HERE);

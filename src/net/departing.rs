@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use stockmesh_proto::ReplicaId;
 use stockmesh_proto::hold::HoldId;
-use stockmesh_proto::wire::{Retire, Retired, Take};
+use stockmesh_proto::wire::{Retire, Retired, TakeHold};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -58,7 +58,7 @@ impl Node {
     }
 
     /// Hands a hold over to a linked node. Returns the hold that it gave instead, if it could.
-    pub(crate) async fn hand_over(&self, to: ReplicaId, take: Take) -> Option<HoldId> {
+    pub(crate) async fn hand_over(&self, to: ReplicaId, take: TakeHold) -> Option<HoldId> {
         hand_over::hand_over(to, take, &self.shared).await
     }
 }

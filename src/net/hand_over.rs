@@ -1,4 +1,4 @@
-//! Holds that a node which leaves hands over to a peer (rule E8).
+//! Holds that a node which leaves hands over to a peer (rule Q8).
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use stockmesh_proto::check::{DriftCheck, check_products};
 use stockmesh_proto::hold::HoldId;
 use stockmesh_proto::limits::{HELLO_BYTES_MAX, HOLD_TTL_MS_MAX};
 use stockmesh_proto::operation::{Operation, Outcome, Request};
-use stockmesh_proto::wire::{Message, Take, Taken};
+use stockmesh_proto::wire::{HoldTaken, Message, TakeHold};
 use stockmesh_proto::{Quantity, Reference, ReplicaId};
 use tracing::info;
 
@@ -21,20 +21,20 @@ use crate::limits::MESSAGE_TIME_MAX;
 /// Takes a hold over from a peer that leaves: as many units are held here, for as long as they would have been there. A
 /// repeated wish gets the same answer.
 pub(super) async fn receive_take(
-    take: Take,
+    take: TakeHold,
     mut send: SendStream,
     link: &Arc<Link>,
     shared: &Shared,
 ) -> Result<(), SyncError> {
     let hold = if link.may_be_answered() { take_over(take, link, shared).await? } else { None };
-    write_message(&mut send, &Message::Taken(Taken { hold })).await?;
+    write_message(&mut send, &Message::Taken(HoldTaken { hold })).await?;
     let _ = send.finish();
     Ok(())
 }
 
-async fn take_over(take: Take, link: &Link, shared: &Shared) -> Result<Option<HoldId>, SyncError> {
+async fn take_over(take: TakeHold, link: &Link, shared: &Shared) -> Result<Option<HoldId>, SyncError> {
     let violation = |why: String| SyncError::from(FrameError::Violation(why));
-    let Take { hold, sku, location, units, expires_ms, products } = take;
+    let TakeHold { hold, sku, location, units, expires_ms, products } = take;
     if hold.replica != link.replica {
         return Err(violation("a peer hands over a hold of another".into()));
     }
@@ -70,7 +70,7 @@ async fn take_over(take: Take, link: &Link, shared: &Shared) -> Result<Option<Ho
 }
 
 /// Hands a hold over to a linked peer, with the rights that it rests on. Returns the hold that the peer gave instead.
-pub(super) async fn hand_over(to: ReplicaId, take: Take, shared: &Shared) -> Option<HoldId> {
+pub(super) async fn hand_over(to: ReplicaId, take: TakeHold, shared: &Shared) -> Option<HoldId> {
     let link = shared.registry.link(to).filter(|link| link.knows_retirement)?;
     let exchange = async {
         let (mut send, mut receive) = link.connection.open_bi().await?;
@@ -79,7 +79,7 @@ pub(super) async fn hand_over(to: ReplicaId, take: Take, shared: &Shared) -> Opt
         Ok::<_, SyncError>(read_message(&mut receive, HELLO_BYTES_MAX, None).await?)
     };
     match tokio::time::timeout(MESSAGE_TIME_MAX, exchange).await {
-        Ok(Ok(Some(Message::Taken(Taken { hold })))) => hold,
+        Ok(Ok(Some(Message::Taken(HoldTaken { hold })))) => hold,
         _ => None,
     }
 }

@@ -25,7 +25,7 @@ const FEATURE_RIGHTS: u64 = 1;
 /// The node takes messages of the application and answers pings (rule A1).
 const FEATURE_MESSAGES: u64 = 2;
 
-/// The node takes part in retiring replicas, and takes holds of those that leave (rules E1, E8).
+/// The node takes part in retiring replicas, and takes holds of those that leave (rules Q1, Q8).
 const FEATURE_RETIREMENT: u64 = 16;
 
 /// Whether a peer may be asked for rights.

@@ -32,7 +32,7 @@ pub(super) struct Link {
     pub(super) knows_rights: bool,
     /// The peer takes messages of the application and pings (rule A1).
     pub(super) knows_messages: bool,
-    /// The peer takes part in retiring replicas (rule E1).
+    /// The peer takes part in retiring replicas (rule Q1).
     pub(super) knows_retirement: bool,
     /// What is left of the questions that it may ask now.
     pub(super) asks: Mutex<Allowance>,

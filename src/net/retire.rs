@@ -1,5 +1,5 @@
 //! Fencing a replica that will never return: no member takes more of its writes, and the heir learns what each of them
-//! knew (rules E1 to E4).
+//! knew (rules Q1 to Q3, Q5).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -131,7 +131,7 @@ async fn run(link: Arc<Link>, push_queue: mpsc::Receiver<PushFrame>, shared: Sha
 
 /// Takes a new replica id if the peer refused the link since another node is linked under the id that was told: two
 /// directories with one id never write one history (rule I1), whichever of them is the copy. Not while the
-/// other node may be this one under its former certificate (rule H3). Also if the id was retired (rule E6).
+/// other node may be this one under its former certificate (rule H3). Also if the id was retired (rule Q6).
 pub(super) async fn heed_close(connection: &Connection, told: ReplicaId, shared: &Shared) {
     if connection.close_reason().is_some_and(|reason| closed_with(&reason, CloseCode::Retired)) {
         let _ = shared.committer.retired_here(told).await;

@@ -102,7 +102,7 @@ pub(super) fn revoked(certificate: CertificateFingerprint, shared: &Shared) -> O
     })
 }
 
-/// Why a replica is not linked with any more, if it was retired (rule E2).
+/// Why a replica is not linked with any more, if it was retired (rule Q2).
 pub(super) fn retired(replica: ReplicaId, shared: &Shared) -> Option<String> {
     let heir = shared.committer.retired(|retired| retired.get(&replica).map(|retirement| retirement.heir))?;
     Some(format!(

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::frame::{FrameKind, WireError, decode_body, encode_frame, split_kind};
 use super::push::Push;
-use super::retirement::{Fence, Fenced, Retire, Retired, Take, Taken};
+use super::retirement::{Fence, Fenced, HoldTaken, Retire, Retired, TakeHold};
 use super::{bounded, delta};
 use crate::delta::Products;
 use crate::fingerprint::Fingerprint;
@@ -53,7 +53,7 @@ pub enum RefusalCode {
     Duplicate,
     /// The certificate is on the list of revoked ones.
     Revoked,
-    /// The replica was retired: its rights are another's now (rule E2).
+    /// The replica was retired: its rights are another's now (rule Q2).
     Retired,
     /// A code of a later version; the text says what it means.
     #[serde(other)]
@@ -243,9 +243,9 @@ pub enum Message {
     /// Answers that.
     Fenced(Fenced),
     /// Hands a hold over.
-    Take(Take),
+    Take(TakeHold),
     /// Answers that.
-    Taken(Taken),
+    Taken(HoldTaken),
     /// Asks to retire a replica.
     Retire(Retire),
     /// Answers that.

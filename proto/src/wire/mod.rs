@@ -17,4 +17,4 @@ pub use ledger::{LedgerPart, LedgerRecord, LedgerRequest};
 pub use message::{Ask, Granted, Hello, Message, Open, Part, Refusal, RefusalCode, Summary, Told};
 pub use push::{Push, PushShard};
 pub use record::{BatchRecord, ShardRecord, SnapshotRecord};
-pub use retirement::{Fence, Fenced, NotRetired, Retire, Retired, Take, Taken};
+pub use retirement::{Fence, Fenced, HoldTaken, NotRetired, Retire, Retired, TakeHold};

@@ -1,4 +1,4 @@
-//! Messages about replicas that will never return, and about those that leave (rules E1 to E5).
+//! Messages about replicas that will never return, and about those that leave (rules Q1 to Q8).
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use crate::hold::HoldId;
 use crate::id::{Location, ReplicaId, Sku};
 use crate::limits::RETIRE_WITHOUT_MAX;
 
-/// Asks a member to take no more writes of a replica from itself, and no more links of it (rule E1).
+/// Asks a member to take no more writes of a replica from itself, and no more links of it (rule Q1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fence {
     /// The replica that will never return.
@@ -28,9 +28,9 @@ pub struct Fenced {
     pub is_alive: bool,
 }
 
-/// Hands a hold over to a peer, with the rights that it rests on (rule E8).
+/// Hands a hold over to a peer, with the rights that it rests on (rule Q8).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Take {
+pub struct TakeHold {
     /// The hold, as it was.
     pub hold: HoldId,
     /// The product.
@@ -48,12 +48,12 @@ pub struct Take {
 
 /// The answer: the hold that the peer gave instead, if it could.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Taken {
+pub struct HoldTaken {
     /// The new hold.
     pub hold: Option<HoldId>,
 }
 
-/// Asks the heir to retire a replica (rule E5).
+/// Asks the heir to retire a replica (rule Q5).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retire {
     /// The replica that will never return.

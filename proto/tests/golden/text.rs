@@ -44,6 +44,7 @@ fn the_specification_states_the_limits() {
         ("WIRE_DEPTH_MAX", wide(limits::WIRE_DEPTH_MAX)),
         ("PUSH_SHARDS_MAX", wide(limits::PUSH_SHARDS_MAX)),
         ("PUSH_TOLD_MAX", wide(limits::PUSH_TOLD_MAX)),
+        ("RETIRE_WITHOUT_MAX", wide(limits::RETIRE_WITHOUT_MAX)),
         ("DRIFT_MS_MAX", limits::DRIFT_MS_MAX),
         ("QUANTITY_MAX", limits::QUANTITY_MAX),
         ("HOLD_TTL_MS_MAX", limits::HOLD_TTL_MS_MAX),
@@ -148,5 +149,5 @@ fn the_specification_states_every_cited_rule() {
 }
 
 fn is_rule(word: &str) -> bool {
-    matches!(word.as_bytes(), [letter, b'1'..=b'9'] if b"LCSFMOPRWHDIBAE".contains(letter))
+    matches!(word.as_bytes(), [letter, b'1'..=b'9'] if b"LCSFMOPRWHDIBAEQ".contains(letter))
 }

@@ -10,8 +10,8 @@ use stockmesh_proto::operation::Outcome;
 use stockmesh_proto::product::{GrantSlot, InheritanceSlot, Product, StockSlot, Taken};
 use stockmesh_proto::register::Register;
 use stockmesh_proto::wire::{
-    Ask, BatchRecord, Granted, Hello, LedgerPart, LedgerRecord, LedgerRequest, Message, Open, Part, Push, PushShard,
-    ShardRecord, SnapshotRecord, Summary,
+    Ask, BatchRecord, Fence, Fenced, Granted, Hello, HoldTaken, LedgerPart, LedgerRecord, LedgerRequest, Message,
+    NotRetired, Open, Part, Push, PushShard, Retire, Retired, ShardRecord, SnapshotRecord, Summary, TakeHold,
 };
 use stockmesh_proto::{
     ClusterId, Currency, Dot, Fingerprint, Location, Price, Reference, ReplicaId, ShardCount, ShardIndex, Sku,
@@ -229,6 +229,38 @@ pub(crate) fn granted() -> Granted {
     let seen = Product::from_slots(product.stock().to_vec(), product.grants().to_vec(), None, None).unwrap();
     let shard = shard_count(256).shard_of(&sku("MUG-01"));
     Granted { units: 50, sequence: 13, shard, products: vec![(sku("MUG-01"), seen)] }
+}
+
+pub(crate) fn fence() -> Fence {
+    Fence { retired: replica(SMALL), heir: replica(NORTH), is_trial: true }
+}
+
+pub(crate) fn fenced(is_alive: bool) -> Fenced {
+    Fenced { heir: (!is_alive).then(|| replica(NORTH)), is_alive }
+}
+
+/// A hold of the replica that granted in the full product, handed over with what the other sees of the product.
+pub(crate) fn take() -> TakeHold {
+    let (sku, location) = (sku("MUG-01"), location("berlin"));
+    TakeHold { hold: hold_id(), sku, location, units: 6, expires_ms: 1_790_000_900_000, products: granted().products }
+}
+
+pub(crate) fn taken() -> HoldTaken {
+    HoldTaken { hold: Some(HoldId { replica: replica(SOUTH), ..hold_id() }) }
+}
+
+pub(crate) fn retire() -> Retire {
+    Retire { retired: replica(SMALL), without: vec![replica(SOUTH)], deadline_ms: 30_000, hold_ms: 86_400_000 }
+}
+
+pub(crate) fn retired(refused: Option<NotRetired>) -> Retired {
+    let (places, units, held) = if refused.is_some() { (0, 0, 0) } else { (2, 70_000, 6) };
+    Retired { places, units, held, refused }
+}
+
+pub(crate) fn missing() -> NotRetired {
+    let reason = "a member cannot be reached".into();
+    NotRetired { unreachable: vec![replica(SOUTH)], alive_at: None, other_heir: None, reason }
 }
 
 pub(crate) fn hold_id() -> HoldId {

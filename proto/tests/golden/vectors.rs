@@ -7,8 +7,9 @@ use stockmesh_proto::wire::{
 };
 
 use crate::values::{
-    NORTH, SMALL, ask, batch, granted, hello, hold, inherited_products, ledger, ledger_inherited, ledger_plain,
-    mixed_products, named_products, open, part_middle, push, reference, snapshot, stamp, summary, version,
+    NORTH, SMALL, ask, batch, fence, fenced, granted, hello, hold, inherited_products, ledger, ledger_inherited,
+    ledger_plain, missing, mixed_products, named_products, open, part_middle, push, reference, retire, retired,
+    snapshot, stamp, summary, take, taken, version,
 };
 
 pub(crate) enum Value {
@@ -116,6 +117,19 @@ pub(crate) fn messages() -> Vec<(&'static str, &'static str, &'static str, Messa
         ("told-nobody-listens", "nobody listens", "A2", Message::Told(Told::NobodyListens)),
         ("told-too-many", "the sender has sent too much", "A2", Message::Told(Told::TooMany)),
         ("ping", "asks for an answer", "A3", Message::Ping),
+        ("fence", "the heir asks a member to fence a replica", "Q1", Message::Fence(fence())),
+        ("fenced", "the member fenced it for that heir", "Q1", Message::Fenced(fenced(false))),
+        ("fenced-alive", "the replica is alive", "Q1", Message::Fenced(fenced(true))),
+        ("take", "a node that leaves hands a hold over", "Q8", Message::Take(take())),
+        ("taken", "the peer holds as many units under an id of its own", "Q8", Message::Taken(taken())),
+        ("retire", "asks the heir to retire a replica without one of the members", "Q5", Message::Retire(retire())),
+        ("retired", "the heir did", "Q5", Message::Retired(retired(None))),
+        (
+            "retired-not",
+            "the heir did not, since a member is missing",
+            "Q5",
+            Message::Retired(retired(Some(missing()))),
+        ),
     ]
 }
 
@@ -133,6 +147,7 @@ pub(crate) fn vectors() -> Vec<Vector> {
         ("offline", RefusalCode::Offline),
         ("duplicate", RefusalCode::Duplicate),
         ("revoked", RefusalCode::Revoked),
+        ("retired", RefusalCode::Retired),
     ] {
         let refusal = Refusal { code, reason: "told to the operator".into() };
         vectors.push(Vector {
