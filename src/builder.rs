@@ -19,6 +19,8 @@ use crate::limits::{
     DRIFT_MAX, LEDGER_RETENTION_DEFAULT, LEDGER_RETENTION_MAX, PEERS_MAX, RECONCILE_EVERY_MAX, RECONCILE_EVERY_MIN,
     REFERENCE_WINDOW_MAX, REFERENCES_MAX,
 };
+#[cfg(feature = "testing")]
+use crate::net::FaultyNetwork;
 use crate::net::{Identity, Node, NodeSettings, RevocationFile, check_address};
 use crate::recovery::{DamagePolicy, Recovered, Wanted, recover, recover_directory};
 use crate::replica::Replica;
@@ -88,6 +90,8 @@ pub struct Builder {
     references_max: usize,
     ledger_retention: Duration,
     wall: WallClock,
+    #[cfg(feature = "testing")]
+    network: Option<FaultyNetwork>,
 }
 
 impl Store {
@@ -117,6 +121,8 @@ impl Builder {
             references_max: REFERENCES_MAX_DEFAULT,
             ledger_retention: LEDGER_RETENTION_DEFAULT,
             wall: WallClock::default(),
+            #[cfg(feature = "testing")]
+            network: None,
         }
     }
 
@@ -143,6 +149,13 @@ impl Builder {
     #[cfg(feature = "testing")]
     pub fn clock_offset_ms(mut self, offset_ms: i64) -> Self {
         self.wall = WallClock::shifted(offset_ms);
+        self
+    }
+
+    /// Puts this node on a network that loses, delays and cuts off: for tests.
+    #[cfg(feature = "testing")]
+    pub fn network(mut self, network: &FaultyNetwork) -> Self {
+        self.network = Some(network.clone());
         self
     }
 
@@ -303,6 +316,8 @@ impl Builder {
                     drift_ms_max,
                     wall: self.wall,
                     policy: self.policy,
+                    #[cfg(feature = "testing")]
+                    network: self.network,
                 };
                 match start_node(node, &self.peers, &table, &committer, commits) {
                     Ok(node) => Some(node),

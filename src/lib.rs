@@ -131,6 +131,9 @@ pub use inspect::{InspectError, Inspection, inspect};
 pub use leave::{HoldsAtLeave, Leave, Left};
 pub use ledger::{LedgerError, Movement, MovementKind, Movements};
 pub use messages::{Broadcast, Delivery, Messages, PeerMessage, SendError};
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub use net::FaultyNetwork;
 pub use net::{
     CertificateFingerprint, Identity, IdentityError, InvalidFingerprint, LinkState, Member, MemberState, PeerStatus,
     Refused,

@@ -1,7 +1,7 @@
 //! The network: mutually authenticated QUIC links, reconciliation with random peers, and pushes.
 //!
 //! Modules in reading order: `certificate` and `validity` (what one says of itself), `identity` (certificates and TLS),
-//! `revocation` (certificates that are not let in), `frames` (frames on streams), `refusal` (why a link ends), `mail`
+//! `revocation` (certificates that are not let in), `frames` (frames on streams), `refusal` (why a link ends), `faulty` (a network that loses, for tests), `mail`
 //! (what applications send each other), `members` (who belongs to the cluster), `link` and `registry` (what is known of
 //! links and peers), `rights` (who waits for
 //! them), `shared` (what all tasks share), `trust` (whether links may go on), `expiring` (the end of the own certificate),
@@ -15,6 +15,8 @@ mod departing;
 mod dial;
 mod exchange;
 mod expiring;
+#[cfg(feature = "testing")]
+mod faulty;
 mod frames;
 mod hand_over;
 mod handshake;
@@ -40,6 +42,8 @@ mod verdict;
 
 pub use certificate::{CertificateFingerprint, InvalidFingerprint};
 pub(crate) use dial::check_address;
+#[cfg(feature = "testing")]
+pub use faulty::FaultyNetwork;
 pub use identity::{Identity, IdentityError};
 pub use mail::{PeerMessage, SendError};
 pub use members::{Member, MemberState};

@@ -25,6 +25,8 @@ use tracing::{debug, warn};
 use super::dial::keep_linked;
 use super::exchange::{obtain, rebalance_for_ever};
 use super::expiring::{is_due, is_past, watch_expiry};
+#[cfg(feature = "testing")]
+use super::faulty::{FaultyNetwork, FaultySocket};
 use super::handshake::welcome;
 use super::handshakes::Handshakes;
 use super::identity::{Current, Identity};
@@ -62,6 +64,24 @@ pub(crate) struct NodeSettings {
     pub(crate) drift_ms_max: u64,
     pub(crate) wall: WallClock,
     pub(crate) policy: Arc<dyn GrantPolicy>,
+    #[cfg(feature = "testing")]
+    pub(crate) network: Option<FaultyNetwork>,
+}
+
+impl NodeSettings {
+    #[cfg(not(feature = "testing"))]
+    fn endpoint(&self) -> std::io::Result<Endpoint> {
+        Endpoint::server((*self.identity.server()).clone(), self.listen)
+    }
+
+    #[cfg(feature = "testing")]
+    fn endpoint(&self) -> std::io::Result<Endpoint> {
+        let server = (*self.identity.server()).clone();
+        let Some(network) = self.network.clone() else { return Endpoint::server(server, self.listen) };
+        let socket = Arc::new(FaultySocket::bind(self.listen, network)?);
+        let runtime = Arc::new(quinn::TokioRuntime);
+        Endpoint::new_with_abstract_socket(quinn::EndpointConfig::default(), Some(server), socket, runtime)
+    }
 }
 
 /// A running node. Its tasks end when it is dropped.
@@ -93,7 +113,7 @@ impl Node {
         committer: Committer,
         commits: mpsc::Receiver<OwnWrites>,
     ) -> std::io::Result<Self> {
-        let endpoint = Endpoint::server((*settings.identity.server()).clone(), settings.listen)?;
+        let endpoint = settings.endpoint()?;
         let (urgent, urgent_queue) = mpsc::channel(URGENT_MAX);
         let (retire_requests, retire_queue) = mpsc::channel(RETIRE_REQUESTS_MAX);
         let (links_wanted, links_queue) = mpsc::channel(URGENT_MAX);
