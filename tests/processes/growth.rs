@@ -1,0 +1,50 @@
+//! A cluster grows from one address, and is restarted node by node.
+
+use std::time::Instant;
+
+use crate::process::{Cluster, Node, PATIENCE, running, scenario, until};
+
+const NODES: usize = 12;
+
+/// Waits until each of those that run sees all the others alive.
+pub(crate) fn all_known(nodes: &mut [Node]) -> std::time::Duration {
+    let begun = Instant::now();
+    let others = running(nodes).count() - 1;
+    for node in running(nodes) {
+        until("it knows all members", PATIENCE, || {
+            let status = node.status();
+            status.alive == others && status.links == others
+        });
+    }
+    begun.elapsed()
+}
+
+#[test]
+fn twelve_nodes_find_each_other_from_one_address_and_are_restarted_one_by_one() {
+    scenario(|| {
+        let mut cluster =
+            Cluster::new("growth::twelve_nodes_find_each_other_from_one_address_and_are_restarted_one_by_one");
+        let mut nodes: Vec<Node> = (0..NODES).map(|number| cluster.node(&format!("n{number}"))).collect();
+        let bootstrap = nodes[0].address;
+        let begun = Instant::now();
+        // In no order: most dial an address where nobody listens yet.
+        for number in [5, 9, 2, 11, 7, 0, 3, 10, 1, 8, 4, 6] {
+            cluster.start(&mut nodes[number], &[bootstrap]);
+        }
+        println!("{NODES} processes started in {:?}", begun.elapsed());
+        println!("all know all: {:?} after the last start", all_known(&mut nodes));
+        cluster.stock(&mut nodes[0], 1_000_000);
+        nodes.iter_mut().for_each(|node| node.say("load on"));
+        for number in 0..NODES {
+            let before = nodes[number].acknowledged();
+            nodes[number].close();
+            cluster.start(&mut nodes[number], &[bootstrap]);
+            nodes[number].say("load on");
+            until("it writes again", PATIENCE, || nodes[number].acknowledged() > before + 10);
+        }
+        println!("all know all again: {:?} after the last restart", all_known(&mut nodes));
+        nodes.iter_mut().for_each(|node| node.say("load off"));
+        println!("settled in {:?}", cluster.settle(&mut nodes, &[]));
+        nodes.iter_mut().for_each(Node::close);
+    });
+}
