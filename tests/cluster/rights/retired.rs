@@ -3,9 +3,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use stockmesh::{NeedOnly, Reason, ReplicaId, RetireError, Store};
+use stockmesh::{HoldId, NeedOnly, Reason, ReplicaId, RetireError, Store};
+use stockmesh_proto::wire::{Fence, Fenced, Message, TakeHold};
+use stockmesh_proto::{Location, Sku};
 
+use super::peer::{linked, shard_of, stock};
 use super::{MUG, assert_shared_out, available, mug, own_rights, rights_of, wait_available};
+use crate::support::raw::read;
 use crate::support::{Mesh, PATIENCE, dial, full_mesh, on_hand, refused_with, wait_converged, wait_linked, wait_until};
 
 async fn node(mesh: &Mesh, name: &str) -> Store {
@@ -169,8 +173,9 @@ async fn what_the_dead_alone_had_counts_once_when_it_returns() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_member_that_was_left_out_knows_counts_for_nothing() {
     let (mesh, root) = (Mesh::new(), tempfile::tempdir().unwrap());
-    let (a, b) = (node(&mesh, "a").await, node(&mesh, "b").await);
-    let far = node_at(&mesh, "far", root.path()).await;
+    let (heir, away) = (root.path().join("heir"), root.path().join("away"));
+    let (a, b) = (node_at(&mesh, "a", &heir).await, node(&mesh, "b").await);
+    let far = node_at(&mesh, "far", &away).await;
     let c = node(&mesh, "c").await;
     let stores = [a, b, far, c];
     full_mesh(&stores);
@@ -195,8 +200,14 @@ async fn what_a_member_that_was_left_out_knows_counts_for_nothing() {
 
     let retired = a.retire(dead).without([far_id]).deadline(PATIENCE).await.unwrap();
     assert_eq!(retired.units, 30, "the sale of 35 is not known here");
-    let far = node_at(&mesh, "far", root.path()).await;
+    // Also a heir that was opened again goes on with what turns up.
+    a.close().await.unwrap();
+    drop(a);
+    let a = node_at(&mesh, "a", &heir).await;
+    dial(&a, &b);
+    let far = node_at(&mesh, "far", &away).await;
     dial(&far, &a);
+    dial(&far, &b);
     let all = [a.clone(), b.clone(), far.clone()];
     // Of the 10 that came to `far` it gave 5 or more to the dead: these are the heir's now.
     let passed = || rights_of(&a, dead) == 0 && own_rights(&a) + own_rights(&far) == 40;
@@ -243,4 +254,116 @@ async fn a_former_id_of_the_own_node_can_be_retired() {
     assert!(mug(&store).try_sell(1).await.is_err());
     assert_eq!(store.retire(former).await.unwrap().units, 10);
     mug(&store).try_sell(10).await.unwrap();
+}
+
+/// A member that noted a fence keeps it over a restart; and who learns only from slots that a replica was retired lets it in
+/// no more either.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_retired_is_let_in_by_nobody() {
+    let (mesh, root) = (Mesh::new(), tempfile::tempdir().unwrap());
+    let (member, dead) = (root.path().join("member"), root.path().join("dead"));
+    let (a, b) = (node(&mesh, "a").await, node_at(&mesh, "b", &member).await);
+    let c = node_at(&mesh, "c", &dead).await;
+    dial(&b, &a);
+    dial(&c, &a);
+    mug(&c).receive(9).await.unwrap();
+    wait_available(&[a.clone(), b.clone()], 9).await;
+    let former = c.replica_id();
+    c.close().await.unwrap();
+    drop(c);
+    a.retire(former).deadline(PATIENCE).await.unwrap();
+    wait_converged(&[a.clone(), b.clone()]).await;
+    b.close().await.unwrap();
+    drop(b);
+    let b = node_at(&mesh, "b", &member).await;
+    let late = node(&mesh, "late").await;
+    dial(&late, &a);
+    wait_converged(&[a.clone(), late.clone()]).await;
+
+    for host in [&b, &late] {
+        // A copy each, so that each is the first that it meets.
+        let copy = tempfile::tempdir().unwrap();
+        for file in std::fs::read_dir(&dead).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+        }
+        let returned = node_at(&mesh, "c", copy.path()).await;
+        assert_eq!(returned.replica_id(), former);
+        dial(&returned, host);
+        wait_until("it is told", || returned.replica_id() != former).await;
+        assert!(refused_with(host, &["was retired"]), "{:?}", host.status().refusals);
+        wait_until("it is let in under its new id", || own_rights(&returned) == 0 && available(&returned) == 9).await;
+        returned.close().await.unwrap();
+    }
+}
+
+/// Members that break the rules of retiring lose their links, and nobody loses rights.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_fences_for_another_or_hands_over_what_is_not_its_own_loses_its_link() {
+    let mesh = Mesh::new();
+    let store = node(&mesh, "a").await;
+    mug(&store).receive(9).await.unwrap();
+    let own = store.replica_id();
+    let (foreign, third) = (ReplicaId::from_random(5), ReplicaId::from_random(6));
+    let fence = |heir| Message::Fence(Fence { retired: foreign, heir, is_trial: false });
+    let take = |replica, products| {
+        let hold = HoldId { replica, shard: shard_of(MUG), sequence: 1 };
+        let (sku, location) = (Sku::new(MUG).unwrap(), Location::new("shop").unwrap());
+        Message::Take(TakeHold { hold, sku, location, units: 1, expires_ms: u64::MAX, products })
+    };
+    let other = vec![(Sku::new("OTHER").unwrap(), stock(third, 1, 1))];
+    for (name, message, word) in [
+        ("a fence for another", Some(fence(third)), "another heir"),
+        ("a hold of another", Some(take(third, Vec::new())), "a hold of another"),
+        ("another product", None, "other products"),
+    ] {
+        let (raw, answer) = linked(&mesh, &store, None).await;
+        assert!(matches!(answer, Some(Message::Hello(_))), "{answer:?}");
+        let message = message.unwrap_or_else(|| take(raw.replica, other.clone()));
+        let (_send, _receive) = raw.session_bytes(&message.encode().unwrap(), true).await;
+        let reason = raw.closed().await;
+        assert!(reason.contains(word), "{name}: {reason}");
+    }
+    assert_eq!((own_rights(&store), store.holds().len(), store.replica_id()), (9, 0, own));
+
+    // Somebody who is alive is not fenced; and a hold that is handed over without rights takes those that are there.
+    let (raw, _) = linked(&mesh, &store, None).await;
+    let ask = async |message: Message| {
+        let (_send, mut receive) = raw.session_bytes(&message.encode().unwrap(), true).await;
+        read(&mut receive).await
+    };
+    let heir = raw.replica;
+    let answer = ask(Message::Fence(Fence { retired: own, heir, is_trial: false })).await;
+    assert_eq!(answer, Some(Message::Fenced(Fenced { heir: None, is_alive: true })));
+    let answer = ask(Message::Fence(Fence { retired: foreign, heir, is_trial: true })).await;
+    assert_eq!(answer, Some(Message::Fenced(Fenced { heir: Some(heir), is_alive: false })));
+    assert!(!refused_with(&store, &["was retired"]));
+    let Some(Message::Taken(first)) = ask(take(heir, Vec::new())).await else { panic!("no answer") };
+    let Some(Message::Taken(again)) = ask(take(heir, Vec::new())).await else { panic!("no answer") };
+    assert!(first.hold.is_some() && first == again, "once for each hold");
+    assert_eq!(store.holds().len(), 1);
+}
+
+/// What a member knows of the dead, and the heir does not yet, is learnt before anything is taken over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_heir_first_learns_what_each_member_knows() {
+    let mesh = Mesh::new();
+    let [a, b, c] = three(&mesh).await;
+    mug(&c).receive(9).await.unwrap();
+    wait_available(&[a.clone(), b.clone()], 9).await;
+    a.go_offline();
+    mug(&c).sell(4).await.unwrap();
+    // Much to reconcile, so that the heir is behind for a while.
+    for part in 0..4 {
+        let batch = (0..5_000).try_fold(b.batch(), |batch, number| batch.receive(&format!("{part}-{number}"), 1));
+        batch.unwrap().commit().await.unwrap();
+    }
+    wait_available(std::slice::from_ref(&b), 5).await;
+    let dead = kill(c, &[a.clone(), b.clone()]).await;
+    a.go_online();
+    wait_until("a is linked", || crate::support::links_up(&a) == 1).await;
+    let behind = available(&a) == 9;
+    let retired = a.retire(dead).deadline(PATIENCE).await.unwrap();
+    assert_eq!(retired.units, 5, "of 9 units 4 were sold; the heir was behind: {behind}");
+    wait_available(&[a, b], 5).await;
 }
