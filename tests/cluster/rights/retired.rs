@@ -4,12 +4,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use stockmesh::{HoldId, NeedOnly, Reason, ReplicaId, RetireError, Store};
-use stockmesh_proto::wire::{Fence, Fenced, Message, TakeHold};
+use stockmesh_proto::wire::{Fence, Fenced, Hello, Message, RefusalCode, TakeHold};
 use stockmesh_proto::{Location, Sku};
 
-use super::peer::{linked, shard_of, stock};
+use super::peer::{linked, push_of, shard_of, stock};
 use super::{MUG, assert_shared_out, available, mug, own_rights, rights_of, wait_available};
-use crate::support::raw::read;
+use crate::support::raw::{Raw, hello, read, write};
+use crate::support::writers::price;
 use crate::support::{Mesh, PATIENCE, dial, full_mesh, on_hand, refused_with, wait_converged, wait_linked, wait_until};
 
 async fn node(mesh: &Mesh, name: &str) -> Store {
@@ -344,26 +345,87 @@ async fn who_fences_for_another_or_hands_over_what_is_not_its_own_loses_its_link
     assert_eq!(store.holds().len(), 1);
 }
 
-/// What a member knows of the dead, and the heir does not yet, is learnt before anything is taken over.
+/// What a member knows of the dead, and the heir cannot take in yet, since a price with it is stamped too far ahead, is waited
+/// for: nothing is taken over before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_heir_first_learns_what_each_member_knows() {
     let mesh = Mesh::new();
-    let [a, b, c] = three(&mesh).await;
+    let a = mesh.builder("a").drift_max(Duration::from_secs(5)).grant_policy(NeedOnly).open().await.unwrap();
+    let b = node(&mesh, "b").await;
+    let c = mesh.builder("c").clock_offset_ms(20_000).grant_policy(NeedOnly).open().await.unwrap();
+    dial(&b, &a);
+    dial(&c, &b);
     mug(&c).receive(9).await.unwrap();
     wait_available(&[a.clone(), b.clone()], 9).await;
     a.go_offline();
     mug(&c).sell(4).await.unwrap();
-    // Much to reconcile, so that the heir is behind for a while.
-    for part in 0..4 {
-        let batch = (0..5_000).try_fold(b.batch(), |batch, number| batch.receive(&format!("{part}-{number}"), 1));
-        batch.unwrap().commit().await.unwrap();
-    }
-    wait_available(std::slice::from_ref(&b), 5).await;
-    let dead = kill(c, &[a.clone(), b.clone()]).await;
+    mug(&c).set_price(price(5)).await.unwrap();
+    wait_until("b has both", || b.get(MUG).is_ok_and(|view| view.available() == 5 && view.price().is_some())).await;
+    let dead = kill(c, std::slice::from_ref(&b)).await;
     a.go_online();
     wait_until("a is linked", || crate::support::links_up(&a) == 1).await;
-    let behind = available(&a) == 9;
+    let refused = a.retire(dead).deadline(Duration::from_secs(2)).await.unwrap_err();
+    assert!(matches!(&refused, RetireError::Unreachable { members } if *members == [b.replica_id()]), "{refused}");
+    assert_eq!((rights_of(&a, dead), own_rights(&a)), (9, 0));
+    // Once the clock has come so far it is taken in, and the heir gets what is left.
     let retired = a.retire(dead).deadline(PATIENCE).await.unwrap();
-    assert_eq!(retired.units, 5, "of 9 units 4 were sold; the heir was behind: {behind}");
+    assert_eq!(retired.units, 5, "of 9 units 4 were sold");
     wait_available(&[a, b], 5).await;
+}
+
+/// Frame by frame as a member sees it: first it is only asked, then it fences, then the heir pulls what it knows, and takes
+/// nothing over before all of that is done.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_is_asked_then_fences_then_tells_what_it_knows() {
+    let mesh = Mesh::new();
+    let heir = node(&mesh, "heir").await;
+    let dead = ReplicaId::from_random(7);
+    let mut member = Raw::silent(&mesh, crate::support::address(&heir)).await;
+    let (mut send, mut receive) = member.connection.open_bi().await.unwrap();
+    write(&mut send, &Message::Hello(Hello { features_known: 17, ..hello(member.replica) })).await;
+    assert!(matches!(read(&mut receive).await, Some(Message::Hello(_))));
+    member.node = Some(heir.replica_id());
+    let _pushes = member.push_bytes(&push_of(dead, MUG, 1, stock(dead, 1, 9)), false).await;
+    wait_available(std::slice::from_ref(&heir), 9).await;
+
+    let retiring = tokio::spawn(heir.retire(dead).deadline(Duration::from_secs(5)).into_future());
+    let own = heir.replica_id();
+    for is_trial in [true, false] {
+        // Reconciliations are left without an answer meanwhile.
+        let (mut send, fence) = loop {
+            let (send, mut receive) = member.connection.accept_bi().await.unwrap();
+            if let Some(Message::Fence(fence)) = read(&mut receive).await {
+                break (send, fence);
+            }
+        };
+        assert_eq!(fence, Fence { retired: dead, heir: own, is_trial });
+        write(&mut send, &Message::Fenced(Fenced { heir: Some(own), is_alive: false })).await;
+        assert_eq!(rights_of(&heir, dead), 9, "nothing is taken over yet");
+    }
+    // What the member knows cannot be pulled, so all stays as it is.
+    let refused = retiring.await.unwrap().unwrap_err();
+    assert!(matches!(&refused, RetireError::Unreachable { members } if *members == [member.replica]), "{refused}");
+    assert_eq!((rights_of(&heir, dead), own_rights(&heir)), (9, 0));
+}
+
+/// A member that fenced a replica lets it in no more, from its answer on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_fenced_is_refused_from_the_answer_on() {
+    let mesh = Mesh::new();
+    let store = node(&mesh, "a").await;
+    let retired = ReplicaId::from_random(7);
+    let (raw, _) = linked(&mesh, &store, None).await;
+    let heir = raw.replica;
+    let fence = Message::Fence(Fence { retired, heir, is_trial: false });
+    let (_send, mut receive) = raw.session_bytes(&fence.encode().unwrap(), true).await;
+    let answer = read(&mut receive).await;
+    assert_eq!(answer, Some(Message::Fenced(Fenced { heir: Some(heir), is_alive: false })));
+    let (_, answer) = linked(&mesh, &store, Some(retired)).await;
+    assert!(matches!(&answer, Some(Message::Refuse(refusal)) if refusal.code == RefusalCode::Retired), "{answer:?}");
+    // Another heir comes too late.
+    let (other, _) = linked(&mesh, &store, None).await;
+    let fence = Message::Fence(Fence { retired, heir: other.replica, is_trial: false });
+    let (_send, mut receive) = other.session_bytes(&fence.encode().unwrap(), true).await;
+    let answer = read(&mut receive).await;
+    assert_eq!(answer, Some(Message::Fenced(Fenced { heir: Some(heir), is_alive: false })));
 }
