@@ -393,7 +393,8 @@ async fn a_member_is_asked_then_fences_then_tells_what_it_knows() {
     for is_trial in [true, false] {
         // Reconciliations are left without an answer meanwhile.
         let (mut send, fence) = loop {
-            let (send, mut receive) = member.connection.accept_bi().await.unwrap();
+            let accepted = tokio::time::timeout(PATIENCE, member.connection.accept_bi()).await;
+            let (send, mut receive) = accepted.expect("the heir asks").unwrap();
             if let Some(Message::Fence(fence)) = read(&mut receive).await {
                 break (send, fence);
             }
