@@ -77,16 +77,22 @@ impl Product {
         heirs.map(|slot| slot.to).find(|heir| !self.is_retired(location, *heir))
     }
 
-    /// Locations where a replica counted, gave, got or inherited anything: where an heir must take over from it.
-    pub fn places_of(&self, replica: ReplicaId) -> Vec<&Location> {
-        let stock = self.stock().iter().filter(|slot| slot.replica == replica).map(|slot| &slot.location);
-        let grants = self.grants().iter().filter(|slot| slot.from == replica || slot.to == replica);
-        let inherited = self.inheritances().iter().filter(|slot| slot.from == replica || slot.to == replica);
-        let mut places: Vec<&Location> = stock.chain(grants.map(|slot| &slot.location)).collect();
-        places.extend(inherited.map(|slot| &slot.location));
-        places.sort_unstable();
-        places.dedup();
-        places
+    /// What an heir of a replica must take over, in this order (rule E4): at each location where that replica counted, gave,
+    /// got or inherited anything its own place, and then those that it was the heir of.
+    pub fn estate(&self, replica: ReplicaId) -> Vec<(&Location, ReplicaId)> {
+        let is_there = |location: &Location| {
+            self.stock_at(location).iter().any(|slot| slot.replica == replica)
+                || self.grants_at(location).any(|slot| slot.from == replica || slot.to == replica)
+                || self.inheritances_at(location).iter().any(|slot| slot.from == replica || slot.to == replica)
+        };
+        let mut estate = Vec::new();
+        for location in self.locations().into_iter().filter(|location| is_there(location)) {
+            estate.push((location, replica));
+            let inherited = self.inheritances_at(location).iter();
+            let inherited = inherited.filter(|slot| slot.to == replica && slot.taken.is_heir);
+            estate.extend(inherited.map(|slot| (location, slot.from)));
+        }
+        estate
     }
 
     /// Where `own` is the heir who settles, and rights of the retired replica have turned up late: another `Inherit` takes
