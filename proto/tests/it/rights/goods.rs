@@ -120,11 +120,6 @@ impl Goods {
         self.units.keys().map(|(_, place)| place.clone()).collect()
     }
 
-    /// What is left at a place once everything acknowledged is taken off, over all ids that ever were.
-    pub(super) fn available(&self, place: &Place) -> i128 {
-        self.units.iter().filter(|((_, at), _)| at == place).map(|(_, units)| units.available()).sum()
-    }
-
     pub(super) fn excess_at(&self, place: &Place) -> i128 {
         self.excess.iter().filter(|((_, at), _)| at == place).map(|(_, units)| units).sum()
     }

@@ -60,8 +60,8 @@ pub(super) fn kind(first: Option<&Operation>, done: &Result<Evaluation, Operatio
         (Some(Operation::Transfer { .. }), _) => "transferred",
         (Some(Operation::Inherit { .. }), Ok(evaluation)) => match evaluation.outcomes.first() {
             Some(Outcome::Inherited { held: 1.., .. }) => "inherited with holds",
-            Some(Outcome::Inherited { units: 1.., .. }) => "inherited",
-            Some(Outcome::Inherited { units: ..0, .. }) => "inherited a deficit",
+            Some(Outcome::Inherited { units, .. }) if *units > 0 => "inherited",
+            Some(Outcome::Inherited { units, .. }) if *units < 0 => "inherited a deficit",
             _ if evaluation.shards.is_empty() => "nothing to inherit",
             _ => "froze",
         },

@@ -1,4 +1,4 @@
-//! Deaths in the model world: replicas that never return, or do; the fence, heirs, and what comes late (rules E1 to E8).
+//! Deaths in the model world: replicas that never return, or do; the fence, heirs, and what comes late (rules E1 to E7).
 
 use std::collections::BTreeSet;
 
@@ -94,6 +94,8 @@ impl World {
         }
         let first = Retired { heirs: BTreeSet::new(), is_exact: true };
         let retired = self.retired.entry(id).or_insert(first);
+        // Who is in reach hears that there is another heir now, and stands back.
+        retired.heirs.retain(|other| !within_reach.contains(other));
         retired.heirs.insert(heir);
         retired.is_exact &= is_whole;
         self.inherit_all(heir, id);
@@ -137,6 +139,18 @@ impl World {
         }
         let named = self.retired.iter().filter(|(_, retired)| retired.heirs.contains(&index)).map(|(id, _)| *id);
         named.collect::<Vec<_>>().into_iter().for_each(|id| self.inherit_all(index, id));
+        // Where it is the heir already it stays so, whoever was named since.
+        let node = &self.nodes[index];
+        let mut late = Vec::new();
+        for keyed in node.products() {
+            let places = keyed.to_settle(node.id).into_iter();
+            late.extend(places.map(|(location, from)| (keyed.sku.clone(), location.clone(), from)));
+        }
+        for (sku, location, from) in late {
+            if self.request(index, &vec![Operation::Inherit { sku, location, from }].into()).is_err() {
+                self.faults.push(format!("what turned up late of {from} cannot be taken over"));
+            }
+        }
         let node = &self.nodes[index];
         let left: Vec<_> = node.products().filter(|keyed| !keyed.to_settle(node.id).is_empty()).collect();
         if let Some(keyed) = left.first() {
