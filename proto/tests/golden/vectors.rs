@@ -7,8 +7,8 @@ use stockmesh_proto::wire::{
 };
 
 use crate::values::{
-    NORTH, SMALL, ask, batch, granted, hello, hold, inherited_products, ledger, ledger_inherited, ledger_plain,
-    mixed_products, named_products, open, part_middle, push, reference, snapshot, stamp, summary, version,
+    NORTH, SMALL, ask, batch, granted, hello, hold, ledger, ledger_inherited, ledger_plain, mixed_products,
+    named_products, open, part_inheritances, part_middle, push, reference, snapshot, stamp, summary, version,
 };
 
 pub(crate) enum Value {
@@ -88,7 +88,7 @@ pub(crate) fn messages() -> Vec<(&'static str, &'static str, &'static str, Messa
             "part-inheritances",
             "products with inheritances, whose names come last in each product",
             "E1, 6.2",
-            Message::Part(part(None, inherited_products(), false, false)),
+            Message::Part(part_inheritances()),
         ),
         (
             "part-full-empty",

@@ -8,6 +8,7 @@ mod directed;
 mod disk;
 mod goods;
 mod grants;
+mod heirs;
 mod holds;
 mod judge;
 mod node;

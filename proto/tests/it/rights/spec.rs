@@ -368,9 +368,16 @@ impl Spec<'_> {
         Ok(Outcome::Granted { units, sequence })
     }
 
+    fn check_heir(&self, sku: &Sku, location: &Location, from: ReplicaId) -> Result<(), OperationRefused> {
+        if from == self.own {
+            return Err(OperationRefused::InheritsFromItself { sku: sku.clone() });
+        }
+        self.check_living(sku, location)
+    }
+
     /// Rule E4: the heir takes the place that is left, whatever it is worth.
     fn inherit(&mut self, sku: &Sku, location: &Location, from: ReplicaId) -> Result<Outcome, OperationRefused> {
-        self.check_living(sku, location)?;
+        self.check_heir(sku, location, from)?;
         let heirs = self.heirs(sku, location, from);
         let living = |heir: &ReplicaId| self.heirs(sku, location, *heir).is_empty();
         let heir = heirs.iter().filter(|(_, taken)| taken.is_heir).map(|(heir, _)| *heir).filter(living).min();
@@ -394,7 +401,7 @@ impl Spec<'_> {
 
     /// Rule E5: what is known of the retired replica's own slot, and does not count yet.
     fn reapply(&mut self, sku: &Sku, location: &Location, from: ReplicaId) -> Result<Outcome, OperationRefused> {
-        self.check_living(sku, location)?;
+        self.check_heir(sku, location, from)?;
         let counted = self.counted(sku, location, from);
         let written = self.stock.get(&(sku.clone(), location.clone(), from)).copied().unwrap_or_default();
         let all = counted.join(written);
