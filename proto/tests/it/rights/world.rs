@@ -373,6 +373,8 @@ impl World {
         if disk.id != node.id {
             return;
         }
+        // What it took over of others may be on its way still, and unknown to who inherits next.
+        self.retired.values_mut().for_each(|retired| retired.is_exact = false);
         self.cut_short.insert(disk.id);
         self.reopen(index, disk);
         self.nodes[index].is_restored = self.broken != Broken::KeepsId;
