@@ -7,7 +7,7 @@ use stockmesh_proto::counter::Counters;
 use stockmesh_proto::delta::Products;
 use stockmesh_proto::hlc::Stamp;
 use stockmesh_proto::id::Dot;
-use stockmesh_proto::product::{GrantSlot, Product, StockSlot};
+use stockmesh_proto::product::{GrantSlot, InheritanceSlot, Product, StockSlot, Taken};
 use stockmesh_proto::register::Register;
 use stockmesh_proto::{Currency, Location, Price, ReplicaId, Sku, VersionVector};
 
@@ -68,6 +68,15 @@ pub(crate) fn product(input: &mut Unstructured<'_>) -> Result<Product> {
         let (location, from, to) = (location(input)?, replica(input)?, replica(input)?);
         let grant = GrantSlot { location, from, to, sequence: number(input)?.max(1), units: number(input)? };
         product.absorb(&Product::from_slots(Vec::new(), vec![grant], None, None).unwrap());
+    }
+    for _ in 0..u8::arbitrary(input)? % 3 {
+        let (location, from, to, sequence) =
+            (location(input)?, replica(input)?, replica(input)?, number(input)?.max(1));
+        let (added, removed, rights, owed) = (number(input)?, number(input)?, number(input)?, number(input)?);
+        let taken = Taken { added, removed, rights, owed, is_heir: bool::arbitrary(input)? };
+        if from != to {
+            product.absorb(&Product::of_inheritance(InheritanceSlot { location, from, to, sequence, taken }));
+        }
     }
     if bool::arbitrary(input)? {
         let price = price(input)?;

@@ -1,4 +1,4 @@
-//! Inheritance slots: what an heir took over of a replica that will never return (rules E1 to E8).
+//! Inheritance slots: what an heir took over of a replica that will never return (rules E1 to E7).
 
 use std::cmp::Ordering;
 

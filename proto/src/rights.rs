@@ -77,16 +77,22 @@ impl Product {
         heirs.map(|slot| slot.to).find(|heir| !self.is_retired(location, *heir))
     }
 
-    /// Locations where a replica counted, gave, got or inherited anything: where an heir must take over from it.
-    pub fn places_of(&self, replica: ReplicaId) -> Vec<&Location> {
-        let stock = self.stock().iter().filter(|slot| slot.replica == replica).map(|slot| &slot.location);
-        let grants = self.grants().iter().filter(|slot| slot.from == replica || slot.to == replica);
-        let inherited = self.inheritances().iter().filter(|slot| slot.from == replica || slot.to == replica);
-        let mut places: Vec<&Location> = stock.chain(grants.map(|slot| &slot.location)).collect();
-        places.extend(inherited.map(|slot| &slot.location));
-        places.sort_unstable();
-        places.dedup();
-        places
+    /// What an heir of a replica must take over, in this order (rule E4): at each location where that replica counted, gave,
+    /// got or inherited anything its own place, and then those that it was the heir of.
+    pub fn estate(&self, replica: ReplicaId) -> Vec<(&Location, ReplicaId)> {
+        let is_there = |location: &Location| {
+            self.stock_at(location).iter().any(|slot| slot.replica == replica)
+                || self.grants_at(location).any(|slot| slot.from == replica || slot.to == replica)
+                || self.inheritances_at(location).iter().any(|slot| slot.from == replica || slot.to == replica)
+        };
+        let mut estate = Vec::new();
+        for location in self.locations().into_iter().filter(|location| is_there(location)) {
+            estate.push((location, replica));
+            let inherited = self.inheritances_at(location).iter();
+            let inherited = inherited.filter(|slot| slot.to == replica && slot.taken.is_heir);
+            estate.extend(inherited.map(|slot| (location, slot.from)));
+        }
+        estate
     }
 
     /// Where `own` is the heir who settles, and rights of the retired replica have turned up late: another `Inherit` takes
@@ -167,5 +173,62 @@ mod tests {
         assert_eq!((product.oversold_at(&at("a")), product.oversold_at(&at("b"))), (0, 4));
         assert_eq!(product.oversold_at(&at("c")), 8, "a grant of what the giver does not have");
         assert_eq!(product.oversold(), 12);
+    }
+
+    fn taken(bits: (u64, u64), [added, removed, rights, owed]: [u64; 4], is_heir: bool) -> InheritanceSlot {
+        let taken = crate::product::Taken { added, removed, rights, owed, is_heir };
+        InheritanceSlot { location: place("a"), from: replica(bits.0), to: replica(bits.1), sequence: 3, taken }
+    }
+
+    #[test]
+    fn of_the_retired_counts_what_was_taken_over() {
+        let counters = |added, removed, held, released| Counters { added, removed, held, released };
+        let slots = vec![
+            stock("a", 1, counters(100, 10, 7, 2)),
+            stock("a", 2, counters(5, 0, 1, 0)),
+            stock("b", 1, counters(5, 0, 2, 0)),
+        ];
+        let product = Product::from_slots(slots, vec![grant("a", 1, 3, 20)], None, None).unwrap();
+        let (at, elsewhere, [one, two, three]) = (place("a"), place("b"), [1, 2, 3].map(replica));
+        assert_eq!(product.legacy(&at, one), Legacy { rights: 70, held: 5 }, "its holds are dissolved");
+        assert_eq!((product.heir(&at, one), product.frozen(&at, one)), (None, None));
+
+        let heirs = vec![taken((1, 2), [90, 9, 61, 0], true), taken((1, 3), [80, 10, 0, 0], false)];
+        let retired = product.clone().with_inheritances(heirs).unwrap();
+        assert_eq!(retired.counted_by(&at, one), counters(90, 10, 0, 0), "the greatest of each");
+        assert_eq!((retired.on_hand_at(&at), retired.held_at(&at), retired.available_at(&at)), (85, 1, 84));
+        assert_eq!((retired.on_hand(), retired.held()), (90, 3), "elsewhere it was not retired");
+        assert_eq!([one, two, three].map(|id| retired.rights(&at, id)), [-1, 65, 20]);
+        assert_eq!(retired.rights_at(&at), BTreeMap::from([(one, -1), (two, 65), (three, 20)]));
+        assert_eq!(retired.legacy(&at, one), Legacy { rights: -1, held: 0 });
+        assert_eq!((retired.heir(&at, one), retired.is_retired(&elsewhere, one)), (Some(two), false));
+        assert_eq!(retired.to_settle(two), [(&at, one)]);
+        assert_eq!(retired.to_settle(three), [], "who only brought something is no heir");
+        assert_eq!(retired.to_reapply(|id| id == one), [(&at, one)], "10 units came in that do not count");
+        assert_eq!(retired.to_reapply(|id| id == two), []);
+        assert_eq!(retired.estate(one), [(&at, one), (&elsewhere, one)]);
+        assert_eq!(retired.estate(two), [(&at, two), (&at, one)]);
+        assert_eq!(retired.at_location(&elsewhere).slot_count(), 1);
+        assert_eq!(retired.at_location(&at).rights_at(&at), retired.rights_at(&at));
+
+        // An heir that is retired itself settles nothing any more.
+        let mut both = retired.clone();
+        both.absorb(&Product::of_inheritance(taken((2, 3), [5, 0, 66, 0], true)));
+        assert_eq!((both.heir(&at, one), both.heir(&at, two)), (None, Some(three)));
+        assert_eq!([one, two, three].map(|id| both.rights(&at, id)), [-1, 0, 86]);
+        assert_eq!(both.available_at(&at), 85, "its hold is dissolved");
+    }
+
+    #[test]
+    fn a_location_where_nothing_but_an_inheritance_is_counts() {
+        let slot = taken((1, 2), [8, 3, 5, 0], true);
+        let product = Product::of_inheritance(slot);
+        assert_eq!(
+            (product.on_hand(), product.on_hand_at(&place("a")), product.rights(&place("a"), replica(2))),
+            (5, 5, 5)
+        );
+        assert_eq!(product.locations(), [&place("a")]);
+        let counted: Vec<_> = product.counted().collect();
+        assert_eq!(counted, [(&place("a"), replica(1), Counters { added: 8, removed: 3, ..Counters::default() })]);
     }
 }

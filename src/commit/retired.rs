@@ -77,13 +77,12 @@ impl Worker {
     pub(super) fn learn_retirements(&mut self, products: &[(Sku, Product)]) {
         let inheritances = products.iter().flat_map(|(_, product)| product.inheritances());
         let learnt: BTreeMap<ReplicaId, ReplicaId> = inheritances.map(|slot| (slot.from, slot.to)).collect();
-        let former = if learnt.is_empty() { Vec::new() } else { self.progress.former.lock().clone() };
-        let mut is_news = false;
+        // Also of replicas that were known to be retired: one that returned brought what it alone had.
+        let mut is_news = !learnt.is_empty();
         for (retired, heir) in learnt {
             if retired == self.table.own() {
                 self.mint_incarnation(RETIRED_HERE);
             }
-            is_news |= former.contains(&retired) || retired == self.table.own();
             self.note_retired(retired, Retirement { heir, is_closed: true });
         }
         if !is_news {

@@ -368,8 +368,11 @@ impl<'a> Draft<'a> {
     fn grant(&mut self, sku: &Sku, location: &Location, to: ReplicaId, units: u64) -> Result<Outcome, Refused> {
         self.check_living(sku, location)?;
         let own = self.writer.own;
-        let (rights, before, slots) = self
-            .with_seen(sku, |seen| (seen.rights(location, own), seen.granted(location, own, to), seen.grants().len()));
+        let (rights, before, slots) = self.with_seen(sku, |seen| {
+            // Rights of a retired replica are of use to nobody but its heir, who would have to take them over first.
+            let rights = if seen.is_retired(location, to) { 0 } else { seen.rights(location, own) };
+            (rights, seen.granted(location, own, to), seen.grants().len())
+        });
         let units = units.min(u64::try_from(rights.clamp(0, i128::from(i64::MAX))).unwrap_or_default());
         if units == 0 || to == own {
             return Ok(Outcome::Granted { units: 0, sequence: 0 });

@@ -6,7 +6,7 @@ use stockmesh_proto::limits;
 use stockmesh_proto::wire::{FrameKind, Message, WireError, frame_length, split_kind};
 
 use crate::files::{crate_file, difference, frozen_body, hex, unhex};
-use crate::values::part_middle;
+use crate::values::{part_inheritances, part_middle};
 use crate::vectors::{Value, Vector, vectors};
 
 #[test]
@@ -99,6 +99,35 @@ fn a_list_of_products_that_breaks_a_rule_is_refused() {
     // What these cases are made of is accepted where no rule is broken.
     let priced = whole.replacen("90c0c0c2c2", "90960001000009a3455552c0c2c2", 1);
     assert!(Message::decode(&unhex(&priced)).is_ok());
+}
+
+/// Section 6.2: each of these is the vector `part-inheritances` with one rule broken.
+#[test]
+fn a_list_of_inheritances_that_breaks_a_rule_is_refused() {
+    let whole = hex(&Message::Part(part_inheritances()).encode().unwrap()[4..]);
+    let read = |body: &str| Message::decode(&unhex(body));
+    assert!(read(&whole).is_ok());
+    for (rule, right, wrong) in [
+        ("a location's number is in its list", "99010003", "99070003"),
+        ("the retired one's number is in its list", "99010003", "99010803"),
+        ("the heir's number is in its list", "99010003", "99010008"),
+        ("a sequence is not 0", "990100030300000000c3", "990100030000000000c3"),
+        ("nobody inherits from himself", "99010003", "99010303"),
+        ("inheritances rise strictly", "990100030300000000c3", "990000030300000000c3"),
+        ("an inheritance has no fewer fields than it should", "990100030300000000c3", "9801000303000000c3"),
+        ("an inheritance has no more fields than it should", "990100030300000000c3", "9a0100030300000000c3c3"),
+        ("a mark is a flag", "990100030300000000c3", "99010003030000000001"),
+        ("a counter is not below 0", "990100030300000000c3", "9901000303ff000000c3"),
+        ("a list of inheritances is not empty", "96a1429090c0c091", "96a1429090c0c090"),
+        ("a product with the list says so", "96a1429090c0c091", "95a1429090c0c091"),
+        ("a product that says so has the list", "96a1429090c0c091", "97a1429090c0c091"),
+        ("a list of inheritances is a list", "96a1429090c0c091", "96a1429090c0c0c0"),
+        ("it is within its limit", "96a1429090c0c091", "96a1429090c0c0dd00010001"),
+    ] {
+        assert_eq!(whole.matches(right).count(), 1, "the case {rule:?} is not about one place");
+        let broken = read(&whole.replacen(right, wrong, 1));
+        assert!(matches!(broken, Err(WireError::Malformed(_) | WireError::Trailing(_))), "not refused: {rule}");
+    }
 }
 
 /// Rule W2: a vector for every kind that the code knows, and no kind unknown to this test.

@@ -150,6 +150,10 @@ pub(crate) fn inherited_products() -> Products {
     vec![(sku("A"), first.unwrap().with_inheritances(slots).unwrap()), (sku("B"), Product::of_inheritance(largest))]
 }
 
+pub(crate) fn part_inheritances() -> Part {
+    Part { shard: ShardIndex(5), version: None, products: inherited_products(), full: false, last: false }
+}
+
 pub(crate) fn part_middle() -> Part {
     Part { shard: ShardIndex(5), version: None, products: stock_products(), full: false, last: false }
 }

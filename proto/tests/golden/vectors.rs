@@ -8,8 +8,8 @@ use stockmesh_proto::wire::{
 
 use crate::values::{
     NORTH, SMALL, ask, batch, fence, fenced, granted, hello, hold, inherited_products, ledger, ledger_inherited,
-    ledger_plain, missing, mixed_products, named_products, open, part_middle, push, reference, retire, retired,
-    snapshot, stamp, summary, take, taken, version,
+    ledger_plain, missing, mixed_products, named_products, open, part_inheritances, part_middle, push, reference,
+    retire, retired, snapshot, stamp, summary, take, taken, version,
 };
 
 pub(crate) enum Value {
@@ -89,7 +89,7 @@ pub(crate) fn messages() -> Vec<(&'static str, &'static str, &'static str, Messa
             "part-inheritances",
             "products with inheritances, whose names come last in each product",
             "E1, 6.2",
-            Message::Part(part(None, inherited_products(), false, false)),
+            Message::Part(part_inheritances()),
         ),
         (
             "part-full-empty",

@@ -12,7 +12,7 @@ use stockmesh_proto::register::Register;
 use stockmesh_proto::wire::{BatchRecord, Message, Part, Push, PushShard, ShardRecord, SnapshotRecord};
 use stockmesh_proto::{Fingerprint, Shard, ShardIndex, Sku, VersionVector};
 
-use crate::support::generate::{counters, of_shard, price, product, products, register, shards_of, version};
+use crate::support::generate::{counters, of_shard, price, product, products, register, shards_of, taken, version};
 use crate::support::{config, replica_id, shard_count};
 
 /// Checks the three laws of a join, and that it is the least upper bound of its order.
@@ -64,9 +64,11 @@ proptest! {
     #[test]
     fn counters_and_vectors_obey_the_laws(
         (one, two, three) in (counters(), counters(), counters()),
+        taken in (taken(), taken(), taken()),
         (left, middle, right) in (version(), version(), version()),
     ) {
         check_laws(|left, right| left.join(*right), &one, &two, &three);
+        check_laws(|left, right| left.join(*right), &taken.0, &taken.1, &taken.2);
         prop_assert!(one.join(two).dominates(one) && one.join(two).dominates(two));
         let join = |left: &VersionVector, right: &VersionVector| {
             let mut joined = left.clone();
@@ -100,6 +102,30 @@ proptest! {
         let joined = join_products(&Product::of_price(one), &Product::of_price(two));
         prop_assert_eq!(joined.price().copied(), Some(winner(&two, &one)));
         prop_assert!(one == two || one.wins_over(&two) != two.wins_over(&one), "the order is total");
+    }
+
+    /// What is read of a product does not depend on the order in which its slots came: rights sum to what is available, and
+    /// where nobody was retired, plain sums over the slots are the sums.
+    #[test]
+    fn rights_sum_to_what_is_available_of_any_product(one in product(), two in product()) {
+        let joined = join_products(&one, &two);
+        prop_assert_eq!(join_products(&two, &one).oversold(), joined.oversold());
+        let mut all = 0;
+        for location in joined.locations() {
+            let rights = joined.rights_at(location);
+            let available = joined.available_at(location);
+            prop_assert_eq!(rights.values().sum::<i128>(), available);
+            prop_assert_eq!(joined.on_hand_at(location) - joined.held_at(location), available);
+            for (replica, units) in rights {
+                prop_assert_eq!(joined.rights(location, replica), units);
+                let legacy = joined.legacy(location, replica);
+                prop_assert!(legacy.rights >= units && i128::from(legacy.held) <= legacy.rights.max(0));
+            }
+            all += available;
+        }
+        prop_assert_eq!(joined.on_hand() - joined.held(), all);
+        let plain: i128 = joined.stock().iter().map(|slot| slot.counters.on_hand()).sum();
+        prop_assert!(!joined.inheritances().is_empty() || joined.on_hand() == plain);
     }
 
     #[test]

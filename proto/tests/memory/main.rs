@@ -71,6 +71,13 @@ fn decoding_takes_a_bounded_multiple_of_the_frame() {
     let grant = [0x95, 0, 0, 0, 1, 1];
     let grants = |number| [vec![0x95], name(number), vec![0x90], list(2_048, |_| grant.to_vec()), vec![0xc0, 0xc0]];
     check("products with 2,048 grants", &part(&list(84, |number| grants(number).concat())), false);
+    // Of the one replica that there is, which nobody may be: found when the first is looked at, and all were read before.
+    let inheritance = [0x99, 0, 0, 0, 1, 0, 0, 0, 0, 0xc2];
+    let inherited = |number| {
+        let list = list(1_024, |_| inheritance.to_vec());
+        [vec![0x96], name(number), vec![0x90, 0x90, 0xc0, 0xc0], list].concat()
+    };
+    check("products with 1,024 inheritances", &part(&list(101, inherited)), false);
     // Names that just do not fit into a small string.
     let long = |number: usize| [vec![0xb8], name(number)[1..].repeat(8)].concat();
     let names = [&[20, 0x95, 0x00, 0xc0, 0x93], &list(41_000, long)[..], &[0x90, 0x90, 0xc2, 0xc3]].concat();
@@ -94,6 +101,7 @@ fn decoding_takes_a_bounded_multiple_of_the_frame() {
             vec![20, 0x95, 0, 0xc0, 0x93, 0x90, 0x90],
             vec![20, 0x95, 0, 0xc0, 0x93, 0x90, 0x90, 0x91, 0x95, 0xa1, b'A'],
             vec![20, 0x95, 0, 0xc0, 0x93, 0x90, 0x90, 0x91, 0x95, 0xa1, b'A', 0x90],
+            vec![20, 0x95, 0, 0xc0, 0x93, 0x90, 0x90, 0x91, 0x96, 0xa1, b'A', 0x90, 0x90, 0xc0, 0xc0],
             vec![20, 0x95, 0],
             vec![32, 0x95, 1],
             vec![32, 0x95, 1, 0x90],

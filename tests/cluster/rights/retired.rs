@@ -158,6 +158,8 @@ async fn what_the_dead_alone_had_counts_once_when_it_returns() {
         assert!(c.status().former_replicas.contains(&dead));
         let settled = || all.iter().all(|store| on_hand(store, MUG) == 50 - 10 - 4 + 7 - 1 - 38);
         wait_until("what it alone had is counted", settled).await;
+        // What its late writes took beyond its rights is the heir's to pay back.
+        wait_until("the heir settles", || all.iter().all(|store| rights_of(store, dead) == 0)).await;
         wait_converged(&all).await;
         for store in &all {
             assert_eq!(on_hand(store, "ALONE"), 3, "round {round}");

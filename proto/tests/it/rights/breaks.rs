@@ -9,7 +9,7 @@ use stockmesh_proto::Quantity;
 use stockmesh_proto::operation::{Operation, OversellPolicy};
 
 use super::checks::{ALL, GOODS};
-use super::steps::{Kinds, Names, Step, finish, take, troubled_step};
+use super::steps::{Kinds, Names, Step, finish, step, take, troubled_step};
 use super::world::{Broken, World};
 
 /// Schedules in which a break must have shown.
@@ -31,11 +31,15 @@ fn run_to_the_sales(steps: &[Step], broken: Broken) -> Result<(), String> {
     steps.iter().try_for_each(|step| take(&mut world, NAMES, step))?;
     sell_out(&mut world)?;
     world.heal();
+    if !world.retired.is_empty() {
+        world.settle_all();
+    }
     sell_out(&mut world)
 }
 
 fn sell_out(world: &mut World) -> Result<(), String> {
-    for index in (0..world.nodes.len()).filter(|index| !world.nodes[*index].is_restored).collect::<Vec<_>>() {
+    let sellers = world.live().into_iter().filter(|index| !world.nodes[*index].is_restored);
+    for index in sellers.collect::<Vec<_>>() {
         for (sku, location) in NAMES.all() {
             let (node, product) = (&world.nodes[index], world.nodes[index].product_of(&sku));
             let units = product.rights(&location, node.id).min(product.available_at(&location));
@@ -61,9 +65,17 @@ struct Found {
 
 /// Runs the same schedules with the break and without, until both were found.
 fn check_bites(broken: Broken) {
+    check_bites_in(vec(troubled_step(Kinds::default()), 60..160), broken);
+}
+
+/// The same in schedules with deaths.
+fn check_bites_the_dead(broken: Broken) {
+    check_bites_in(vec(step(Kinds { with_deaths: true, ..Kinds::default() }), 60..160), broken);
+}
+
+fn check_bites_in(strategy: impl Strategy<Value = Vec<Step>>, broken: Broken) {
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    let strategy = vec(troubled_step(Kinds::default()), 60..160);
     let mut found = Found::default();
     for number in 0..SCHEDULES_MAX {
         let steps = strategy.new_tree(&mut runner).unwrap().current();
@@ -101,4 +113,22 @@ fn a_restored_copy_that_keeps_its_id_is_noticed() {
 #[test]
 fn a_restored_copy_that_inherits_its_rights_is_noticed() {
     check_bites(Broken::Inherits);
+}
+
+/// Rule E7: an heir that asks nobody what the dead had told.
+#[test]
+fn an_heir_that_skips_the_fence_is_noticed() {
+    check_bites_the_dead(Broken::SkipsTheFence);
+}
+
+/// Rule E2: the dead's counters beside what was taken over of them.
+#[test]
+fn an_heir_that_counts_the_dead_again_is_noticed() {
+    check_bites_the_dead(Broken::CountsAgain);
+}
+
+/// Rule E5: what the dead alone had, counted in two names.
+#[test]
+fn who_comes_back_and_counts_twice_is_noticed() {
+    check_bites_the_dead(Broken::ReappliesTwice);
 }

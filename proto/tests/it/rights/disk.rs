@@ -9,6 +9,7 @@ use stockmesh_proto::fingerprint::FingerprintTree;
 use stockmesh_proto::hlc::Clock;
 use stockmesh_proto::hold::{Hold, HoldId, HoldState};
 use stockmesh_proto::operation::Books;
+use stockmesh_proto::product::Taken;
 use stockmesh_proto::wire::LedgerRecord;
 use stockmesh_proto::{Location, ReplicaId, Shard, Sku};
 
@@ -67,7 +68,16 @@ impl Disk {
             for part in LedgerRecord::decode(row).unwrap().parts {
                 for movement in part.requests.iter().flat_map(|request| &request.movements) {
                     let key = (part.replica, movement.sku.clone(), movement.location.clone());
-                    if let Some((to, units)) = movement.granted() {
+                    if let Some((from, more)) = movement.inherited() {
+                        let taken = sums.inherited.entry((from, key.0, key.1, key.2)).or_default();
+                        *taken = Taken {
+                            added: taken.added + more.added,
+                            removed: taken.removed + more.removed,
+                            rights: taken.rights + more.rights,
+                            owed: taken.owed + more.owed,
+                            is_heir: taken.is_heir || more.is_heir,
+                        };
+                    } else if let Some((to, units)) = movement.granted() {
                         *sums.granted.entry((key.0, to, key.1, key.2)).or_default() += units;
                     } else {
                         let counters = sums.stock.entry(key).or_default();
@@ -84,6 +94,7 @@ impl Disk {
 pub(super) struct LedgerSums {
     pub(super) stock: BTreeMap<(ReplicaId, Sku, Location), Counters>,
     pub(super) granted: BTreeMap<(ReplicaId, ReplicaId, Sku, Location), u64>,
+    pub(super) inherited: BTreeMap<(ReplicaId, ReplicaId, Sku, Location), Taken>,
 }
 
 /// In what two books differ, if they do.

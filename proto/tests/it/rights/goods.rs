@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use stockmesh_proto::counter::Counters;
 use stockmesh_proto::hold::HoldId;
 use stockmesh_proto::operation::{Evaluation, Operation, Outcome};
+use stockmesh_proto::product::Taken;
 use stockmesh_proto::{Location, ReplicaId, ShardCount, ShardIndex, Sku};
 
 /// One product at one location.
@@ -119,11 +120,6 @@ impl Goods {
         self.units.keys().map(|(_, place)| place.clone()).collect()
     }
 
-    /// What is left at a place once everything acknowledged is taken off, over all ids that ever were.
-    pub(super) fn available(&self, place: &Place) -> i128 {
-        self.units.iter().filter(|((_, at), _)| at == place).map(|(_, units)| units.available()).sum()
-    }
-
     pub(super) fn excess_at(&self, place: &Place) -> i128 {
         self.excess.iter().filter(|((_, at), _)| at == place).map(|(_, units)| units).sum()
     }
@@ -134,6 +130,8 @@ impl Goods {
 pub(super) struct History {
     pub(super) stock: BTreeMap<(ReplicaId, Sku, Location), BTreeMap<u64, Counters>>,
     pub(super) grants: BTreeMap<(ReplicaId, ReplicaId, Sku, Location), BTreeMap<u64, u64>>,
+    /// By (from, to, product, location).
+    pub(super) inherited: BTreeMap<(ReplicaId, ReplicaId, Sku, Location), BTreeMap<u64, Taken>>,
 }
 
 impl History {
@@ -147,6 +145,10 @@ impl History {
                 let key = (slot.from, slot.to, sku.clone(), slot.location.clone());
                 self.grants.entry(key).or_default().insert(slot.sequence, slot.units);
             }
+            for slot in product.inheritances() {
+                let key = (slot.from, slot.to, sku.clone(), slot.location.clone());
+                self.inherited.entry(key).or_default().insert(slot.sequence, slot.taken);
+            }
         }
     }
 
@@ -159,6 +161,12 @@ impl History {
             }
         }
         for ((writer, _, sku, _), states) in &mut self.grants {
+            if *writer == id {
+                let last = durable(shards.shard_of(sku));
+                states.retain(|sequence, _| *sequence <= last);
+            }
+        }
+        for ((_, writer, sku, _), states) in &mut self.inherited {
             if *writer == id {
                 let last = durable(shards.shard_of(sku));
                 states.retain(|sequence, _| *sequence <= last);

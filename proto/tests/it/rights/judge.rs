@@ -2,7 +2,7 @@
 //! request makes.
 
 use stockmesh_proto::ReplicaId;
-use stockmesh_proto::operation::{Evaluation, Operation, OperationRefused};
+use stockmesh_proto::operation::{Evaluation, Operation, OperationRefused, Outcome};
 use stockmesh_proto::product::{GrantSlot, Product};
 
 use super::node::Node;
@@ -48,6 +48,7 @@ pub(super) fn kind(first: Option<&Operation>, done: &Result<Evaluation, Operatio
         (_, Err(Refused::HoldResolved { .. })) => "hold resolved",
         (_, Err(Refused::HoldTooSmall { .. })) => "hold too small",
         (_, Err(Refused::ReferenceReused { .. })) => "reference reused",
+        (_, Err(Refused::Retired { .. })) => "refused to the retired",
         (_, Err(_)) => "refused otherwise",
         (_, Ok(evaluation)) if evaluation.repeated => "repeated",
         (Some(Operation::Sell { .. }), _) => "sold",
@@ -57,6 +58,14 @@ pub(super) fn kind(first: Option<&Operation>, done: &Result<Evaluation, Operatio
         (Some(Operation::ExpireHold { .. }), Ok(evaluation)) if !evaluation.holds.is_empty() => "expired",
         (Some(Operation::Grant { .. }), Ok(evaluation)) if !evaluation.movements.is_empty() => "granted",
         (Some(Operation::Transfer { .. }), _) => "transferred",
+        (Some(Operation::Inherit { .. }), Ok(evaluation)) => match evaluation.outcomes.first() {
+            Some(Outcome::Inherited { held: 1.., .. }) => "inherited with holds",
+            Some(Outcome::Inherited { units, .. }) if *units > 0 => "inherited",
+            Some(Outcome::Inherited { units, .. }) if *units < 0 => "inherited a deficit",
+            _ if evaluation.shards.is_empty() => "nothing to inherit",
+            _ => "froze",
+        },
+        (Some(Operation::Reapply { .. }), Ok(evaluation)) if !evaluation.shards.is_empty() => "reapplied",
         _ => "anything else",
     }
 }

@@ -120,6 +120,7 @@ impl Node {
             memory: &self.memory,
             stock: BTreeMap::new(),
             grants: BTreeMap::new(),
+            inherited: BTreeMap::new(),
             sequences,
             may_backorder: true,
             shortfalls: BTreeMap::new(),
@@ -237,11 +238,9 @@ impl Node {
         self.is_restored = false;
     }
 
-    /// Stock and grants of a product at a location, as an answer shows them (rule B5).
+    /// Stock, grants and inheritances of a product at a location, as an answer shows them (rule B5).
     pub(super) fn shown(&self, sku: &Sku, location: &Location) -> Products {
-        let product = self.product_of(sku);
-        let grants = product.grants_at(location).cloned().collect();
-        let shown = Product::from_slots(product.stock_at(location).to_vec(), grants, None, None).unwrap();
+        let shown = self.product_of(sku).at_location(location);
         if shown.is_empty() { Vec::new() } else { vec![(sku.clone(), shown)] }
     }
 
@@ -255,7 +254,8 @@ impl Node {
     pub(super) fn ids(&self, product: &Product) -> BTreeSet<ReplicaId> {
         let stock = product.stock().iter().map(|slot| slot.replica);
         let grants = product.grants().iter().flat_map(|slot| [slot.from, slot.to]);
-        stock.chain(grants).chain([self.id]).collect()
+        let inherited = product.inheritances().iter().flat_map(|slot| [slot.from, slot.to]);
+        stock.chain(grants).chain(inherited).chain([self.id]).collect()
     }
 }
 

@@ -1,11 +1,11 @@
 //! What a request must do, told by plain maps: a second opinion on every evaluation, as naive as can be.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use stockmesh_proto::counter::Counters;
 use stockmesh_proto::hold::{Hold, HoldId, HoldState};
 use stockmesh_proto::operation::{Operation, OperationRefused, Outcome, OversellPolicy, Request, Shortfall};
-use stockmesh_proto::product::{GrantSlot, Product, StockSlot};
+use stockmesh_proto::product::{GrantSlot, InheritanceSlot, Product, StockSlot, Taken};
 use stockmesh_proto::{Location, Reference, ReplicaId, ShardCount, ShardIndex, Sku};
 
 /// A request that was done under a reference.
@@ -63,6 +63,7 @@ pub(super) struct Spec<'a> {
     pub(super) memory: &'a Memory,
     pub(super) stock: BTreeMap<(Sku, Location, ReplicaId), Counters>,
     pub(super) grants: BTreeMap<(Sku, Location, ReplicaId, ReplicaId), u64>,
+    pub(super) inherited: BTreeMap<(Sku, Location, ReplicaId, ReplicaId), Taken>,
     pub(super) sequences: BTreeMap<ShardIndex, u64>,
     pub(super) may_backorder: bool,
     pub(super) shortfalls: BTreeMap<Place, Shortfall>,
@@ -80,15 +81,49 @@ impl Spec<'_> {
         for slot in product.grants() {
             self.grants.insert((sku.clone(), slot.location.clone(), slot.from, slot.to), slot.units);
         }
+        for slot in product.inheritances() {
+            self.inherited.insert((sku.clone(), slot.location.clone(), slot.from, slot.to), slot.taken);
+        }
     }
 
-    /// Rule B1, word by word.
+    /// What was taken over of a replica at a place, by whom.
+    fn heirs(&self, sku: &Sku, location: &Location, from: ReplicaId) -> Vec<(ReplicaId, Taken)> {
+        let here = self.inherited.iter().filter(|((at, place, who, _), _)| (at, place, *who) == (sku, location, from));
+        here.map(|((.., to), taken)| (*to, *taken)).collect()
+    }
+
+    /// Rule E2, word by word: the counters that count.
+    fn counted(&self, sku: &Sku, location: &Location, replica: ReplicaId) -> Counters {
+        let heirs = self.heirs(sku, location, replica);
+        if heirs.is_empty() {
+            let key = (sku.clone(), location.clone(), replica);
+            return self.stock.get(&key).copied().unwrap_or_default();
+        }
+        let added = heirs.iter().map(|(_, taken)| taken.added).max().unwrap();
+        let removed = heirs.iter().map(|(_, taken)| taken.removed).max().unwrap();
+        Counters { added, removed, held: 0, released: 0 }
+    }
+
+    /// Everyone who counted anything at a place.
+    fn counters_at(&self, sku: &Sku, location: &Location) -> Vec<Counters> {
+        let stock = self.stock.keys().filter(|(at, place, _)| (at, place) == (sku, location)).map(|key| key.2);
+        let retired = self.inherited.keys().filter(|(at, place, ..)| (at, place) == (sku, location)).map(|key| key.2);
+        let all: BTreeSet<ReplicaId> = stock.chain(retired).collect();
+        all.into_iter().map(|replica| self.counted(sku, location, replica)).collect()
+    }
+
+    /// Rules B1 and E3, word by word.
     pub(super) fn rights(&self, sku: &Sku, location: &Location, replica: ReplicaId) -> i128 {
-        let mut rights = 0;
-        for ((at, place, who), counters) in &self.stock {
-            if (at, place, *who) == (sku, location, replica) {
-                rights += i128::from(counters.added) - i128::from(counters.removed);
-                rights -= i128::from(counters.held) - i128::from(counters.released);
+        let counters = self.counted(sku, location, replica);
+        let mut rights = i128::from(counters.added) - i128::from(counters.removed);
+        rights -= i128::from(counters.held) - i128::from(counters.released);
+        for ((at, place, from, to), taken) in &self.inherited {
+            let units = i128::from(taken.rights) - i128::from(taken.owed);
+            if (at, place, *from) == (sku, location, replica) {
+                rights -= units;
+            }
+            if (at, place, *to) == (sku, location, replica) {
+                rights += units;
             }
         }
         for ((at, place, from, to), units) in &self.grants {
@@ -103,13 +138,13 @@ impl Spec<'_> {
     }
 
     fn on_hand(&self, sku: &Sku, location: &Location) -> i128 {
-        let here = self.stock.iter().filter(|((at, place, _), _)| (at, place) == (sku, location));
-        here.map(|(_, counters)| i128::from(counters.added) - i128::from(counters.removed)).sum()
+        let here = self.counters_at(sku, location);
+        here.iter().map(|counters| i128::from(counters.added) - i128::from(counters.removed)).sum()
     }
 
     fn available(&self, sku: &Sku, location: &Location) -> i128 {
-        let here = self.stock.iter().filter(|((at, place, _), _)| (at, place) == (sku, location));
-        let held: i128 = here.map(|(_, counters)| i128::from(counters.held) - i128::from(counters.released)).sum();
+        let here = self.counters_at(sku, location);
+        let held: i128 = here.iter().map(|counters| i128::from(counters.held) - i128::from(counters.released)).sum();
         self.on_hand(sku, location) - held
     }
 
@@ -136,12 +171,12 @@ impl Spec<'_> {
 
     fn run(&mut self, operation: &Operation, reference: Option<&Reference>) -> Result<Outcome, OperationRefused> {
         match operation {
-            Operation::Receive { sku, location, units } => self.count(sku, &[(location, added(units.get()))]),
-            Operation::Adjust { sku, location, units, .. } => self.count(sku, &[(location, by(*units))]),
+            Operation::Receive { sku, location, units } => self.count(sku, &[(location, added(units.get()))])?,
+            Operation::Adjust { sku, location, units, .. } => self.count(sku, &[(location, by(*units))])?,
             Operation::Stocktake { sku, location, counted } => {
                 let difference = i64::try_from(i128::from(*counted) - self.on_hand(sku, location)).unwrap();
                 if difference != 0 {
-                    self.count(sku, &[(location, by(difference))]);
+                    self.count(sku, &[(location, by(difference))])?;
                 }
                 return Ok(Outcome::Difference(difference));
             }
@@ -149,12 +184,12 @@ impl Spec<'_> {
                 if !(self.may_backorder && *policy == OversellPolicy::Backorder) {
                     self.withdraw(sku, location, units.get());
                 }
-                self.count(sku, &[(location, removed(units.get()))]);
+                self.count(sku, &[(location, removed(units.get()))])?;
             }
             Operation::Hold { sku, location, units, ttl_ms } => {
                 self.withdraw(sku, location, units.get());
                 let counters = Counters { held: units.get(), ..Counters::default() };
-                self.count(sku, &[(location, counters)]);
+                self.count(sku, &[(location, counters)])?;
                 return Ok(self.give_hold(sku, location, units.get(), *ttl_ms, reference));
             }
             Operation::CommitHold { id, units } => return self.commit(*id, units.map(|units| units.get())),
@@ -162,7 +197,7 @@ impl Spec<'_> {
             Operation::ExpireHold { id } => {
                 let hold = self.hold(*id)?;
                 if hold.state == HoldState::Active && self.now_ms >= hold.expires_ms {
-                    self.resolve(&hold, 0, HoldState::Expired { at_ms: self.now_ms });
+                    self.resolve(&hold, 0, HoldState::Expired { at_ms: self.now_ms })?;
                 }
             }
             Operation::Transfer { sku, from, to, units } if from == to => {
@@ -171,9 +206,11 @@ impl Spec<'_> {
             }
             Operation::Transfer { sku, from, to, units } => {
                 self.withdraw(sku, from, units.get());
-                self.count(sku, &[(from, removed(units.get())), (to, added(units.get()))]);
+                self.count(sku, &[(from, removed(units.get())), (to, added(units.get()))])?;
             }
-            Operation::Grant { sku, location, to, units } => return Ok(self.grant(sku, location, *to, *units)),
+            Operation::Grant { sku, location, to, units } => return self.grant(sku, location, *to, *units),
+            Operation::Inherit { sku, location, from } => return self.inherit(sku, location, *from),
+            Operation::Reapply { sku, location, from } => return self.reapply(sku, location, *from),
             other => panic!("{other:?} has no place here"),
         }
         Ok(Outcome::Done)
@@ -194,7 +231,17 @@ impl Spec<'_> {
         writes.2.entry(sku.clone()).or_default().absorb(product);
     }
 
-    fn count(&mut self, sku: &Sku, changes: &[(&Location, Counters)]) {
+    /// Rule E6: who was retired at a place writes nothing there.
+    fn check_living(&self, sku: &Sku, location: &Location) -> Result<(), OperationRefused> {
+        let own = self.own;
+        if self.heirs(sku, location, own).is_empty() {
+            return Ok(());
+        }
+        Err(OperationRefused::Retired { sku: sku.clone(), location: location.clone(), own })
+    }
+
+    fn count(&mut self, sku: &Sku, changes: &[(&Location, Counters)]) -> Result<(), OperationRefused> {
+        changes.iter().try_for_each(|(location, _)| self.check_living(sku, location))?;
         let (shard, sequence) = self.write(sku);
         for (location, more) in changes {
             let before = self.rights(sku, location, self.own);
@@ -209,6 +256,7 @@ impl Spec<'_> {
             let fell = (-self.rights(sku, location, self.own)).max(0) - (-before).max(0);
             *self.expected.excess.entry((sku.clone(), Location::clone(location))).or_default() += fell.max(0);
         }
+        Ok(())
     }
 
     /// Rule B2: rights and the total both cover it, or it is told what is lacking.
@@ -274,7 +322,7 @@ impl Spec<'_> {
                 return Err(OperationRefused::HoldTooSmall { id, held: hold.units, wanted });
             }
             HoldState::Active => {
-                self.resolve(&hold, wanted, HoldState::Committed { units: wanted, at_ms: self.now_ms })
+                self.resolve(&hold, wanted, HoldState::Committed { units: wanted, at_ms: self.now_ms })?;
             }
             HoldState::Committed { units: sold, .. } if sold == wanted => {}
             state => return Err(OperationRefused::HoldResolved { id, state }),
@@ -285,31 +333,102 @@ impl Spec<'_> {
     fn release(&mut self, id: HoldId) -> Result<Outcome, OperationRefused> {
         let hold = self.hold(id)?;
         match hold.state {
-            HoldState::Active => self.resolve(&hold, 0, HoldState::Released { at_ms: self.now_ms }),
+            HoldState::Active => self.resolve(&hold, 0, HoldState::Released { at_ms: self.now_ms })?,
             state @ HoldState::Committed { .. } => return Err(OperationRefused::HoldResolved { id, state }),
             _ => {}
         }
         Ok(Outcome::Resolved { sold: 0, released: hold.units })
     }
 
-    fn resolve(&mut self, hold: &Hold, sold: u64, state: HoldState) {
+    fn resolve(&mut self, hold: &Hold, sold: u64, state: HoldState) -> Result<(), OperationRefused> {
         let counters = Counters { removed: sold, released: hold.units, ..Counters::default() };
-        self.count(&hold.sku, &[(&hold.location, counters)]);
+        self.count(&hold.sku, &[(&hold.location, counters)])?;
         self.expected.holds.insert(hold.id, Hold { state, ..hold.clone() });
+        Ok(())
     }
 
     /// Rule B3: never more than there is.
-    fn grant(&mut self, sku: &Sku, location: &Location, to: ReplicaId, wanted: u64) -> Outcome {
+    fn grant(
+        &mut self,
+        sku: &Sku,
+        location: &Location,
+        to: ReplicaId,
+        wanted: u64,
+    ) -> Result<Outcome, OperationRefused> {
+        self.check_living(sku, location)?;
         let units = wanted.min(u64::try_from(self.rights(sku, location, self.own).max(0)).unwrap());
-        if units == 0 || to == self.own {
-            return Outcome::Granted { units: 0, sequence: 0 };
+        if units == 0 || to == self.own || !self.heirs(sku, location, to).is_empty() {
+            return Ok(Outcome::Granted { units: 0, sequence: 0 });
         }
         let (shard, sequence) = self.write(sku);
         let all = self.grants.entry((sku.clone(), location.clone(), self.own, to)).or_default();
         *all += units;
         let slot = GrantSlot { location: location.clone(), from: self.own, to, sequence, units: *all };
         self.put(shard, sku, &Product::of_grant(slot));
-        Outcome::Granted { units, sequence }
+        Ok(Outcome::Granted { units, sequence })
+    }
+
+    fn check_heir(&self, sku: &Sku, location: &Location, from: ReplicaId) -> Result<(), OperationRefused> {
+        if from == self.own {
+            return Err(OperationRefused::InheritsFromItself { sku: sku.clone() });
+        }
+        self.check_living(sku, location)
+    }
+
+    /// Rule E4: the heir takes the place that is left, whatever it is worth.
+    fn inherit(&mut self, sku: &Sku, location: &Location, from: ReplicaId) -> Result<Outcome, OperationRefused> {
+        self.check_heir(sku, location, from)?;
+        let heirs = self.heirs(sku, location, from);
+        let living = |heir: &ReplicaId| self.heirs(sku, location, *heir).is_empty();
+        let heir = heirs.iter().filter(|(_, taken)| taken.is_heir).map(|(heir, _)| *heir).filter(living).min();
+        let counted = self.counted(sku, location, from);
+        let held = counted.held - counted.released;
+        let units = i64::try_from(self.rights(sku, location, from) + i128::from(held)).unwrap();
+        if heir.is_some_and(|heir| heir != self.own || units == 0) {
+            return Ok(Outcome::Inherited { units: 0, held: 0 });
+        }
+        let own = self.taken(sku, location, from);
+        let taken = Taken {
+            added: counted.added,
+            removed: counted.removed,
+            rights: own.rights + units.max(0).unsigned_abs(),
+            owed: own.owed + units.min(0).unsigned_abs(),
+            is_heir: true,
+        };
+        self.take_over(sku, location, from, taken);
+        Ok(Outcome::Inherited { units, held: held.min(units.max(0).unsigned_abs()) })
+    }
+
+    /// Rule E5: what is known of the retired replica's own slot, and does not count yet.
+    fn reapply(&mut self, sku: &Sku, location: &Location, from: ReplicaId) -> Result<Outcome, OperationRefused> {
+        self.check_heir(sku, location, from)?;
+        let counted = self.counted(sku, location, from);
+        let written = self.stock.get(&(sku.clone(), location.clone(), from)).copied().unwrap_or_default();
+        let all = counted.join(written);
+        let (added, removed) = (all.added - counted.added, all.removed - counted.removed);
+        if self.heirs(sku, location, from).is_empty() || added + removed == 0 {
+            return Ok(Outcome::Reapplied { added: 0, removed: 0 });
+        }
+        let taken = Taken { added: all.added, removed: all.removed, ..self.taken(sku, location, from) };
+        self.take_over(sku, location, from, taken);
+        Ok(Outcome::Reapplied { added, removed })
+    }
+
+    fn taken(&self, sku: &Sku, location: &Location, from: ReplicaId) -> Taken {
+        let key = (sku.clone(), location.clone(), from, self.own);
+        self.inherited.get(&key).copied().unwrap_or_default()
+    }
+
+    fn take_over(&mut self, sku: &Sku, location: &Location, from: ReplicaId, taken: Taken) {
+        let before = self.rights(sku, location, self.own);
+        let (shard, sequence) = self.write(sku);
+        self.inherited.insert((sku.clone(), location.clone(), from, self.own), taken);
+        let slot = InheritanceSlot { location: location.clone(), from, to: self.own, sequence, taken };
+        self.put(shard, sku, &Product::of_inheritance(slot));
+        let after = self.rights(sku, location, self.own);
+        let place = (sku.clone(), location.clone());
+        *self.moved.entry(place.clone()).or_default() += after - before;
+        *self.expected.excess.entry(place).or_default() += ((-after).max(0) - (-before).max(0)).max(0);
     }
 }
 

@@ -8,7 +8,7 @@ use stockmesh_proto::movement::Reason;
 use stockmesh_proto::operation::{Operation, OversellPolicy, Request};
 use stockmesh_proto::{Location, Quantity, Reference, ReplicaId, ShardIndex, Sku};
 
-use super::checks::{converged, ledger_sums_to_the_slots};
+use super::checks::{converged, ledger_sums_to_the_slots, settled};
 use super::world::World;
 use crate::support::{location, sku};
 
@@ -18,6 +18,8 @@ pub(super) struct Kinds {
     /// Adjustments and stocktakes.
     pub(super) with_facts: bool,
     pub(super) with_backorders: bool,
+    /// Deaths, retirements and returns.
+    pub(super) with_deaths: bool,
 }
 
 /// An operation, by small numbers that stand for names.
@@ -52,6 +54,12 @@ pub(super) enum Step {
     Wait(u64),
     Skew(u8, u64),
     ExpireDue(u8),
+    Die(u8),
+    ComeBack(u8),
+    /// Retires one that may be, by number, with an heir; forced or not.
+    Retire(u8, u8, bool),
+    Settle(u8),
+    Reapply(u8),
 }
 
 const SKUS: [&str; 3] = ["A", "B", "C"];
@@ -103,7 +111,29 @@ fn op(kinds: Kinds) -> impl Strategy<Value = Op> {
     ]
 }
 
-pub(super) fn step(kinds: Kinds) -> impl Strategy<Value = Step> {
+pub(super) fn step(kinds: Kinds) -> BoxedStrategy<Step> {
+    if kinds.with_deaths {
+        prop_oneof![5 => step_of_life(kinds), 1 => step_of_death()].boxed()
+    } else {
+        step_of_life(kinds).boxed()
+    }
+}
+
+/// Deaths, retirements and returns; and the end of partitions, without which hardly any retirement is refused or not by
+/// chance alone.
+fn step_of_death() -> impl Strategy<Value = Step> {
+    let who = any::<u8>;
+    prop_oneof![
+        2 => who().prop_map(Step::Die),
+        4 => who().prop_map(Step::ComeBack),
+        7 => (who(), who(), any::<bool>()).prop_map(|(id, heir, forced)| Step::Retire(id, heir, forced)),
+        3 => who().prop_map(Step::Settle),
+        4 => who().prop_map(Step::Reapply),
+        1 => Just(Step::Partition(vec![0; 5])),
+    ]
+}
+
+fn step_of_life(kinds: Kinds) -> impl Strategy<Value = Step> {
     let who = any::<u8>;
     let ops = vec(op(kinds), 1..4).prop_filter_map("one operation mostly", |mut ops| {
         let is_batch = matches!(ops[0], Op::Receive(_, _, units) | Op::Sell(_, _, units, _) if units % 3 == 0);
@@ -152,6 +182,9 @@ pub(super) fn take(world: &mut World, names: Names, step: &Step) -> Result<(), S
     let touched = match step {
         Step::Request(who, ops, name, may_backorder) => {
             let index = pick(*who, world);
+            if !world.is_live(index) {
+                return Ok(());
+            }
             let operations = ops.iter().map(|op| operation(world, index, names, *op)).collect();
             let reference = name.map(|name| Reference::new(&format!("order-{index}-{name}")).unwrap());
             let request = Request { operations, reference, may_backorder: *may_backorder };
@@ -171,7 +204,8 @@ pub(super) fn take(world: &mut World, names: Names, step: &Step) -> Result<(), S
         }
         Step::Ask(who, peer, (product, place), needed, per_hour) => {
             let (index, peer) = (pick(*who, world), pick(*peer, world));
-            if index != peer && world.sides[index] == world.sides[peer] && !world.nodes[index].is_restored {
+            let is_linked = world.sides[index] == world.sides[peer] && world.is_live(index) && world.is_live(peer);
+            if index != peer && is_linked && !world.nodes[index].is_restored {
                 world.ask(index, peer, &names.sku(*product), &names.place(*place), (*needed, *per_hour));
             }
             index
@@ -200,8 +234,13 @@ fn take_alone(world: &mut World, step: &Step) -> Result<(), String> {
     let index = match step {
         Step::Sync(who) | Step::Crash(who) | Step::Restart(who) | Step::Backup(who) => pick(*who, world),
         Step::Restore(who, ..) | Step::Skew(who, _) | Step::ExpireDue(who) => pick(*who, world),
+        Step::Die(who) | Step::ComeBack(who) | Step::Settle(who) | Step::Reapply(who) => pick(*who, world),
+        Step::Retire(_, heir, _) => pick(*heir, world),
         _ => 0,
     };
+    if !world.is_live(index) && !matches!(step, Step::ComeBack(_)) {
+        return Ok(());
+    }
     match step {
         Step::Sync(_) => world.sync(index),
         Step::Crash(_) => world.crash(index),
@@ -220,6 +259,16 @@ fn take_alone(world: &mut World, step: &Step) -> Result<(), String> {
         Step::Partition(sides) => world.sides.clone_from(&sides[..world.nodes.len()].to_vec()),
         Step::Wait(milliseconds) => world.now_ms += milliseconds,
         Step::Skew(_, skew) => world.skews[index] = *skew,
+        Step::Die(_) => world.die(index),
+        Step::ComeBack(_) => world.come_back(index),
+        Step::Retire(which, _, is_forced) => {
+            let ids = world.retirable(index);
+            if !ids.is_empty() {
+                world.retire(ids[usize::from(*which) % ids.len()], index, *is_forced);
+            }
+        }
+        Step::Settle(_) => world.settle(index),
+        Step::Reapply(_) => world.reapply(index),
         Step::ExpireDue(_) if !world.nodes[index].is_restored => {
             let now_ms = world.clock(index);
             for id in world.nodes[index].books.due(now_ms).collect::<Vec<_>>() {
@@ -236,7 +285,7 @@ fn take_alone(world: &mut World, step: &Step) -> Result<(), String> {
 
 /// A caller says something, and notes what has a name, to say it again. A replica that was restored takes nothing.
 fn say(world: &mut World, index: usize, request: Request) {
-    if world.nodes[index].is_restored {
+    if world.nodes[index].is_restored || !world.is_live(index) {
         return;
     }
     let before = world.nodes[index].tree.clone();
@@ -311,24 +360,29 @@ fn operation(world: &World, index: usize, names: Names, op: Op) -> Operation {
 /// The end of every schedule: all meet, all agree, and what can be sold can be sold at one replica.
 pub(super) fn finish(world: &mut World, names: Names, seller: usize) -> Result<(), String> {
     world.heal();
-    let indexes = 0..world.nodes.len();
-    indexes.clone().try_for_each(|index| world.check(index))?;
-    indexes.clone().try_for_each(|index| ledger_sums_to_the_slots(&world.nodes[index]))?;
+    let live = world.live();
+    live.iter().try_for_each(|index| world.check(*index))?;
+    if !world.retired.is_empty() {
+        world.settle_all();
+        live.iter().try_for_each(|index| world.check(*index))?;
+        settled(world)?;
+    }
+    live.iter().try_for_each(|index| ledger_sums_to_the_slots(&world.nodes[*index]))?;
     converged(world)?;
     for (sku, location) in names.all() {
-        sell_all(world, seller % world.nodes.len(), &sku, &location)?;
+        sell_all(world, live[seller % live.len()], &sku, &location)?;
     }
     world.heal();
     converged(world)?;
-    indexes.clone().try_for_each(|index| world.check(index))
+    live.iter().try_for_each(|index| world.check(*index))
 }
 
 /// Rules B2 to B5: the rights of all live ids can be brought to one replica, and sold there as far as the total goes.
 fn sell_all(world: &mut World, seller: usize, sku: &Sku, location: &Location) -> Result<(), String> {
-    let live: Vec<ReplicaId> = world.nodes.iter().map(|node| node.id).collect();
-    let product = world.nodes[seller].product_of(sku);
-    let own = product.rights(location, live[seller]);
-    let others = live.iter().filter(|id| **id != live[seller]);
+    let live: Vec<ReplicaId> = world.live().into_iter().map(|index| world.nodes[index].id).collect();
+    let (product, own_id) = (world.nodes[seller].product_of(sku), world.nodes[seller].id);
+    let own = product.rights(location, own_id);
+    let others = live.iter().filter(|id| **id != own_id);
     let reachable = own + others.map(|id| product.rights(location, *id).max(0)).sum::<i128>();
     world.gather(seller, sku, location);
     let node = &world.nodes[seller];

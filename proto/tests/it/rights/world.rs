@@ -1,6 +1,6 @@
 //! The model world: replicas, what is on its way between them, and everything that can happen to either.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use stockmesh_proto::check::{DriftCheck, check_granted};
@@ -16,6 +16,7 @@ use super::disk::{Disk, ForgetsExpiry, difference};
 use super::goods::{Ack, Goods, History};
 use super::judge::{disagreement, inherit, kind};
 use super::node::{Node, Out};
+use super::retire::Retired;
 use crate::support::{replica_id, shard_count};
 
 /// What is broken on purpose.
@@ -31,6 +32,12 @@ pub(super) enum Broken {
     KeepsId,
     /// A restored copy takes a new id and gives it the rights of the old one (against rule B6).
     Inherits,
+    /// An heir takes over by what it knows alone, and nobody stops taking writes of the retired (against rule E7).
+    SkipsTheFence,
+    /// An heir counts again what the retired replica counts already (against rule E2).
+    CountsAgain,
+    /// Who comes back counts what it alone had once more, in its own name (against rule E5).
+    ReappliesTwice,
 }
 
 /// A message on its way, as bytes. An answer knows the number of its question, as a stream does.
@@ -62,6 +69,15 @@ pub(super) struct World {
     pub(super) skews: Vec<u64>,
     /// Who can talk with whom: those of equal numbers.
     pub(super) sides: Vec<u8>,
+    /// Who is down, perhaps for good.
+    pub(super) dead: Vec<bool>,
+    /// Ids of which each replica takes no further write.
+    pub(super) fenced: Vec<BTreeSet<ReplicaId>>,
+    /// Ids that each directory wrote under before.
+    pub(super) former: Vec<BTreeSet<ReplicaId>>,
+    pub(super) retired: BTreeMap<ReplicaId, Retired>,
+    /// Ids whose directory was put back to an old copy.
+    pub(super) cut_short: BTreeSet<ReplicaId>,
     pub(super) now_ms: u64,
     pub(super) network: VecDeque<Packet>,
     questions: Vec<Ask>,
@@ -87,6 +103,11 @@ impl World {
             nodes: ids.map(|bits| Node::new(bits, count, references_max)).collect(),
             skews: vec![0; replicas],
             sides: vec![0; replicas],
+            dead: vec![false; replicas],
+            fenced: vec![BTreeSet::new(); replicas],
+            former: vec![BTreeSet::new(); replicas],
+            retired: BTreeMap::new(),
+            cut_short: BTreeSet::new(),
             now_ms: 1_000_000,
             network: VecDeque::new(),
             questions: Vec::new(),
@@ -189,8 +210,17 @@ impl World {
             return None;
         }
         let packet = self.network[position].clone();
-        if !keep_copy {
+        if !keep_copy || self.dead[to.0] {
             self.network.remove(position);
+        }
+        if self.dead[to.0] {
+            return None;
+        }
+        if self.fenced[to.0].contains(&from.1) {
+            if self.is_live(from.0) && self.nodes[from.0].id == from.1 {
+                self.tells_retirement(to.0, from.0);
+            }
+            return Some(to.0);
         }
         match Message::decode(&packet.bytes) {
             Ok(Message::Push(push)) => self.take_push(to.0, &push),
@@ -211,6 +241,7 @@ impl World {
             if self.nodes[index].shows_own_future(part.shard, &part.products, None) {
                 self.meet_future(index);
             }
+            self.learn(index, &part.products);
             let node = &mut self.nodes[index];
             node.merge(part.shard, &part.products);
             node.claim_range(part.shard, push.origin, part.from, part.to);
@@ -270,6 +301,7 @@ impl World {
         if self.nodes[index].shows_own_future(granted.shard, &granted.products, None) {
             self.meet_future(index);
         }
+        self.learn(index, &granted.products);
         let node = &mut self.nodes[index];
         node.merge(granted.shard, &granted.products);
         if granted.units > 0 && !node.claim_range(granted.shard, giver, granted.sequence, granted.sequence) {
@@ -295,6 +327,7 @@ impl World {
         let how = if self.nodes[index].is_restored { "took a new id" } else { "took a new id for nothing" };
         *self.seen.entry(how).or_default() += 1;
         let before = self.nodes[index].id;
+        self.former[index].insert(before);
         self.nodes[index].incarnate(replica_id(self.ids_minted));
         if self.broken == Broken::Inherits {
             inherit(&mut self.nodes[index], before);
@@ -340,6 +373,9 @@ impl World {
         if disk.id != node.id {
             return;
         }
+        // What it took over of others may be on its way still, and unknown to who inherits next.
+        self.retired.values_mut().for_each(|retired| retired.is_exact = false);
+        self.cut_short.insert(disk.id);
         self.reopen(index, disk);
         self.nodes[index].is_restored = self.broken != Broken::KeepsId;
         if is_declared && self.broken != Broken::KeepsId {
@@ -349,7 +385,12 @@ impl World {
 
     /// A reconciliation that is cut after so many messages. Whatever a side read is durable before it leaves.
     pub(super) fn reconcile(&mut self, opener: usize, accepter: usize, messages_max: usize) {
-        if self.sides[opener] != self.sides[accepter] || opener == accepter {
+        let is_cut = self.sides[opener] != self.sides[accepter] || self.dead[opener] || self.dead[accepter];
+        if is_cut || opener == accepter {
+            return;
+        }
+        // The retired one is refused and told; it comes back under its new id.
+        if self.tells_retirement(opener, accepter) || self.tells_retirement(accepter, opener) {
             return;
         }
         let settings = Settings { shards: self.count(), drift_ms_max: u64::MAX, chunk_bytes_target: 0 };
@@ -389,6 +430,7 @@ impl World {
                     if own == node.id && node.shows_own_future(delta.shard, &delta.products, claim.as_ref()) {
                         self.meet_future(index);
                     }
+                    self.learn(index, &delta.products);
                     let node = &mut self.nodes[index];
                     node.merge(delta.shard, &delta.products);
                     if let Some(claim) = claim {
@@ -407,27 +449,27 @@ impl World {
         while !self.network.is_empty() {
             self.deliver(0, false);
         }
-        for index in 0..self.nodes.len() {
-            if self.nodes[index].is_restored {
-                self.incarnate(index);
+        let live = self.live();
+        for index in &live {
+            if self.nodes[*index].is_restored {
+                self.incarnate(*index);
             }
-            self.sync(index);
+            self.sync(*index);
         }
-        for _ in 0..2 {
-            for left in 0..self.nodes.len() {
-                for right in left + 1..self.nodes.len() {
-                    self.reconcile(left, right, usize::MAX);
-                }
+        // Who is told that it was retired needs another round.
+        for _ in 0..3 {
+            for (place, left) in live.iter().enumerate() {
+                live[place + 1..].iter().for_each(|right| self.reconcile(*left, *right, usize::MAX));
             }
         }
-        (0..self.nodes.len()).for_each(|index| self.sync(index));
+        live.into_iter().for_each(|index| self.sync(index));
         self.network.clear();
     }
 
     /// Asks every other replica for all it has (rules B4, B5).
     pub(super) fn gather(&mut self, index: usize, sku: &Sku, location: &Location) {
         self.need_only = true;
-        for peer in (0..self.nodes.len()).filter(|peer| *peer != index) {
+        for peer in self.live().into_iter().filter(|peer| *peer != index) {
             self.network.clear();
             self.ask(index, peer, sku, location, (u64::MAX >> 1, 0));
             self.deliver(0, false);

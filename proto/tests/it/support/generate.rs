@@ -10,7 +10,7 @@ use stockmesh_proto::hlc::Stamp;
 use stockmesh_proto::id::Dot;
 use stockmesh_proto::movement::Reason;
 use stockmesh_proto::operation::Operation;
-use stockmesh_proto::product::{GrantSlot, Product, StockSlot};
+use stockmesh_proto::product::{GrantSlot, InheritanceSlot, Product, StockSlot, Taken};
 use stockmesh_proto::register::Register;
 use stockmesh_proto::{Currency, Location, Price, ReplicaId, ShardCount, ShardIndex, Sku, VersionVector};
 
@@ -68,28 +68,50 @@ pub(crate) fn register<T: std::fmt::Debug>(value: impl Strategy<Value = T>) -> i
     (value, stamp(), dot()).prop_map(|(value, stamp, dot)| Register { value, stamp, dot })
 }
 
+pub(crate) fn taken() -> impl Strategy<Value = Taken> {
+    (number(), number(), number(), number(), any::<bool>()).prop_map(|(added, removed, rights, owed, is_heir)| Taken {
+        added,
+        removed,
+        rights,
+        owed,
+        is_heir,
+    })
+}
+
+fn inheritance() -> impl Strategy<Value = InheritanceSlot> {
+    (any_location(), any_replica(), any_replica(), sequence(), taken())
+        .prop_map(|(location, from, to, sequence, taken)| InheritanceSlot { location, from, to, sequence, taken })
+}
+
 /// Any product, whether or not honest replicas could make it.
 pub(crate) fn product() -> impl Strategy<Value = Product> {
     let stock = vec((any_location(), any_replica(), sequence(), counters()), 0..4);
     let grants = vec((any_location(), any_replica(), any_replica(), sequence(), number()), 0..3);
-    (stock, grants, option::of(register(price())), option::of(register(any::<bool>()))).prop_map(
-        |(stock, grants, price, listed)| {
-            let stock: BTreeMap<_, _> = stock
-                .into_iter()
-                .map(|(location, replica, sequence, counters)| {
-                    ((location.clone(), replica), StockSlot { location, replica, sequence, counters })
-                })
-                .collect();
-            let grants: BTreeMap<_, _> = grants
-                .into_iter()
-                .map(|(location, from, to, sequence, units)| {
-                    ((location.clone(), from, to), GrantSlot { location, from, to, sequence, units })
-                })
-                .collect();
-            let (stock, grants) = (stock.into_values().collect(), grants.into_values().collect());
-            Product::from_slots(stock, grants, price, listed).unwrap()
-        },
-    )
+    // Few products have inheritances; those that do have several of the same location.
+    let inheritances = prop_oneof![2 => Just(Vec::new()), 1 => vec(inheritance(), 0..4)];
+    let registers = (option::of(register(price())), option::of(register(any::<bool>())));
+    (stock, grants, registers, inheritances).prop_map(|(stock, grants, (price, listed), inheritances)| {
+        let stock: BTreeMap<_, _> = stock
+            .into_iter()
+            .map(|(location, replica, sequence, counters)| {
+                ((location.clone(), replica), StockSlot { location, replica, sequence, counters })
+            })
+            .collect();
+        let grants: BTreeMap<_, _> = grants
+            .into_iter()
+            .map(|(location, from, to, sequence, units)| {
+                ((location.clone(), from, to), GrantSlot { location, from, to, sequence, units })
+            })
+            .collect();
+        let inheritances: BTreeMap<_, _> = inheritances
+            .into_iter()
+            .filter(|slot| slot.from != slot.to)
+            .map(|slot| ((slot.location.clone(), slot.from, slot.to), slot))
+            .collect();
+        let (stock, grants) = (stock.into_values().collect(), grants.into_values().collect());
+        let product = Product::from_slots(stock, grants, price, listed).unwrap();
+        product.with_inheritances(inheritances.into_values().collect()).unwrap()
+    })
 }
 
 /// A delta: products in SKU order, none empty.
