@@ -7,9 +7,9 @@ use stockmesh_proto::wire::{
 };
 
 use crate::values::{
-    NORTH, SMALL, ask, batch, fence, fenced, granted, hello, hold, inherited_products, ledger, ledger_inherited,
-    ledger_plain, missing, mixed_products, named_products, open, part_inheritances, part_middle, push, reference,
-    retire, retired, snapshot, stamp, summary, take, taken, version,
+    NORTH, SMALL, ask, batch, fence, fenced, granted, hello, hold, ledger, ledger_inherited, ledger_plain, missing,
+    mixed_products, named_products, open, part_inheritances, part_middle, push, reference, retire, retired, snapshot,
+    stamp, summary, take, taken, version,
 };
 
 pub(crate) enum Value {
