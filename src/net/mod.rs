@@ -6,10 +6,12 @@
 //! links and peers), `rights` (who waits for
 //! them), `shared` (what all tasks share), `trust` (whether links may go on), `expiring` (the end of the own certificate),
 //! `handshake`, `handshakes` (how many there may be), `session` (drives the core's state machine), `verdict` (on peers that
-//! break rules), `push`, `exchange` (asking for rights and giving them), `messages`, `serve` (one link's tasks), `dial`, and
-//! `node`, which starts them all.
+//! break rules), `push`, `exchange` (asking for rights and giving them), `messages`, `serve` (one link's tasks), `dial`, `clients` (programs that connect;
+//! optional), and `node`, which starts them all.
 
 mod certificate;
+#[cfg(feature = "clients")]
+mod clients;
 mod dial;
 mod exchange;
 mod expiring;
@@ -35,10 +37,16 @@ mod validity;
 mod verdict;
 
 pub use certificate::{CertificateFingerprint, InvalidFingerprint};
+#[cfg(feature = "clients")]
+pub(crate) use clients::{ClientLink, Dialled, dial_as_client};
 pub(crate) use dial::check_address;
+#[cfg(feature = "clients")]
+pub(crate) use frames::{FrameError, read_frame, write_frame};
 pub use identity::{Identity, IdentityError};
 pub use mail::{PeerMessage, SendError};
 pub use members::{Member, MemberState};
 pub(crate) use node::{Node, NodeSettings};
+#[cfg(feature = "clients")]
+pub(crate) use refusal::{CloseCode, explain};
 pub use registry::{LinkState, PeerStatus, Refused};
 pub(crate) use revocation::RevocationFile;

@@ -58,6 +58,9 @@ pub(crate) struct NodeSettings {
     pub(crate) drift_ms_max: u64,
     pub(crate) wall: WallClock,
     pub(crate) policy: Arc<dyn GrantPolicy>,
+    /// Whether programs may connect.
+    #[cfg(feature = "clients")]
+    pub(crate) clients: bool,
 }
 
 /// A running node. Its tasks end when it is dropped.
@@ -109,6 +112,8 @@ impl Node {
             urgent,
             links_wanted,
             offline: watch::Sender::new(false),
+            #[cfg(feature = "clients")]
+            clients: super::clients::Clients::new(settings.clients),
             tasks: Mutex::new(JoinSet::new()),
             runtime: Handle::current(),
         }));
@@ -158,6 +163,8 @@ impl Node {
         self.shared.offline.send_replace(offline);
         if offline {
             self.shared.registry.close_all(CloseCode::Offline, "the node goes offline for now");
+            #[cfg(feature = "clients")]
+            self.shared.clients.close_all(CloseCode::Offline, "the node goes offline for now");
         }
     }
 
@@ -210,6 +217,18 @@ impl Node {
     /// Messages of peers from now on.
     pub(crate) fn messages(&self) -> Option<broadcast::Receiver<PeerMessage>> {
         self.shared.inbox.lock().as_ref().map(broadcast::Sender::subscribe)
+    }
+
+    /// Clients that connect from now on, if they are wanted. For one caller only.
+    #[cfg(feature = "clients")]
+    pub(crate) fn clients(&self) -> Option<mpsc::Receiver<super::clients::ClientLink>> {
+        self.shared.clients.queue()
+    }
+
+    /// Runs a task until the node ends.
+    #[cfg(feature = "clients")]
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.shared.spawn(task);
     }
 
     /// The nodes to which there are open links.
@@ -340,13 +359,17 @@ async fn welcome_one(incoming: Incoming, shared: &Shared) {
     };
     // Named, and not left to the endpoint, so that it is known which one the link was made with.
     let identity = shared.current.borrow().identity.clone();
-    let connecting = async { incoming.accept_with(identity.server())?.await };
+    let connecting = async { incoming.accept_with(shared.server(&identity))?.await };
     let deadline = Instant::now() + HANDSHAKE_TIME_MAX;
     let connection = match tokio::time::timeout_at(deadline, connecting).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return refused(explain(&error)),
         Err(_) => return refused("the handshake took too long".into()),
     };
+    #[cfg(feature = "clients")]
+    if super::clients::is_client(&connection) {
+        return super::clients::admit(connection, shared).unwrap_or_else(refused);
+    }
     match welcome(&connection, deadline, shared).await {
         Ok(_) if shared.registry.links().len() >= LINKS_MAX => {
             let reason = format!("this node keeps {LINKS_MAX} links already");

@@ -120,12 +120,7 @@ pub fn encode_frame<T: Serialize>(kind: FrameKind, body: &T) -> Result<Vec<u8>, 
 }
 
 /// Writes one frame of any protocol, with named fields or without.
-pub(super) fn encode<T: Serialize>(
-    kind: u8,
-    bytes_max: usize,
-    is_named: bool,
-    body: &T,
-) -> Result<Vec<u8>, WireError> {
+pub(super) fn encode<T: Serialize>(kind: u8, bytes_max: usize, is_named: bool, body: &T) -> Result<Vec<u8>, WireError> {
     let mut bytes = vec![0, 0, 0, 0, kind];
     let written = if is_named {
         rmp_serde::encode::write_named(&mut bytes, body)

@@ -58,10 +58,13 @@ pub struct Watch {
     pub prefix: Text,
     /// Tell also when fewer than so many units are available.
     #[serde(default)]
-    pub below: Option<i64>,
+    pub below: Option<Shown<i128>>,
     /// Only the stock at this location, also for `below`.
     #[serde(default)]
     pub at: Option<Location>,
+    /// Leave out changes that are told only as such, see [`ChangeKind::Product`](super::ChangeKind::Product).
+    #[serde(default)]
+    pub events_only: bool,
 }
 
 /// A sale within what there is.
