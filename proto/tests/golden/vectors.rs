@@ -6,6 +6,9 @@ use stockmesh_proto::wire::{
     BatchRecord, Granted, LedgerRecord, Message, Part, Refusal, RefusalCode, SnapshotRecord, Told, WireError,
 };
 
+use stockmesh_proto::wire::client::{Answer, Request};
+
+use crate::clients::client_vectors;
 use crate::values::{
     NORTH, SMALL, ask, batch, granted, hello, hold, ledger, ledger_plain, mixed_products, named_products, open,
     part_middle, push, reference, snapshot, stamp, summary, version,
@@ -17,10 +20,12 @@ pub(crate) enum Value {
     Snapshot(SnapshotRecord),
     Hold(Hold),
     Ledger(LedgerRecord),
+    Request(Request),
+    Answer(Answer),
 }
 
 impl Value {
-    /// A message as a frame with its length before it, a record as it is.
+    /// A message, request or answer as a frame with its length before it, a record as it is.
     pub(crate) fn encode(&self) -> Vec<u8> {
         match self {
             Self::Message(message) => message.encode().unwrap(),
@@ -28,13 +33,15 @@ impl Value {
             Self::Snapshot(record) => record.encode().unwrap(),
             Self::Hold(record) => record.encode().unwrap(),
             Self::Ledger(record) => record.encode().unwrap(),
+            Self::Request(request) => request.encode().unwrap(),
+            Self::Answer(answer) => answer.encode().unwrap(),
         }
     }
 
     /// The bytes that `decode` takes: a frame without its length, or a record.
     pub(crate) fn content<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
         match self {
-            Self::Message(_) => &bytes[4..],
+            Self::Message(_) | Self::Request(_) | Self::Answer(_) => &bytes[4..],
             _ => bytes,
         }
     }
@@ -47,6 +54,8 @@ impl Value {
             Self::Snapshot(record) => SnapshotRecord::decode(content)? == *record,
             Self::Hold(record) => Hold::decode(content)? == *record,
             Self::Ledger(record) => LedgerRecord::decode(content)? == *record,
+            Self::Request(request) => Request::decode(content)? == *request,
+            Self::Answer(answer) => Answer::decode(content)? == *answer,
         })
     }
 }
@@ -162,5 +171,6 @@ pub(crate) fn vectors() -> Vec<Vector> {
     record("ledger", what, "D7", Value::Ledger(ledger()));
     let what = "the first entry of a ledger: one sale, and no reference is remembered";
     record("ledger-plain", what, "D7", Value::Ledger(ledger_plain()));
+    vectors.extend(client_vectors());
     vectors
 }
