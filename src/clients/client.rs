@@ -29,12 +29,19 @@ use crate::subscribe::Filter;
 /// knows the reference. If that does not come back, the write is [`ClientError::Indeterminate`].
 ///
 /// Clones share one connection. The node closes one that is not used for 15 s; the next question opens another.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
+/// Without the connection, which shows pages of itself.
+impl std::fmt::Debug for Client {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = formatter.debug_struct("Client");
+        shown.field("address", &self.inner.address).field("node", &self.node()).finish_non_exhaustive()
+    }
+}
+
 struct Inner {
     address: String,
     identity: Identity,

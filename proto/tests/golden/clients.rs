@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use stockmesh_proto::hold::HoldId;
 use stockmesh_proto::wire::WireError;
 use stockmesh_proto::wire::client::{
-    AllHolds, AllMembers, Amount, Answer, Change, ChangeKind, CommitHold, Done, DurabilityInfo, DurabilityState, Effect,
-    Failure, FailureCode, Get, Greeting, HoldInfo, HoldStanding, HoldsPage, Label, List, LocationStock, MemberCounts,
-    MemberInfo, MemberStanding, MembersPage, NewHold, NewPrice, PeerInfo, PeerState, ProductInfo, ProductsPage,
-    Receipt, RefusalInfo, ReleaseHold, Request, ResolvedInfo, Sale, Shown, StatusInfo, StatusWanted, Text, Watch,
-    Watching, Welcome,
+    AllHolds, AllMembers, Amount, Answer, Change, ChangeKind, CommitHold, Done, DurabilityInfo, DurabilityState,
+    Effect, Failure, FailureCode, Get, Greeting, HoldInfo, HoldStanding, HoldsPage, Label, List, LocationStock,
+    MemberCounts, MemberInfo, MemberStanding, MembersPage, NewHold, NewPrice, PeerInfo, PeerState, ProductInfo,
+    ProductsPage, Receipt, RefusalInfo, ReleaseHold, Request, ResolvedInfo, Sale, Shown, StatusInfo, StatusWanted,
+    Text, Watch, Watching, Welcome,
 };
 use stockmesh_proto::{ClusterId, Currency, Location, Price, ReplicaId, ShardIndex};
 
@@ -41,10 +41,7 @@ fn requests() -> Vec<(&'static str, Request)> {
         ("members", Request::Members(AllMembers {})),
         ("get", Request::Get(Get { skus: vec![sku("MUG-01"), sku("ÄPFEL 1 kg")], at: None })),
         ("list", Request::List(List { prefix: Text::new("MUG"), at: at.clone() })),
-        (
-            "watch",
-            Request::Watch(Watch { prefix: Text::new(""), below: Some(Shown(-5)), at: None, events_only: true }),
-        ),
+        ("watch", Request::Watch(Watch { prefix: Text::new(""), below: Some(Shown(-5)), at: None, events_only: true })),
         (
             "sell",
             Request::Sell(Sale {
@@ -178,8 +175,11 @@ fn answers() -> Vec<(&'static str, Answer)> {
         below: Some(Shown(5)),
         ..Change::new(ChangeKind::LowStock)
     };
-    let incarnation =
-        Change { former: Some(north()), replica: Some(Shown(replica(SOUTH))), ..Change::new(ChangeKind::NewIncarnation) };
+    let incarnation = Change {
+        former: Some(north()),
+        replica: Some(Shown(replica(SOUTH))),
+        ..Change::new(ChangeKind::NewIncarnation)
+    };
     let insufficient = Failure {
         wanted: Some(5),
         here: Some(1),
@@ -192,10 +192,7 @@ fn answers() -> Vec<(&'static str, Answer)> {
         ("welcome", Answer::Welcome(welcome)),
         ("status-is", Answer::StatusIs(Box::new(status()))),
         ("members-are", Answer::MembersAre(MembersPage { members: vec![member], last: true })),
-        (
-            "products",
-            Answer::Products(ProductsPage { products: vec![product()], unknown: vec![sku("B")], last: true }),
-        ),
+        ("products", Answer::Products(ProductsPage { products: vec![product()], unknown: vec![sku("B")], last: true })),
         ("watching", Answer::Watching(Watching {})),
         ("change-low-stock", Answer::Change(Box::new(low))),
         ("change-incarnation", Answer::Change(Box::new(incarnation))),
@@ -209,7 +206,8 @@ fn answers() -> Vec<(&'static str, Answer)> {
 }
 
 pub(crate) fn client_vectors() -> Vec<Vector> {
-    let vector = |name: &str, what: String, value| Vector { name: format!("client-{name}"), what, rules: "X2, X3", value };
+    let vector =
+        |name: &str, what: String, value| Vector { name: format!("client-{name}"), what, rules: "X2, X3", value };
     let requests = requests().into_iter().map(|(name, request)| {
         vector(&format!("ask-{name}"), format!("a request of a client: {name}"), Value::Request(request))
     });
@@ -242,7 +240,8 @@ fn fields_may_be_added_and_left_out() {
             // A map of more than 15 fields has a longer head.
             continue;
         }
-        let longer = [&bytes[4..5], &[0x80 | u8::try_from(fields + 1).unwrap()], &bytes[6..], b"\xa3new\x92\x01\x81\x02\x03"];
+        let longer =
+            [&bytes[4..5], &[0x80 | u8::try_from(fields + 1).unwrap()], &bytes[6..], b"\xa3new\x92\x01\x81\x02\x03"];
         assert!(vector.value.is(&longer.concat()).unwrap(), "{}", vector.name);
     }
     let sale = Request::decode(b"\x10\x82\xa3sku\xa1A\xa5units\x07").unwrap();

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use stockmesh::clients::{Client, ClientError, FailureCode, Goods};
-use stockmesh::{Filter, GrantPolicy, GrantRequest, HoldId, Identity, Store};
+use stockmesh::{Filter, HoldId, Identity, Store};
+use stockmesh_proto::wire::Ask;
 
 use super::{LONG, connect, identity, node_and_client, soon};
-use crate::support::{Mesh, address, dial, on_hand, wait_linked, wait_until};
+use crate::rights::peer::Peer;
+use crate::support::{Mesh, address, on_hand};
 
 fn mug() -> Goods {
     Goods::of("MUG-01").unwrap()
@@ -152,32 +154,18 @@ async fn clients_stay_while_they_are_trusted() {
     assert!(error.contains("does not trust"), "{error}");
 }
 
-/// Gives nothing, so that whoever asks goes on waiting.
-#[derive(Debug)]
-struct Miser;
-
-impl GrantPolicy for Miser {
-    fn units(&self, _: &GrantRequest) -> u64 {
-        0
-    }
-}
-
-/// A node that waits for rights that its peer does not give.
-async fn waiting_node(mesh: &Mesh) -> (Store, Store) {
-    let store = mesh.builder("berlin").clients(true).open().await.unwrap();
-    let miser = mesh.builder("paris").grant_policy(Miser).open().await.unwrap();
-    dial(&store, &miser);
-    wait_linked(&[store.clone(), miser.clone()], 1).await;
-    miser.product("MUG-01").unwrap().at("berlin").unwrap().receive(100).await.unwrap();
-    wait_until("the stock is known", || on_hand(&store, "MUG-01") == 100).await;
-    (store, miser)
+/// A node that waits for rights of a peer that never answers.
+async fn waiting_node(mesh: &Mesh) -> (Store, Peer) {
+    let store = mesh.builder("shop").clients(true).open().await.unwrap();
+    let silent = Peer::start(mesh, &store, 100, Arc::new(|_: &Ask| None)).await;
+    (store, silent)
 }
 
 /// Rule X6: of two requests under one reference the later ends the earlier, and what it is told holds for both.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_later_request_of_a_reference_ends_the_earlier() {
     let mesh = Mesh::new();
-    let (store, _miser) = waiting_node(&mesh).await;
+    let (store, _silent) = waiting_node(&mesh).await;
     let (first, second) = (connect(&mesh, &store).await, connect(&mesh, &store).await);
     let order = mug().reference("order 7").unwrap();
     let patient = order.clone().deadline(LONG);
@@ -201,7 +189,7 @@ async fn the_later_request_of_a_reference_ends_the_earlier() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_of_clients_that_left_are_given_up() {
     let mesh = Arc::new(Mesh::new());
-    let (store, _miser) = waiting_node(&mesh).await;
+    let (store, _silent) = waiting_node(&mesh).await;
     let mut clients = Vec::new();
     let mut waiting = tokio::task::JoinSet::new();
     // As many as the node answers at once.

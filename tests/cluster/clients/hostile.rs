@@ -5,16 +5,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quinn::{Connection, ConnectionError, Endpoint};
+use stockmesh::Filter;
 use stockmesh::Store;
 use stockmesh::certificates::Issued;
 use stockmesh::clients::{ClientError, FailureCode};
-use stockmesh::Filter;
-use stockmesh_proto::wire::client::{Answer, AllHolds, Request, StatusWanted};
+use stockmesh_proto::wire::client::{AllHolds, Answer, Request, StatusWanted};
 use tokio::task::JoinSet;
 
 use super::{connect, node_and_client, soon};
 use crate::support::raw::{self, Grants, frame};
-use crate::support::{Mesh, PATIENCE, address, dial, metrics, on_hand, refused_with, wait_linked, wait_until, wait_within};
+use crate::support::{
+    Mesh, PATIENCE, address, dial, metrics, on_hand, refused_with, wait_linked, wait_until, wait_within,
+};
 
 const ALPN: &[u8] = b"stockmesh-client/1";
 

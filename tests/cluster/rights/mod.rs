@@ -11,7 +11,7 @@ mod hostile;
 mod lost;
 mod moves;
 mod obtaining;
-mod peer;
+pub(crate) mod peer;
 mod references;
 mod shares;
 mod waiting;

@@ -82,7 +82,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Price(price) => price.node.clone(),
         Command::Hold(hold) => match hold.node() {
             Some(node) => node.clone(),
-            None => anyhow::bail!("hold: say which product and how many units, or a subcommand"),
+            None => return Ok(tell(&Stopped::Usage(anyhow::anyhow!("hold: say at which node")), false)),
         },
     };
     let acting = async {
@@ -156,6 +156,9 @@ fn tell(stopped: &Stopped, json: bool) -> Outcome {
         ClientError::Indeterminate { reference, .. } => {
             let more = json!({ "reference": reference.as_ref().map(ToString::to_string) });
             ("indeterminate", "indeterminate", more, Outcome::Indeterminate)
+        }
+        ClientError::Refused { code: FailureCode::Invalid, .. } => {
+            ("invalid", "unchanged", json!({}), Outcome::Unusable)
         }
         ClientError::Refused { code, .. } => (label(*code), "unchanged", json!({}), Outcome::Failed),
         _ => ("other", "indeterminate", json!({}), Outcome::Indeterminate),

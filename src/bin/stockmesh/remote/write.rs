@@ -60,6 +60,10 @@ pub(crate) struct PriceOf {
 pub(crate) struct Hold {
     #[command(flatten)]
     give: Option<Give>,
+    #[command(flatten)]
+    named: Named,
+    #[command(flatten)]
+    node: Option<Node>,
     #[command(subcommand)]
     command: Option<HoldCommand>,
 }
@@ -76,10 +80,6 @@ struct Give {
     /// How long the node may ask others for rights to sell, such as 500ms; at most 30s.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     deadline: Option<Duration>,
-    #[command(flatten)]
-    named: Named,
-    #[command(flatten)]
-    node: Node,
 }
 
 #[derive(Debug, Subcommand)]
@@ -106,12 +106,11 @@ enum HoldCommand {
 
 impl Hold {
     pub(super) fn node(&self) -> Option<&Node> {
-        match (&self.command, &self.give) {
-            (
-                Some(HoldCommand::Commit { node, .. } | HoldCommand::Release { node, .. } | HoldCommand::List(node)),
-                _,
-            ) => Some(node),
-            (None, give) => give.as_ref().map(|give| &give.node),
+        match &self.command {
+            Some(HoldCommand::Commit { node, .. } | HoldCommand::Release { node, .. } | HoldCommand::List(node)) => {
+                Some(node)
+            }
+            None => self.node.as_ref(),
         }
     }
 }
@@ -197,7 +196,7 @@ pub(super) async fn hold(hold: Hold, client: &Client, json: bool) -> Result<Outc
             Ok(Outcome::Good)
         }
         (None, Some(give)) => {
-            let (goods, _) = give.named.goods(&give.sku)?;
+            let (goods, _) = hold.named.goods(&give.sku)?;
             let hold = client.hold(&within(goods, give.deadline), give.quantity, give.ttl).await?;
             if json {
                 print_json(&hold)?;
