@@ -129,8 +129,8 @@ fn tell(stopped: &Stopped, json: bool) -> Outcome {
     let error = match stopped {
         Stopped::Output(error) if error.kind() == ErrorKind::BrokenPipe => return Outcome::Good,
         Stopped::Output(error) => {
-            eprintln!("error: standard output cannot be written: {error}");
-            return Outcome::Failed;
+            eprintln!("error: standard output cannot be written ({error}); what was asked for may be done");
+            return Outcome::Indeterminate;
         }
         Stopped::Usage(error) => {
             let text = describe(error);
