@@ -92,6 +92,8 @@ pub struct Builder {
     wall: WallClock,
     #[cfg(feature = "testing")]
     network: Option<FaultyNetwork>,
+    #[cfg(feature = "clients")]
+    clients: bool,
 }
 
 impl Store {
@@ -123,6 +125,8 @@ impl Builder {
             wall: WallClock::default(),
             #[cfg(feature = "testing")]
             network: None,
+            #[cfg(feature = "clients")]
+            clients: false,
         }
     }
 
@@ -268,6 +272,14 @@ impl Builder {
         self
     }
 
+    /// Whether programs with a certificate of the cluster's authority may act on this node over the network, as
+    /// [`clients::Client`](crate::clients::Client) does: read, and write as this node. Off by default. Needs an identity.
+    #[cfg(feature = "clients")]
+    pub fn clients(mut self, clients: bool) -> Self {
+        self.clients = clients;
+        self
+    }
+
     /// Opens the store: locks the directory, recovers what it holds, starts to listen and to dial.
     ///
     /// Costs a read of all data: about a second for a million products. Needs a tokio runtime. Does not wait for peers.
@@ -318,6 +330,8 @@ impl Builder {
                     policy: self.policy,
                     #[cfg(feature = "testing")]
                     network: self.network,
+                    #[cfg(feature = "clients")]
+                    clients: self.clients,
                 };
                 match start_node(node, &self.peers, &table, &committer, commits) {
                     Ok(node) => Some(node),
@@ -329,7 +343,10 @@ impl Builder {
                 }
             }
         };
-        Ok(Store::new(Replica::new(table, committer, node, wanted.cluster, wanted.location)))
+        let store = Store::new(Replica::new(table, committer, node, wanted.cluster, wanted.location));
+        #[cfg(feature = "clients")]
+        crate::clients::serve(&store);
+        Ok(store)
     }
 
     fn check(&self) -> Result<(), InvalidInput> {
@@ -348,6 +365,10 @@ impl Builder {
             }
             if let Some(peer) = self.peers.first() {
                 return unusable("peer", peer.clone());
+            }
+            #[cfg(feature = "clients")]
+            if self.clients {
+                return unusable("clients", "true".into());
             }
         }
         if !(RECONCILE_EVERY_MIN..=RECONCILE_EVERY_MAX).contains(&self.reconcile_every) {

@@ -73,8 +73,8 @@
 //!
 //! # Features
 //!
-//! `certificates` issues the certificates of a cluster, `transactions` reads CSV files, `cli` is the program, and
-//! `testing` has disks that fail on purpose.
+//! `certificates` issues the certificates of a cluster, `transactions` reads CSV files, `clients` lets programs act on a
+//! running node over the network, `cli` is the program, and `testing` has disks that fail on purpose.
 //!
 //! Modules in reading order, each resting on those above it only.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -111,6 +111,8 @@ mod status;
 mod retire;
 mod leave;
 mod store;
+#[cfg(feature = "clients")]
+pub mod clients;
 mod builder;
 
 mod inspect;

@@ -151,6 +151,58 @@ pub(crate) const MESSAGES_WAITING_MAX: usize = 256;
 /// What one peer may send within a second: each message counts one, and one more for each KiB.
 pub(crate) const MESSAGES_PER_SECOND_MAX: u32 = 4_096;
 
+// Clients: programs that act on this node over the network.
+
+/// Clients that may be connected at once …
+#[cfg(feature = "clients")]
+pub(crate) const CLIENTS_MAX: usize = 256;
+/// … and how many of them with one certificate: whoever has one leaves room for others.
+#[cfg(feature = "clients")]
+pub(crate) const CLIENTS_OF_CERTIFICATE_MAX: usize = CLIENTS_MAX / 4;
+/// Requests of one client that are under way at once, without those that go on for long; more wait on their streams.
+#[cfg(feature = "clients")]
+pub(crate) const CLIENT_REQUESTS_MAX: usize = 8;
+/// Requests of all clients that are under way at once.
+#[cfg(feature = "clients")]
+pub(crate) const CLIENTS_REQUESTS_MAX: usize = 64;
+/// Lists and subscriptions that one client may have open at once.
+#[cfg(feature = "clients")]
+pub(crate) const CLIENT_STREAMS_MAX: usize = 8;
+/// Requests of one client per second; whoever asks more often is read more slowly.
+#[cfg(feature = "clients")]
+pub(crate) const CLIENT_REQUESTS_PER_SECOND_MAX: u32 = 2_000;
+/// How long a request may wait for its turn before it is refused.
+#[cfg(feature = "clients")]
+pub(crate) const CLIENT_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long peers may be asked for rights on behalf of a client.
+#[cfg(feature = "clients")]
+pub(crate) const CLIENT_DEADLINE_MAX: Duration = Duration::from_secs(30);
+/// How long a request may take, from its turn to its answer.
+#[cfg(feature = "clients")]
+pub(crate) const CLIENT_REQUEST_TIME_MAX: Duration = Duration::from_secs(40);
+/// How long a client may stay connected without asking anything.
+#[cfg(feature = "clients")]
+pub(crate) const CLIENT_IDLE_TIME_MAX: Duration = Duration::from_secs(15);
+/// Bytes that a client may send before they are read, of all its streams; and that may be on their way to it.
+#[cfg(feature = "clients")]
+pub(crate) const CLIENT_WINDOW_BYTES: u32 = 1 << 20;
+
+/// How long a client tries to connect.
+#[cfg(feature = "clients")]
+pub(crate) const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a client waits for an answer; longer than a node takes.
+#[cfg(feature = "clients")]
+pub(crate) const ANSWER_TIME_MAX: Duration = Duration::from_secs(50);
+/// How often a client asks again after it lost its connection …
+#[cfg(feature = "clients")]
+pub(crate) const CLIENT_TRIES_MAX: u32 = 5;
+/// … and the pause before that, at first; it doubles each time.
+#[cfg(feature = "clients")]
+pub(crate) const CLIENT_TRY_PAUSE: Duration = Duration::from_millis(200);
+/// Entries that a client collects of an answer in pages.
+#[cfg(feature = "clients")]
+pub(crate) const CLIENT_ENTRIES_MAX: usize = 1 << 20;
+
 // Holds, references and the ledger.
 
 /// Longest time that references are remembered.

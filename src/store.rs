@@ -59,6 +59,18 @@ impl Store {
         Self { inner }
     }
 
+    /// What the handles share, for whoever must not keep the store open.
+    #[cfg(feature = "clients")]
+    pub(crate) fn replica(&self) -> &Arc<Replica> {
+        &self.inner
+    }
+
+    /// The store again.
+    #[cfg(feature = "clients")]
+    pub(crate) fn of(inner: Arc<Replica>) -> Self {
+        Self { inner }
+    }
+
     /// A product at the home location, to operate on. It need not exist yet, and costs nothing until an operation is
     /// called.
     ///

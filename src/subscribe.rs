@@ -114,6 +114,18 @@ impl Filter {
         self
     }
 
+    /// The same for a node elsewhere.
+    #[cfg(feature = "clients")]
+    pub(crate) fn to_wire(&self) -> stockmesh_proto::wire::client::Watch {
+        use stockmesh_proto::wire::client::{Shown, Text, Watch};
+        Watch {
+            prefix: Text::new(&self.prefix),
+            below: self.below.map(Shown),
+            at: self.location.clone(),
+            events_only: self.events_only,
+        }
+    }
+
     fn available(&self, product: &KeyedProduct) -> i128 {
         match &self.location {
             Some(location) => product.available_at(location),

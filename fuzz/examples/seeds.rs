@@ -98,8 +98,26 @@ fn save_encodings() {
     save("decode", "announced", &[20, 0x95, 0, 0xc0, 0x93, 0xdd, 0xff, 0xff, 0xff, 0xff]);
 }
 
+/// Frames between clients and nodes: those that the core's golden vectors freeze.
+fn save_client_frames() {
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto/vectors");
+    for entry in fs::read_dir(vectors).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        if !name.starts_with("client-") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let digits: String = text.split_once("\n\n").unwrap().1.split_whitespace().collect();
+        let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+        let frame: Vec<u8> = (0..digits.len()).step_by(2).map(byte).collect();
+        save("decode", name, &frame[4..]);
+    }
+}
+
 fn main() {
     save_encodings();
+    save_client_frames();
     // An even spread of bytes from a fixed generator: the typed targets make something of any bytes.
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     for target in ["merge", "session", "rights"] {

@@ -1,6 +1,7 @@
 //! Any bytes, read as every kind of frame and record: never a panic, and what can be read is written again and reads
 //! as the same.
 
+use stockmesh_proto::wire::client::{Answer, Request};
 use stockmesh_proto::wire::{BatchRecord, FrameKind, Message, SnapshotRecord, frame_length, split_kind};
 
 /// Reads bytes as everything that they could be.
@@ -11,12 +12,29 @@ pub fn run(data: &[u8]) {
         for kind in [1, 2, 16, 17, 18, 19, 20, 21, 32_u8] {
             read_frame(&[&[kind], body].concat());
         }
+        for kind in Request::KINDS.iter().chain(Answer::KINDS) {
+            read_client_frame(&[&[kind.byte], body].concat());
+        }
     }
     if let Ok(batch) = BatchRecord::decode(data) {
         assert_eq!(BatchRecord::decode(&batch.encode().unwrap()).unwrap(), batch);
     }
     if let Ok(snapshot) = SnapshotRecord::decode(data) {
         assert_eq!(SnapshotRecord::decode(&snapshot.encode().unwrap()).unwrap(), snapshot);
+    }
+}
+
+/// A client's frame. Fields that are missing are written, so what was read may be too long to be written.
+fn read_client_frame(frame: &[u8]) {
+    if let Ok(request) = Request::decode(frame)
+        && let Ok(again) = request.encode()
+    {
+        assert_eq!(Request::decode(&again[4..]).unwrap(), request);
+    }
+    if let Ok(answer) = Answer::decode(frame)
+        && let Ok(again) = answer.encode()
+    {
+        assert_eq!(Answer::decode(&again[4..]).unwrap(), answer);
     }
 }
 

@@ -125,3 +125,26 @@ pub const BACK_OFF_MS_MIN: u64 = 100;
 pub const BACK_OFF_MS_MAX: u64 = 10_000;
 /// Most (peer, product, location) whose pauses are kept: what bounds the memory of the back-off.
 pub const BACK_OFF_ENTRIES_MAX: usize = 65_536;
+
+// Clients: programs that ask a node over the network (`PROTOCOL.md`, section 19).
+
+/// Most bytes of a client's request: kind byte and body.
+pub const CLIENT_REQUEST_BYTES_MAX: usize = 16 << 10;
+/// Most bytes of an answer to a client: kind byte and body.
+pub const CLIENT_ANSWER_BYTES_MAX: usize = FRAME_BYTES_MAX;
+/// Most products that one request names.
+pub const CLIENT_SKUS_MAX: usize = 64;
+/// Most locations of one product in an answer; how many there are is told beside them.
+pub const CLIENT_LOCATIONS_MAX: usize = 1024;
+/// Most peers in a status; how many there are is told beside them.
+pub const CLIENT_PEERS_MAX: usize = 1024;
+/// Most refused links, former ids or labels of a member in an answer.
+pub const CLIENT_NOTES_MAX: usize = 64;
+/// Most products, members or holds of one page.
+pub const CLIENT_PAGE_MAX: usize = 512;
+/// Longest text for people in a client's frames, in bytes of UTF-8; what is longer is shortened by its writer.
+pub const CLIENT_TEXT_BYTES_MAX: usize = 256;
+/// Longest text of an error in an answer to a client.
+pub const CLIENT_ERROR_BYTES_MAX: usize = 4096;
+/// Size at which a node closes a page and begins another, in bytes by an estimate that is never too low.
+pub const CLIENT_PAGE_BYTES_TARGET: usize = 128 << 10;

@@ -9,7 +9,7 @@ use stockmesh_proto::wire::{Message, WireError, frame_length};
 
 /// A frame could not be exchanged. Nothing of it was applied.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FrameError {
+pub(crate) enum FrameError {
     /// The stream or link ended.
     #[error("the stream ended: {0}")]
     Ended(String),
@@ -40,6 +40,16 @@ pub(super) async fn read_message(
     bytes_max: usize,
     begin_within: Option<Duration>,
 ) -> Result<Option<Message>, FrameError> {
+    let frame = read_frame(stream, bytes_max.min(FRAME_BYTES_MAX), begin_within).await?;
+    frame.map(|frame| Message::decode(&frame).map_err(violation)).transpose()
+}
+
+/// Reads the next frame without its length, of whatever kind and protocol.
+pub(crate) async fn read_frame(
+    stream: &mut RecvStream,
+    bytes_max: usize,
+    begin_within: Option<Duration>,
+) -> Result<Option<Vec<u8>>, FrameError> {
     let mut first = [0];
     let begin = stream.read(&mut first);
     let begun = match begin_within {
@@ -55,7 +65,7 @@ pub(super) async fn read_message(
         let mut rest = [0; 3];
         stream.read_exact(&mut rest).await.map_err(ended)?;
         let prefix = [first[0], rest[0], rest[1], rest[2]];
-        let length = frame_length(prefix, bytes_max.min(FRAME_BYTES_MAX)).map_err(violation)?;
+        let length = frame_length(prefix, bytes_max).map_err(violation)?;
         // Memory grows with what arrives, not with what the prefix claims.
         let mut frame = Vec::new();
         while frame.len() < length {
@@ -68,16 +78,19 @@ pub(super) async fn read_message(
         }
         Ok(frame)
     };
-    let frame = tokio::time::timeout(FRAME_TIME_MAX, whole).await.map_err(|_| {
-        FrameError::Violation(format!("a frame was not complete after {} s", FRAME_TIME_MAX.as_secs()))
-    })??;
-    Message::decode(&frame).map(Some).map_err(violation)
+    let late = |_| FrameError::Violation(format!("a frame was not complete after {} s", FRAME_TIME_MAX.as_secs()));
+    tokio::time::timeout(FRAME_TIME_MAX, whole).await.map_err(late)?.map(Some)
 }
 
 /// Writes one message. A peer that takes nothing in is not waited for without end.
 pub(super) async fn write_message(stream: &mut SendStream, message: &Message) -> Result<(), FrameError> {
     let frame = message.encode().map_err(FrameError::Encode)?;
-    let written = tokio::time::timeout(REPLY_TIME_MAX, stream.write_all(&frame)).await;
+    write_frame(stream, &frame).await
+}
+
+/// Writes one frame that was encoded with its length.
+pub(crate) async fn write_frame(stream: &mut SendStream, frame: &[u8]) -> Result<(), FrameError> {
+    let written = tokio::time::timeout(REPLY_TIME_MAX, stream.write_all(frame)).await;
     Ok(written.map_err(|_| FrameError::Stalled)??)
 }
 

@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime};
 use crate::limits::{
     CONNECTION_WINDOW_BYTES, IDLE_TIMEOUT_MS, INCOMING_MAX, KEEP_ALIVE, PEM_BYTES_MAX, STREAM_WINDOW_BYTES, STREAMS_MAX,
 };
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, Connection, IdleTimeout, ServerConfig, TransportConfig, VarInt};
 use rustls::RootCertStore;
 use rustls::client::danger::ServerCertVerifier;
@@ -22,6 +22,9 @@ use super::validity::not_after;
 
 /// The protocol's name and major version, agreed in the TLS handshake (rule H1).
 const ALPN: &[u8] = b"stockmesh/1";
+/// The same of the protocol between a node and its clients (rule X1).
+#[cfg(feature = "clients")]
+pub(super) const ALPN_OF_CLIENTS: &[u8] = b"stockmesh-client/1";
 /// The name that every node's certificate carries: a node is known by its authority, not by its host name.
 pub(super) const SERVER_NAME: &str = "stockmesh";
 
@@ -84,6 +87,11 @@ pub struct Identity {
 struct Parts {
     server: Arc<ServerConfig>,
     client: ClientConfig,
+    /// The same for a node that takes clients too, and for a client.
+    #[cfg(feature = "clients")]
+    server_of_clients: Arc<ServerConfig>,
+    #[cfg(feature = "clients")]
+    as_client: ClientConfig,
     certificate: CertificateDer<'static>,
     expires: Option<SystemTime>,
     /// Judge the certificates of peers that dial, and of those that are dialled.
@@ -156,16 +164,21 @@ impl Identity {
         let server = server_tls(Arc::clone(&of_diallers), chain.clone(), key.clone_key());
         let server = server.map_err(|error| unusable(&error))?;
         let client = client_tls(&roots, chain, key).map_err(|error| unusable(&error))?;
-        let server = QuicServerConfig::try_from(server).map_err(|error| unusable(&error))?;
-        let client = QuicClientConfig::try_from(client).map_err(|error| unusable(&error))?;
-
-        let transport = Arc::new(transport());
-        let mut server = ServerConfig::with_crypto(Arc::new(server));
-        server.transport_config(Arc::clone(&transport)).max_incoming(INCOMING_MAX);
-        let mut client = ClientConfig::new(Arc::new(client));
-        client.transport_config(transport);
-        let (server, expires) = (Arc::new(server), not_after(&own));
-        Ok(Self { parts: Arc::new(Parts { server, client, certificate: own, expires, of_diallers, of_listeners }) })
+        let listening = |server| listening(server).map_err(|error| unusable(&error));
+        let dialling = |client| dialling(client).map_err(|error| unusable(&error));
+        let parts = Parts {
+            #[cfg(feature = "clients")]
+            server_of_clients: listening(taking_clients(server.clone()))?,
+            #[cfg(feature = "clients")]
+            as_client: dialling(being_client(client.clone()))?,
+            server: listening(server)?,
+            client: dialling(client)?,
+            expires: not_after(&own),
+            certificate: own,
+            of_diallers,
+            of_listeners,
+        };
+        Ok(Self { parts: Arc::new(parts) })
     }
 
     /// The fingerprint of this node's certificate.
@@ -202,6 +215,18 @@ impl Identity {
 
     pub(super) fn server(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.parts.server)
+    }
+
+    /// For a node that takes clients beside its peers.
+    #[cfg(feature = "clients")]
+    pub(super) fn server_of_clients(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.parts.server_of_clients)
+    }
+
+    /// For a client.
+    #[cfg(feature = "clients")]
+    pub(super) fn as_client(&self) -> ClientConfig {
+        self.parts.as_client.clone()
     }
 
     pub(super) fn client(&self) -> ClientConfig {
@@ -280,6 +305,32 @@ fn client_tls(
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
+    Ok(config)
+}
+
+/// The same for a node that takes clients too.
+#[cfg(feature = "clients")]
+fn taking_clients(mut config: rustls::ServerConfig) -> rustls::ServerConfig {
+    config.alpn_protocols.push(ALPN_OF_CLIENTS.to_vec());
+    config
+}
+
+/// The same for a client.
+#[cfg(feature = "clients")]
+fn being_client(mut config: rustls::ClientConfig) -> rustls::ClientConfig {
+    config.alpn_protocols = vec![ALPN_OF_CLIENTS.to_vec()];
+    config
+}
+
+fn listening(tls: rustls::ServerConfig) -> Result<Arc<ServerConfig>, NoInitialCipherSuite> {
+    let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
+    config.transport_config(Arc::new(transport())).max_incoming(INCOMING_MAX);
+    Ok(Arc::new(config))
+}
+
+fn dialling(tls: rustls::ClientConfig) -> Result<ClientConfig, NoInitialCipherSuite> {
+    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
+    config.transport_config(Arc::new(transport()));
     Ok(config)
 }
 

@@ -8,9 +8,11 @@
 //! `handshake`, `handshakes` (how many there may be), `session` (drives the core's state machine), `verdict` (on peers that
 //! break rules), `push`, `exchange` (asking for rights and giving them), `messages`, `retire` (replicas that
 //! never return), `hand_over` (holds of nodes that leave), `serve` (one link's tasks), `dial`,
-//! `node`, which starts them all, and `departing` (what it does about nodes that go).
+//! `clients` (programs that connect; optional), `node`, which starts them all, and `departing` (what it does about nodes that go).
 
 mod certificate;
+#[cfg(feature = "clients")]
+mod clients;
 mod departing;
 mod dial;
 mod exchange;
@@ -41,13 +43,19 @@ mod validity;
 mod verdict;
 
 pub use certificate::{CertificateFingerprint, InvalidFingerprint};
+#[cfg(feature = "clients")]
+pub(crate) use clients::{ClientLink, Dialled, dial_as_client};
 pub(crate) use dial::check_address;
 #[cfg(feature = "testing")]
 pub use faulty::FaultyNetwork;
+#[cfg(feature = "clients")]
+pub(crate) use frames::{FrameError, read_frame, write_frame};
 pub use identity::{Identity, IdentityError};
 pub use mail::{PeerMessage, SendError};
 pub use members::{Member, MemberState};
 pub(crate) use node::{Node, NodeSettings};
+#[cfg(feature = "clients")]
+pub(crate) use refusal::{CloseCode, explain};
 pub use registry::{LinkState, PeerStatus, Refused};
 pub(crate) use retire::RetireRequest;
 pub(crate) use revocation::RevocationFile;

@@ -66,6 +66,9 @@ pub(crate) struct NodeSettings {
     pub(crate) policy: Arc<dyn GrantPolicy>,
     #[cfg(feature = "testing")]
     pub(crate) network: Option<FaultyNetwork>,
+    /// Whether programs may connect.
+    #[cfg(feature = "clients")]
+    pub(crate) clients: bool,
 }
 
 impl NodeSettings {
@@ -138,6 +141,8 @@ impl Node {
             retire_requests,
             leaving: AtomicBool::new(false),
             offline: watch::Sender::new(false),
+            #[cfg(feature = "clients")]
+            clients: super::clients::Clients::new(settings.clients),
             tasks: Mutex::new(JoinSet::new()),
             runtime: Handle::current(),
         }));
@@ -187,6 +192,8 @@ impl Node {
         self.shared.offline.send_replace(offline);
         if offline {
             self.shared.registry.close_all(CloseCode::Offline, "the node goes offline for now");
+            #[cfg(feature = "clients")]
+            self.shared.clients.close_all(CloseCode::Offline, "the node goes offline for now");
         }
     }
 
@@ -239,6 +246,18 @@ impl Node {
     /// Messages of peers from now on.
     pub(crate) fn messages(&self) -> Option<broadcast::Receiver<PeerMessage>> {
         self.shared.inbox.lock().as_ref().map(broadcast::Sender::subscribe)
+    }
+
+    /// Clients that connect from now on, if they are wanted. For one caller only.
+    #[cfg(feature = "clients")]
+    pub(crate) fn clients(&self) -> Option<mpsc::Receiver<super::clients::ClientLink>> {
+        self.shared.clients.queue()
+    }
+
+    /// Runs a task until the node ends.
+    #[cfg(feature = "clients")]
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.shared.spawn(task);
     }
 
     /// The nodes to which there are open links.
@@ -375,13 +394,17 @@ async fn welcome_one(incoming: Incoming, shared: &Shared) {
     };
     // Named, and not left to the endpoint, so that it is known which one the link was made with.
     let identity = shared.current.borrow().identity.clone();
-    let connecting = async { incoming.accept_with(identity.server())?.await };
+    let connecting = async { incoming.accept_with(shared.server(&identity))?.await };
     let deadline = Instant::now() + HANDSHAKE_TIME_MAX;
     let connection = match tokio::time::timeout_at(deadline, connecting).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return refused(explain(&error)),
         Err(_) => return refused("the handshake took too long".into()),
     };
+    #[cfg(feature = "clients")]
+    if super::clients::is_client(&connection) {
+        return super::clients::admit(connection, shared).unwrap_or_else(refused);
+    }
     match welcome(&connection, deadline, shared).await {
         Ok(_) if shared.registry.links().len() >= LINKS_MAX => {
             let reason = format!("this node keeps {LINKS_MAX} links already");

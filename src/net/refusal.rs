@@ -4,7 +4,7 @@ use quinn::{ApplicationClose, ConnectionError, VarInt};
 
 /// Codes with which a link is closed (`PROTOCOL.md`, section 7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CloseCode {
+pub(crate) enum CloseCode {
     /// The node closes.
     Closing = 0,
     /// The hello was refused.
@@ -36,7 +36,7 @@ pub(super) const NEW_INCARNATION: &str = "the node has a new replica id and link
 pub(super) const NEW_CERTIFICATE: &str = "the node has a new certificate and links anew";
 
 impl CloseCode {
-    pub(super) fn code(self) -> VarInt {
+    pub(crate) fn code(self) -> VarInt {
         VarInt::from_u32(self as u32)
     }
 }
@@ -61,7 +61,7 @@ fn explain_alert(alert: u8) -> Option<&'static str> {
 }
 
 /// The reason of an error, with what to do about it where that is known.
-pub(super) fn explain(error: &ConnectionError) -> String {
+pub(crate) fn explain(error: &ConnectionError) -> String {
     let alert_of = |code: u64| code.checked_sub(0x100).and_then(|alert| u8::try_from(alert).ok());
     match error {
         ConnectionError::ApplicationClosed(ApplicationClose { reason, error_code }) => {

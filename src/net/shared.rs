@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
-use quinn::Endpoint;
+use quinn::{Endpoint, ServerConfig};
 use stockmesh_proto::limits::CHUNK_BYTES_TARGET;
 use stockmesh_proto::reconcile::Settings as SessionSettings;
 use stockmesh_proto::{ClusterId, Location, ReplicaId};
@@ -13,7 +13,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::identity::Current;
+#[cfg(feature = "clients")]
+use super::clients::Clients;
+use super::identity::{Current, Identity};
 use super::mail::PeerMessage;
 use super::members::Members;
 use super::registry::Registry;
@@ -55,6 +57,9 @@ pub(super) struct SharedInner {
     /// The node leaves for good: it wants no more rights.
     pub(super) leaving: AtomicBool,
     pub(super) offline: watch::Sender<bool>,
+    /// Programs that are connected, and those that wait for their first answer.
+    #[cfg(feature = "clients")]
+    pub(super) clients: Clients,
     pub(super) tasks: Mutex<JoinSet<()>>,
     /// The runtime that the store was opened on: a task must not end with that of a caller.
     pub(super) runtime: Handle,
@@ -85,6 +90,15 @@ impl Shared {
     pub(super) fn session_settings(&self) -> SessionSettings {
         let (shards, drift_ms_max) = (self.table.count(), self.drift_ms_max);
         SessionSettings { shards, drift_ms_max, chunk_bytes_target: CHUNK_BYTES_TARGET }
+    }
+
+    /// What this node listens with under an identity: for clients too, if it takes them.
+    pub(super) fn server(&self, identity: &Identity) -> Arc<ServerConfig> {
+        #[cfg(feature = "clients")]
+        if self.clients.are_wanted() {
+            return identity.server_of_clients();
+        }
+        identity.server()
     }
 
     /// Asks for a reconciliation with a peer as soon as possible.

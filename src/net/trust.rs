@@ -16,7 +16,7 @@ use crate::limits::{REVOCATIONS_LOOK_EVERY, ROTATION_TIME};
 
 /// Uses another identity from now on: for new links at once, and open ones are looked at again.
 pub(super) fn rotate(shared: &Shared, identity: Identity) {
-    let server = (*identity.server()).clone();
+    let server = (*shared.server(&identity)).clone();
     shared.current.send_modify(|current| {
         if !current.identity.has_same_certificate(&identity) {
             current.rotated = Some(Instant::now());
@@ -37,6 +37,8 @@ pub(super) fn rotated_lately(shared: &Shared) -> bool {
 /// Closes those links that may not go on.
 pub(super) fn review_all(shared: &Shared) {
     shared.registry.links().iter().for_each(|link| review(link, shared));
+    #[cfg(feature = "clients")]
+    shared.clients.review(shared);
 }
 
 /// Closes the link if it may not go on.

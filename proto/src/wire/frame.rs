@@ -133,17 +133,23 @@ pub enum WireError {
 /// # Errors
 /// If the body exceeds the limit of its kind.
 pub fn encode_frame<T: Serialize>(kind: FrameKind, body: &T) -> Result<Vec<u8>, WireError> {
-    let mut bytes = vec![0, 0, 0, 0, kind.byte()];
-    let written = if kind == FrameKind::Hello || kind == FrameKind::Refuse {
-        // Named fields, so that a later version can add one (rule W5).
+    // Named fields, so that a later version can add one (rule W5).
+    let is_named = kind == FrameKind::Hello || kind == FrameKind::Refuse;
+    encode(kind.byte(), kind.bytes_max(), is_named, body)
+}
+
+/// Writes one frame of any protocol, with named fields or without.
+pub(super) fn encode<T: Serialize>(kind: u8, bytes_max: usize, is_named: bool, body: &T) -> Result<Vec<u8>, WireError> {
+    let mut bytes = vec![0, 0, 0, 0, kind];
+    let written = if is_named {
         rmp_serde::encode::write_named(&mut bytes, body)
     } else {
         rmp_serde::encode::write(&mut bytes, body)
     };
     written.map_err(|error| WireError::Encode(error.to_string()))?;
     let length = bytes.len() - 4;
-    if length > kind.bytes_max() {
-        return Err(WireError::TooLong { bytes: length, bytes_max: kind.bytes_max() });
+    if length > bytes_max {
+        return Err(WireError::TooLong { bytes: length, bytes_max });
     }
     let prefix = u32::try_from(length).map_err(|error| WireError::Encode(error.to_string()))?;
     bytes.splice(..4, prefix.to_be_bytes());

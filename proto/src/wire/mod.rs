@@ -4,6 +4,7 @@
 //! reserved, no type is recursive, and a frame must be consumed to its last byte.
 
 mod bounded;
+pub mod client;
 mod delta;
 mod frame;
 mod ledger;

@@ -8,6 +8,7 @@
 // Only the core itself is free of I/O; these tests read the frozen files.
 #![allow(clippy::disallowed_methods)]
 
+mod clients;
 mod files;
 mod values;
 mod vectors;

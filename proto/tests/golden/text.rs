@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use stockmesh_proto::hold::HoldId;
 use stockmesh_proto::movement::{Movement, MovementKind};
+use stockmesh_proto::wire::client::{Answer, Request};
 use stockmesh_proto::wire::{WireError, split_kind};
 use stockmesh_proto::{Location, ReplicaId, Sku, limits};
 
@@ -56,6 +57,15 @@ fn the_specification_states_the_limits() {
         ("BATCH_OPERATIONS_MAX", wide(limits::BATCH_OPERATIONS_MAX)),
         ("LEDGER_REQUESTS_MAX", wide(limits::LEDGER_REQUESTS_MAX)),
         ("LEDGER_MOVEMENTS_MAX", wide(limits::LEDGER_MOVEMENTS_MAX)),
+        ("CLIENT_REQUEST_BYTES_MAX", wide(limits::CLIENT_REQUEST_BYTES_MAX)),
+        ("CLIENT_ANSWER_BYTES_MAX", wide(limits::CLIENT_ANSWER_BYTES_MAX)),
+        ("CLIENT_SKUS_MAX", wide(limits::CLIENT_SKUS_MAX)),
+        ("CLIENT_LOCATIONS_MAX", wide(limits::CLIENT_LOCATIONS_MAX)),
+        ("CLIENT_PEERS_MAX", wide(limits::CLIENT_PEERS_MAX)),
+        ("CLIENT_NOTES_MAX", wide(limits::CLIENT_NOTES_MAX)),
+        ("CLIENT_PAGE_MAX", wide(limits::CLIENT_PAGE_MAX)),
+        ("CLIENT_TEXT_BYTES_MAX", wide(limits::CLIENT_TEXT_BYTES_MAX)),
+        ("CLIENT_ERROR_BYTES_MAX", wide(limits::CLIENT_ERROR_BYTES_MAX)),
     ] {
         let row = format!("| `{name}` | {} |", with_commas(value));
         assert!(text.contains(&row), "PROTOCOL.md lacks the row {row}");
@@ -74,6 +84,17 @@ fn the_specification_states_every_kind_of_frame() {
         assert!(split_kind(&frame[..bytes_max]).is_ok() && split_kind(&frame[..=bytes_max]).is_err());
         let limit = with_commas(u64::try_from(bytes_max).unwrap());
         let row = format!("| `{kind:?}` | {byte} (`{byte:02x}`) | {limit} |");
+        assert!(text.contains(&row), "PROTOCOL.md lacks the row {row}");
+    }
+}
+
+/// Rule X2: the table of the kinds between clients and nodes states the code's numbers and limits.
+#[test]
+fn the_specification_states_every_kind_of_a_client() {
+    let text = std::fs::read_to_string(crate_file("PROTOCOL.md")).unwrap();
+    for kind in Request::KINDS.iter().chain(Answer::KINDS) {
+        let limit = with_commas(u64::try_from(kind.bytes_max).unwrap());
+        let row = format!("| `{}` | {} (`{:02x}`) | {limit} |", kind.name, kind.byte, kind.byte);
         assert!(text.contains(&row), "PROTOCOL.md lacks the row {row}");
     }
 }
@@ -149,5 +170,5 @@ fn the_specification_states_every_cited_rule() {
 }
 
 fn is_rule(word: &str) -> bool {
-    matches!(word.as_bytes(), [letter, b'1'..=b'9'] if b"LCSFMOPRWHDIBAEQ".contains(letter))
+    matches!(word.as_bytes(), [letter, b'1'..=b'9'] if b"LCSFMOPRWHDIBAEQX".contains(letter))
 }

@@ -6,6 +6,9 @@ use stockmesh_proto::wire::{
     BatchRecord, Granted, LedgerRecord, Message, Part, Refusal, RefusalCode, SnapshotRecord, Told, WireError,
 };
 
+use stockmesh_proto::wire::client::{Answer, Request};
+
+use crate::clients::client_vectors;
 use crate::values::{
     NORTH, SMALL, ask, batch, fence, fenced, granted, hello, hold, ledger, ledger_inherited, ledger_plain, missing,
     mixed_products, named_products, open, part_inheritances, part_middle, push, reference, retire, retired, snapshot,
@@ -18,10 +21,12 @@ pub(crate) enum Value {
     Snapshot(SnapshotRecord),
     Hold(Hold),
     Ledger(LedgerRecord),
+    Request(Request),
+    Answer(Answer),
 }
 
 impl Value {
-    /// A message as a frame with its length before it, a record as it is.
+    /// A message, request or answer as a frame with its length before it, a record as it is.
     pub(crate) fn encode(&self) -> Vec<u8> {
         match self {
             Self::Message(message) => message.encode().unwrap(),
@@ -29,13 +34,15 @@ impl Value {
             Self::Snapshot(record) => record.encode().unwrap(),
             Self::Hold(record) => record.encode().unwrap(),
             Self::Ledger(record) => record.encode().unwrap(),
+            Self::Request(request) => request.encode().unwrap(),
+            Self::Answer(answer) => answer.encode().unwrap(),
         }
     }
 
     /// The bytes that `decode` takes: a frame without its length, or a record.
     pub(crate) fn content<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
         match self {
-            Self::Message(_) => &bytes[4..],
+            Self::Message(_) | Self::Request(_) | Self::Answer(_) => &bytes[4..],
             _ => bytes,
         }
     }
@@ -48,6 +55,8 @@ impl Value {
             Self::Snapshot(record) => SnapshotRecord::decode(content)? == *record,
             Self::Hold(record) => Hold::decode(content)? == *record,
             Self::Ledger(record) => LedgerRecord::decode(content)? == *record,
+            Self::Request(request) => Request::decode(content)? == *request,
+            Self::Answer(answer) => Answer::decode(content)? == *answer,
         })
     }
 }
@@ -185,5 +194,6 @@ pub(crate) fn vectors() -> Vec<Vector> {
     record("ledger-inherited", what, "D7, E4, E5", Value::Ledger(ledger_inherited()));
     let what = "the first entry of a ledger: one sale, and no reference is remembered";
     record("ledger-plain", what, "D7", Value::Ledger(ledger_plain()));
+    vectors.extend(client_vectors());
     vectors
 }

@@ -3,6 +3,7 @@
 //! Cases are chosen so that a debug build takes well under a minute; `PROPTEST_CASES=2560` runs ten times as many.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod clients;
 mod delta;
 mod gossip;
 mod hostile;

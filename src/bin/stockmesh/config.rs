@@ -30,6 +30,7 @@ peers = ["paris.example:7400", "[2001:db8::7]:7400"]
 cluster = "shops"
 shards = 256
 reconcile_every_ms = 1000
+# clients = false                    # no `stockmesh status`, `sell` and the like may connect
 # revocations = "revoked.txt"        # fingerprints of certificates that are not let in; read again when it changes
 
 [identity]                           # made by `stockmesh cert`
@@ -50,6 +51,9 @@ pub(crate) struct Config {
     pub(crate) cluster: Option<String>,
     pub(crate) shards: Option<u32>,
     reconcile_every_ms: Option<u64>,
+    /// Whether programs may connect.
+    #[serde(default = "yes")]
+    pub(crate) clients: bool,
     /// The list of revoked certificates.
     pub(crate) revocations: Option<PathBuf>,
     pub(crate) identity: IdentityFiles,
@@ -62,6 +66,10 @@ pub(crate) struct IdentityFiles {
     pub(crate) authority: PathBuf,
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Config {
@@ -162,6 +170,8 @@ mod tests {
         assert_eq!(config.revocations, Some(directory.path().join("revoked.txt")));
         assert_eq!(config.reconcile_every(), Some(Duration::from_secs(1)));
         assert_eq!(config.peers.len(), 2);
+        assert!(config.clients, "unless the file says otherwise");
+        assert!(!Config::parse(&SAMPLE.replace("# clients", "clients")).unwrap().clients);
     }
 
     #[test]

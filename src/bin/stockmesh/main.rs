@@ -1,7 +1,8 @@
 //! The program `stockmesh`: tries out, runs and looks into the stores of a cluster.
 //!
 //! Results go to standard output, progress and logs to standard error. The exit code is 0 if all went as it should,
-//! 1 if something failed or disagrees, and 2 if the command line is wrong.
+//! 1 if something failed or disagrees, and 2 if the command line is wrong. Commands that act on a running node have the codes
+//! of [`remote`].
 
 mod cert;
 mod cluster;
@@ -10,6 +11,7 @@ mod demo;
 mod inspect;
 mod node;
 mod progress;
+mod remote;
 mod replay;
 mod table;
 
@@ -43,6 +45,8 @@ enum Command {
     Cert(cert::Command),
     /// Show the contents of a stopped store and check them for damage.
     Inspect(inspect::Arguments),
+    #[command(flatten)]
+    Remote(remote::Command),
 }
 
 /// What the exit code tells. A command prints why before it returns `Failed`.
@@ -50,6 +54,10 @@ enum Command {
 enum Outcome {
     Good,
     Failed,
+    /// What was asked for was not possible: the command line or a file is wrong, or there is no connection.
+    Unusable,
+    /// A write may be done or not.
+    Indeterminate,
 }
 
 fn main() -> ExitCode {
@@ -58,6 +66,8 @@ fn main() -> ExitCode {
     match run(arguments.command) {
         Ok(Outcome::Good) => ExitCode::SUCCESS,
         Ok(Outcome::Failed) => ExitCode::FAILURE,
+        Ok(Outcome::Unusable) => ExitCode::from(2),
+        Ok(Outcome::Indeterminate) => ExitCode::from(3),
         Err(error) => {
             eprintln!("error: {}", describe(&error));
             ExitCode::FAILURE
@@ -84,6 +94,7 @@ fn run(command: Command) -> anyhow::Result<Outcome> {
         Command::Node(arguments) => runtime()?.block_on(node::run(&arguments)),
         Command::Cert(command) => cert::run(&command),
         Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Remote(command) => runtime()?.block_on(remote::run(command)),
     }
 }
 

@@ -61,7 +61,8 @@ async fn open(config: &Config, restored: bool) -> anyhow::Result<Store> {
         .data_dir(&config.data_dir)
         .location(&config.location)
         .listen(config.listen()?)
-        .identity(identity);
+        .identity(identity)
+        .clients(config.clients);
     if let Some(cluster) = &config.cluster {
         builder = builder.cluster(cluster);
     }

@@ -12,7 +12,7 @@ mod leaving;
 mod lost;
 mod moves;
 mod obtaining;
-mod peer;
+pub(crate) mod peer;
 mod references;
 mod retired;
 mod shares;

@@ -17,11 +17,11 @@ use crate::support::raw::{Raw, hello, read, write};
 use crate::support::{Mesh, SHARDS, address, on_hand, wait_until};
 
 /// Bytes with which a question is answered, and after which time; nothing leaves it open.
-pub(super) type Answer = Option<(Duration, Vec<u8>)>;
-pub(super) type Answering = dyn Fn(&Ask) -> Answer + Send + Sync;
+pub(crate) type Answer = Option<(Duration, Vec<u8>)>;
+pub(crate) type Answering = dyn Fn(&Ask) -> Answer + Send + Sync;
 
 /// A hand-made peer with rights.
-pub(super) struct Peer {
+pub(crate) struct Peer {
     pub(super) raw: Raw,
     pub(super) asks: Arc<Mutex<Vec<Ask>>>,
     _serving: JoinSet<()>,
@@ -92,7 +92,7 @@ pub(super) fn question(sku: &str, needed: u64) -> Ask {
 
 impl Peer {
     /// Links to `store` as a node that received so many units, and answers its questions in this way.
-    pub(super) async fn start(mesh: &Mesh, store: &Store, units: u64, answering: Arc<Answering>) -> Self {
+    pub(crate) async fn start(mesh: &Mesh, store: &Store, units: u64, answering: Arc<Answering>) -> Self {
         let (raw, answer) = linked(mesh, store, None).await;
         assert!(matches!(answer, Some(Message::Hello(_))), "{answer:?}");
         let asks = Arc::new(Mutex::new(Vec::new()));
