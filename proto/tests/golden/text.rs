@@ -146,5 +146,5 @@ fn the_specification_states_every_cited_rule() {
 }
 
 fn is_rule(word: &str) -> bool {
-    matches!(word.as_bytes(), [letter, b'1'..=b'9'] if b"LCSFMOPRWHDIBA".contains(letter))
+    matches!(word.as_bytes(), [letter, b'1'..=b'9'] if b"LCSFMOPRWHDIBAK".contains(letter))
 }
