@@ -81,6 +81,8 @@
 
 mod limits;
 mod clock;
+mod certificate;
+mod witness;
 #[doc(hidden)]
 pub mod storage;
 mod error;
@@ -118,15 +120,13 @@ pub mod transactions;
 
 pub use batch::{Batch, Committed};
 pub use builder::Builder;
+pub use certificate::{CertificateFingerprint, InvalidFingerprint, NodeName};
 pub use error::{CloseError, GetError, OpenError, ReloadError, ReplicationError, RevocationsError, WriteError};
 pub use hold::{Hold, HoldId, HoldState, Resolved};
 pub use inspect::{InspectError, Inspection, inspect};
 pub use ledger::{LedgerError, Movement, MovementKind, Movements};
 pub use messages::{Broadcast, Delivery, Messages, PeerMessage, SendError};
-pub use net::{
-    CertificateFingerprint, Identity, IdentityError, InvalidFingerprint, LinkState, Member, MemberState, PeerStatus,
-    Refused,
-};
+pub use net::{Identity, IdentityError, LinkState, Member, MemberState, PeerLimits, PeerStatus, Refused};
 pub use product::{Product, Reason};
 pub use query::{Products, Query};
 pub use recovery::DamagePolicy;
@@ -136,6 +136,7 @@ pub use store::Store;
 pub use subscribe::{Change, Changes, Filter};
 pub use view::{ProductView, StockView};
 pub use withdraw::{HoldUnits, Sell, Transfer};
+pub use witness::{Incarnation, Witness};
 
 /// Compiles and runs the README's examples.
 #[cfg(doctest)]

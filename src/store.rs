@@ -182,6 +182,9 @@ impl Store {
         Status {
             replica: table.own(),
             former_replicas: committer.former_replicas(),
+            incarnations: committer.incarnations(),
+            read_only: committer.is_read_only(),
+            node: node.as_ref().and_then(Node::node_name),
             cluster: cluster.clone(),
             location: location.clone(),
             fingerprint: table.root(),

@@ -13,8 +13,8 @@ mod room;
 mod side;
 mod worker;
 
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
@@ -31,6 +31,7 @@ pub(crate) use worker::Worker;
 use crate::error::WriteError;
 use crate::storage::{LedgerView, StorageError};
 use crate::subscribe::Changed;
+use crate::witness::{Incarnation, Witness};
 
 /// What a remote delta lets this replica claim once it is merged.
 #[derive(Clone, Debug)]
@@ -100,6 +101,7 @@ enum Work {
     },
     Remote {
         deltas: Vec<RemoteDelta>,
+        from: Arc<Witness>,
         /// Told when it can be read in the table, up to a sync before it is durable.
         applied: Option<oneshot::Sender<()>>,
         reply: oneshot::Sender<Result<RemoteOutcome, Stopped>>,
@@ -108,6 +110,7 @@ enum Work {
         replica: ReplicaId,
         shard: ShardIndex,
         sequence: u64,
+        from: Arc<Witness>,
     },
     IdTaken {
         replica: ReplicaId,
@@ -140,6 +143,10 @@ pub(crate) struct Progress {
     watchers: Arc<AtomicUsize>,
     /// Ids under which this directory wrote before.
     former: Mutex<Vec<ReplicaId>>,
+    /// The latest changes of the id since the store was opened.
+    incarnations: Mutex<VecDeque<Incarnation>>,
+    /// No own write is made: this node is a read-only member (rule K2).
+    read_only: AtomicBool,
     /// Shards in which a merge repaired something (rule F4).
     repaired: Mutex<BTreeSet<ShardIndex>>,
     /// The thread ended, and with it the engine and the lock of the directory.
@@ -164,6 +171,8 @@ impl Progress {
             books: RwLock::new(books),
             watchers: Arc::default(),
             former: Mutex::new(former),
+            incarnations: Mutex::default(),
+            read_only: AtomicBool::new(false),
             repaired: Mutex::default(),
             ended: watch::Sender::new(false),
         }
@@ -229,13 +238,15 @@ impl Committer {
         look(&self.progress.books.read())
     }
 
-    /// Queues remote deltas, to be merged in one step. The answer comes once they are durable.
+    /// Queues remote deltas that came over one link, to be merged in one step. The answer comes once they are durable.
     pub(crate) async fn merge(
         &self,
         deltas: Vec<RemoteDelta>,
+        from: &Arc<Witness>,
     ) -> Result<oneshot::Receiver<Result<RemoteOutcome, Stopped>>, Stopped> {
         let (reply, answer) = oneshot::channel();
-        self.work.send(Work::Remote { deltas, applied: None, reply }).await.map_err(|_| Stopped)?;
+        let from = Arc::clone(from);
+        self.work.send(Work::Remote { deltas, from, applied: None, reply }).await.map_err(|_| Stopped)?;
         Ok(answer)
     }
 
@@ -243,16 +254,24 @@ impl Committer {
     pub(crate) async fn merge_watched(
         &self,
         deltas: Vec<RemoteDelta>,
+        from: &Arc<Witness>,
     ) -> Result<(oneshot::Receiver<()>, oneshot::Receiver<Result<RemoteOutcome, Stopped>>), Stopped> {
         let ((reply, answer), (applied, readable)) = (oneshot::channel(), oneshot::channel());
-        self.work.send(Work::Remote { deltas, applied: Some(applied), reply }).await.map_err(|_| Stopped)?;
+        let from = Arc::clone(from);
+        self.work.send(Work::Remote { deltas, from, applied: Some(applied), reply }).await.map_err(|_| Stopped)?;
         Ok((readable, answer))
     }
 
     /// Tells that a peer claims writes of `replica`, which was this replica's id when the claim was judged, that this
     /// replica never made.
-    pub(crate) async fn own_future(&self, replica: ReplicaId, shard: ShardIndex, sequence: u64) -> Result<(), Stopped> {
-        self.work.send(Work::OwnFuture { replica, shard, sequence }).await.map_err(|_| Stopped)
+    pub(crate) async fn own_future(
+        &self,
+        replica: ReplicaId,
+        shard: ShardIndex,
+        sequence: u64,
+        from: &Arc<Witness>,
+    ) -> Result<(), Stopped> {
+        self.work.send(Work::OwnFuture { replica, shard, sequence, from: Arc::clone(from) }).await.map_err(|_| Stopped)
     }
 
     /// Tells that another node is linked to a peer under this replica's id.
@@ -305,6 +324,20 @@ impl Committer {
 
     pub(crate) fn journal_bytes(&self) -> u64 {
         self.progress.journal_bytes.load(Ordering::Relaxed)
+    }
+
+    /// From here on no own write is made, or they are again.
+    pub(crate) fn set_read_only(&self, read_only: bool) {
+        self.progress.read_only.store(read_only, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.progress.read_only.load(Ordering::SeqCst)
+    }
+
+    /// The latest changes of the replica id since the store was opened.
+    pub(crate) fn incarnations(&self) -> Vec<Incarnation> {
+        self.progress.incarnations.lock().iter().cloned().collect()
     }
 
     pub(crate) fn former_replicas(&self) -> Vec<ReplicaId> {

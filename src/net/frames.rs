@@ -1,11 +1,15 @@
 //! Frames on QUIC streams, read with limits on length and time.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::meter::{Meter, Pace};
 use crate::limits::{FRAME_TIME_MAX, REPLY_TIME_MAX};
 use quinn::{ReadExactError, RecvStream, SendStream, WriteError};
 use stockmesh_proto::limits::FRAME_BYTES_MAX;
 use stockmesh_proto::wire::{Message, WireError, frame_length};
+
+/// The length before each frame.
+const PREFIX_BYTES: usize = 4;
 
 /// A frame could not be exchanged. Nothing of it was applied.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +44,30 @@ pub(super) async fn read_message(
     bytes_max: usize,
     begin_within: Option<Duration>,
 ) -> Result<Option<Message>, FrameError> {
+    let frame = read_frame(stream, bytes_max, begin_within).await?;
+    frame.map(|frame| Message::decode(&frame).map_err(violation)).transpose()
+}
+
+/// The same of a peer that is linked: if it sends too fast, the message is handed over later (rule K6), and nothing more
+/// of the stream is read until then.
+pub(super) async fn read_metered(
+    stream: &mut RecvStream,
+    bytes_max: usize,
+    begin_within: Option<Duration>,
+    meter: &Meter,
+) -> Result<Option<Message>, FrameError> {
+    let Some(frame) = read_frame(stream, bytes_max, begin_within).await? else { return Ok(None) };
+    if let Pace::From(from) = meter.frame(frame.len() + PREFIX_BYTES, Instant::now()) {
+        tokio::time::sleep_until(from.into()).await;
+    }
+    Message::decode(&frame).map(Some).map_err(violation)
+}
+
+async fn read_frame(
+    stream: &mut RecvStream,
+    bytes_max: usize,
+    begin_within: Option<Duration>,
+) -> Result<Option<Vec<u8>>, FrameError> {
     let mut first = [0];
     let begin = stream.read(&mut first);
     let begun = match begin_within {
@@ -68,10 +96,10 @@ pub(super) async fn read_message(
         }
         Ok(frame)
     };
-    let frame = tokio::time::timeout(FRAME_TIME_MAX, whole).await.map_err(|_| {
-        FrameError::Violation(format!("a frame was not complete after {} s", FRAME_TIME_MAX.as_secs()))
-    })??;
-    Message::decode(&frame).map(Some).map_err(violation)
+    let read = tokio::time::timeout(FRAME_TIME_MAX, whole)
+        .await
+        .map_err(|_| FrameError::Violation(format!("a frame was not complete after {} s", FRAME_TIME_MAX.as_secs())))?;
+    read.map(Some)
 }
 
 /// Writes one message. A peer that takes nothing in is not waited for without end.

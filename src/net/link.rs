@@ -8,14 +8,17 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use quinn::Connection;
 use rustls::pki_types::CertificateDer;
-use stockmesh_proto::reconcile::Agreement;
+use stockmesh_proto::reconcile::{Agreement, Direction};
 use stockmesh_proto::{Location, ReplicaId};
 use tokio::sync::{Semaphore, mpsc};
 
+use super::bindings::NodeKey;
 use super::certificate::CertificateFingerprint;
 use super::identity::Identity;
+use super::meter::Meter;
 use super::refusal::CloseCode;
 use crate::limits::{ASK_AGAIN_AFTER, PUSH_QUEUE_BYTES_MAX};
+use crate::witness::Witness;
 
 /// An encoded push, shared between the links it goes to.
 pub(super) type PushFrame = Arc<Vec<u8>>;
@@ -28,6 +31,14 @@ pub(super) struct Link {
     /// The id that this node told in its hello.
     pub(super) told: ReplicaId,
     pub(super) location: Location,
+    /// The peer is a read-only member: nothing that it sends changes the state (rule K2).
+    pub(super) read_only: bool,
+    /// The node that the peer is, which the replica id belongs to.
+    pub(super) node: NodeKey,
+    /// Who it is, for the report of what it shows.
+    pub(super) witness: Arc<Witness>,
+    /// What the peer sent of late.
+    pub(super) meter: Meter,
     /// The peer answers questions for rights (rule B4).
     pub(super) knows_rights: bool,
     /// The peer takes messages of the application and pings (rule A1).
@@ -96,6 +107,21 @@ impl Allowance {
 }
 
 impl Link {
+    /// Which way slots go on this link; `None` if neither way, since both sides only read.
+    pub(super) fn direction(&self) -> Option<Direction> {
+        match (self.identity.is_read_only(), self.read_only) {
+            (false, false) => Some(Direction::Both),
+            (true, false) => Some(Direction::PullOnly),
+            (false, true) => Some(Direction::ServeOnly),
+            (true, true) => None,
+        }
+    }
+
+    /// Whether what it holds counts as a copy: nobody would take it back from a read-only member.
+    pub(super) fn keeps_copies(&self) -> bool {
+        !self.read_only
+    }
+
     /// Whether a question of the peer is answered with rights: not if it asks too often.
     pub(super) fn may_be_answered(&self) -> bool {
         self.asks.lock().take(1)

@@ -1,15 +1,21 @@
 //! The network: mutually authenticated QUIC links, reconciliation with random peers, and pushes.
 //!
-//! Modules in reading order: `certificate` and `validity` (what one says of itself), `identity` (certificates and TLS),
+//! Modules in reading order: `der`, `validity` and `certified` (what a certificate says), `raw_keys` (keys in place of certificates), `identity`
+//! (certificates and TLS),
 //! `revocation` (certificates that are not let in), `frames` (frames on streams), `refusal` (why a link ends), `mail`
-//! (what applications send each other), `members` (who belongs to the cluster), `link` and `registry` (what is known of
+//! (what applications send each other), `members` (who belongs to the cluster), `meter` (what a peer sends), `penalties` (peers that
+//! sent too much), `bindings` (whose a replica id is), `link` and `registry` (what is known of
 //! links and peers), `rights` (who waits for
 //! them), `shared` (what all tasks share), `trust` (whether links may go on), `expiring` (the end of the own certificate),
 //! `handshake`, `handshakes` (how many there may be), `session` (drives the core's state machine), `verdict` (on peers that
 //! break rules), `push`, `exchange` (asking for rights and giving them), `messages`, `serve` (one link's tasks), `dial`, and
 //! `node`, which starts them all.
 
-mod certificate;
+use crate::certificate;
+
+mod bindings;
+mod certified;
+mod der;
 mod dial;
 mod exchange;
 mod expiring;
@@ -21,8 +27,11 @@ mod link;
 mod mail;
 mod members;
 mod messages;
+mod meter;
 mod node;
+mod penalties;
 mod push;
+mod raw_keys;
 mod refusal;
 mod registry;
 mod revocation;
@@ -34,11 +43,11 @@ mod trust;
 mod validity;
 mod verdict;
 
-pub use certificate::{CertificateFingerprint, InvalidFingerprint};
 pub(crate) use dial::check_address;
 pub use identity::{Identity, IdentityError};
 pub use mail::{PeerMessage, SendError};
 pub use members::{Member, MemberState};
+pub use meter::PeerLimits;
 pub(crate) use node::{Node, NodeSettings};
 pub use registry::{LinkState, PeerStatus, Refused};
 pub(crate) use revocation::RevocationFile;

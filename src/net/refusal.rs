@@ -23,6 +23,8 @@ pub(super) enum CloseCode {
     NewCertificate = 7,
     /// The node does not trust the peer's certificate any more.
     NotTrusted = 8,
+    /// The peer sent more than this node takes, for too long.
+    TooMuch = 9,
 }
 
 /// Tells the peer why a link under a former replica id ends.

@@ -15,6 +15,8 @@ use tokio::task::JoinSet;
 use super::identity::Current;
 use super::mail::PeerMessage;
 use super::members::Members;
+use super::meter::PeerLimits;
+use super::penalties::Penalties;
 use super::registry::Registry;
 use super::revocation::Revoked;
 use super::rights::Rights;
@@ -38,6 +40,9 @@ pub(super) struct SharedInner {
     pub(super) endpoint: Endpoint,
     pub(super) current: watch::Sender<Current>,
     pub(super) revoked: watch::Sender<Revoked>,
+    /// Peers that are not let in for a while.
+    pub(super) penalties: Penalties,
+    pub(super) peer_limits: PeerLimits,
     pub(super) cluster: ClusterId,
     pub(super) location: Location,
     pub(super) drift_ms_max: u64,
@@ -89,6 +94,11 @@ impl Shared {
     /// Asks for a link to a member soon, which lasts for a while.
     pub(super) fn want_link(&self, replica: ReplicaId) {
         let _ = self.links_wanted.try_send(replica);
+    }
+
+    /// Whether this node is a read-only member.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.current.borrow().identity.is_read_only()
     }
 
     pub(super) fn is_offline(&self) -> bool {

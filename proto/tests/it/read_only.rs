@@ -1,11 +1,11 @@
 //! Read-only members in a reconciliation (rule K3): they get what they lack, and nothing of theirs is taken.
 
 use proptest::prelude::*;
+use stockmesh_proto::VersionVector;
 use stockmesh_proto::movement::Reason;
 use stockmesh_proto::operation::Operation;
 use stockmesh_proto::reconcile::{Direction, Session, SessionError};
 use stockmesh_proto::wire::{FrameKind, Message, Part};
-use stockmesh_proto::VersionVector;
 
 use crate::support::conversation::{ACCEPTER, Conversation, OPENER, settings};
 use crate::support::generate::operations;
@@ -33,8 +33,7 @@ fn conversation(opener: &Replica, accepter: &Replica, reader: usize) -> Conversa
     let mut conversation = Conversation::open(opener, accepter, settings, None);
     conversation.sessions = [OPENER, ACCEPTER].map(|side| {
         let direction = if side == reader { Direction::PullOnly } else { Direction::ServeOnly };
-        let session =
-            if side == OPENER { Session::open(settings, opener, None) } else { Session::accept(settings) };
+        let session = if side == OPENER { Session::open(settings, opener, None) } else { Session::accept(settings) };
         session.with_direction(direction)
     });
     conversation
@@ -79,7 +78,10 @@ proptest! {
 fn slots_of_a_read_only_member_end_the_session() {
     let full = Replica::new(replica_id(1), shard_count(8));
     let mut reader = Replica::new(replica_id(2), shard_count(8));
-    let (_, pushes) = reader.write(&[Operation::Adjust { sku: sku("MUG"), location: location("a"), units: 5, reason: Reason::Found }], 1_000);
+    let (_, pushes) = reader.write(
+        &[Operation::Adjust { sku: sku("MUG"), location: location("a"), units: 5, reason: Reason::Found }],
+        1_000,
+    );
     let shard = pushes[0].shards[0].shard;
     let version = Some(reader.shard(shard).version().clone());
     let part = |products, last| Message::Part(Part { shard, version: version.clone(), products, full: false, last });

@@ -28,7 +28,17 @@ fn hello() -> impl Strategy<Value = Hello> {
     ("[a-z]{1,64}", any_replica(), any_location(), any::<u32>(), number(), number(), number(), software).prop_map(
         |(cluster, replica, location, shards, clock_ms, features_required, features_known, (software, read_only))| {
             let cluster = ClusterId::new(&cluster).unwrap();
-            Hello { cluster, replica, location, shards, clock_ms, features_required, features_known, software, read_only }
+            Hello {
+                cluster,
+                replica,
+                location,
+                shards,
+                clock_ms,
+                features_required,
+                features_known,
+                software,
+                read_only,
+            }
         },
     )
 }

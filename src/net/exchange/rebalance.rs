@@ -36,7 +36,7 @@ pub(in crate::net) async fn rebalance_for_ever(shared: Shared) {
     let mut from: usize = 0;
     loop {
         tokio::time::sleep(REBALANCE_EVERY.mul_f64(rand::random_range(0.75..=1.25))).await;
-        if shared.registry.links().is_empty() {
+        if shared.registry.links().is_empty() || shared.is_read_only() {
             continue;
         }
         // What is owed and what sells have their turns alike, and each round goes on where the last one ended.
