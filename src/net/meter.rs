@@ -228,7 +228,7 @@ mod tests {
     fn one_that_waits_is_slowed_to_the_rate_and_never_over_it() {
         for (bytes, rate) in [(50_000, 20.0), (1, 1_000.0)] {
             let (meter, begun) = meter();
-            let (mut now, mut frames) = (begun, 0.0);
+            let (mut now, mut frames) = (begun, 0.0_f64);
             while now - begun < seconds(100.0) {
                 frames += 1.0;
                 match meter.frame(bytes, now) {
@@ -238,7 +238,7 @@ mod tests {
                 }
             }
             // The burst of two seconds comes on top.
-            assert!((frames / 102.0 / rate - 1.0).abs() < 0.02, "{frames} frames of {bytes} bytes");
+            assert!(f64::abs(frames / 102.0 / rate - 1.0) < 0.02, "{frames} frames of {bytes} bytes");
             assert!((seconds(97.0)..=seconds(101.0)).contains(&meter.slowed()), "{:?}", meter.slowed());
         }
     }

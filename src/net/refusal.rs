@@ -50,6 +50,7 @@ fn explain_alert(alert: u8) -> Option<&'static str> {
         40 => "the TLS handshake failed: both sides need TLS 1.3 and a certificate of the cluster's authority",
         42 | 43 | 46 | 51 => "the certificate is not valid: it must be issued by the cluster's authority",
         44 => "the certificate was revoked",
+        49 => "the public key is not on the list of those that are trusted: both nodes need each other's",
         45 => "the certificate is expired: issue a new one, and check the clocks",
         48 => "the certificate is of another authority: both nodes need certificates of the same authority",
         116 => "no certificate was presented: every node needs one of the cluster's authority",
