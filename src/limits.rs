@@ -91,8 +91,8 @@ pub(crate) const DIAL_TARGETS_MAX: usize = 8;
 
 /// Bytes of frames per second …
 pub(crate) const PEER_BYTES_PER_SECOND_DEFAULT: u64 = 64 << 20;
-/// … of which a frame must not take longer than an honest peer waits.
-pub(crate) const PEER_BYTES_PER_SECOND: RangeInclusive<u64> = (1 << 20)..=(64 << 30);
+/// … at the least so many that the few largest frames that are under way at once come sooner than a peer gives up.
+pub(crate) const PEER_BYTES_PER_SECOND: RangeInclusive<u64> = (128 << 10)..=(64 << 30);
 /// Frames per second.
 pub(crate) const PEER_FRAMES_PER_SECOND_DEFAULT: u64 = 50_000;
 /// See [`PEER_FRAMES_PER_SECOND_DEFAULT`].
@@ -117,6 +117,9 @@ pub(crate) const PEER_BURST: Duration = Duration::from_secs(2);
 pub(crate) const PENALTY_TIME: Duration = Duration::from_secs(30);
 /// Certificates that are not let in for that reason at once.
 pub(crate) const PENALTIES_MAX: usize = 1_024;
+
+/// KiB of one peer's slots, as they are on the wire, that may be decoded and not merged yet, over all its streams.
+pub(crate) const PEER_UNMERGED_KIB_MAX: u32 = 8 << 10;
 
 /// Replica ids of which it is remembered whose they are, in all …
 pub(crate) const BINDINGS_MAX: usize = 16_384;
@@ -269,3 +272,32 @@ pub(crate) const CLOSE_DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// How long a closing node waits for its peers to learn of it.
 pub(crate) const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use stockmesh_proto::limits::{FRAME_BYTES_MAX, SESSION_VERSION_ENTRIES_MAX, TELL_BYTES_MAX};
+
+    use super::*;
+
+    /// What decoding may take for each byte of a frame, value and scratch together: the core's own test measures it.
+    const DECODING_FACTOR: usize = 48;
+    /// What a decoded value takes for each byte of its frame.
+    const DECODED_FACTOR: usize = 14;
+    /// What an entry of a version vector takes in memory.
+    const ENTRY_BYTES: usize = 32;
+
+    /// ARCHITECTURE.md states the sum. Whoever raises one of these raises what each peer can take.
+    #[test]
+    fn what_one_peer_can_take_of_this_nodes_memory_is_bounded() {
+        let window = usize::try_from(CONNECTION_WINDOW_BYTES).unwrap();
+        // Unread, unacknowledged, and pushes that wait for it.
+        let waiting = 2 * window + PUSH_QUEUE_BYTES_MAX;
+        // Reconciliations that it opened, the one that this node opened, and pushes: a frame of each is read and decoded.
+        let reading = SESSIONS_MAX + 1 + PUSH_STREAMS_MAX;
+        let frames = reading * FRAME_BYTES_MAX * (1 + DECODING_FACTOR) + ASKS_MAX * TELL_BYTES_MAX;
+        let unmerged = usize::try_from(PEER_UNMERGED_KIB_MAX).unwrap() * 1024 * DECODED_FACTOR;
+        let vectors = (SESSIONS_MAX + 1) * SESSION_VERSION_ENTRIES_MAX * ENTRY_BYTES;
+        let sum_mib = (waiting + frames + unmerged + vectors) >> 20;
+        assert!(sum_mib <= 656, "one peer can take {sum_mib} MiB");
+    }
+}

@@ -22,7 +22,7 @@ use stockmesh_proto::delta::Products;
 use stockmesh_proto::operation::{Books, Outcome, Request};
 use stockmesh_proto::wire::PushShard;
 use stockmesh_proto::{Location, ReplicaId, ShardIndex, Sku, VersionVector};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot, watch};
 
 pub(crate) use fold::snapshot;
 pub(crate) use side::{HOLD_KEY_PREFIX, delete_holds};
@@ -50,6 +50,22 @@ pub(crate) struct RemoteDelta {
     pub(crate) shard: ShardIndex,
     pub(crate) products: Products,
     pub(crate) claim: Claim,
+}
+
+/// Where remote deltas came from.
+#[derive(Debug)]
+pub(crate) struct Source {
+    /// The link over which they came.
+    pub(crate) witness: Arc<Witness>,
+    /// The room that they take, let go of when they are merged.
+    pub(crate) room: Option<OwnedSemaphorePermit>,
+}
+
+impl Source {
+    /// Of this link, without counting the room.
+    pub(crate) fn of(witness: &Arc<Witness>) -> Self {
+        Self { witness: Arc::clone(witness), room: None }
+    }
 }
 
 /// What merging remote deltas did, now durable.
@@ -101,7 +117,7 @@ enum Work {
     },
     Remote {
         deltas: Vec<RemoteDelta>,
-        from: Arc<Witness>,
+        source: Source,
         /// Told when it can be read in the table, up to a sync before it is durable.
         applied: Option<oneshot::Sender<()>>,
         reply: oneshot::Sender<Result<RemoteOutcome, Stopped>>,
@@ -242,11 +258,10 @@ impl Committer {
     pub(crate) async fn merge(
         &self,
         deltas: Vec<RemoteDelta>,
-        from: &Arc<Witness>,
+        source: Source,
     ) -> Result<oneshot::Receiver<Result<RemoteOutcome, Stopped>>, Stopped> {
         let (reply, answer) = oneshot::channel();
-        let from = Arc::clone(from);
-        self.work.send(Work::Remote { deltas, from, applied: None, reply }).await.map_err(|_| Stopped)?;
+        self.work.send(Work::Remote { deltas, source, applied: None, reply }).await.map_err(|_| Stopped)?;
         Ok(answer)
     }
 
@@ -254,11 +269,10 @@ impl Committer {
     pub(crate) async fn merge_watched(
         &self,
         deltas: Vec<RemoteDelta>,
-        from: &Arc<Witness>,
+        source: Source,
     ) -> Result<(oneshot::Receiver<()>, oneshot::Receiver<Result<RemoteOutcome, Stopped>>), Stopped> {
         let ((reply, answer), (applied, readable)) = (oneshot::channel(), oneshot::channel());
-        let from = Arc::clone(from);
-        self.work.send(Work::Remote { deltas, from, applied: Some(applied), reply }).await.map_err(|_| Stopped)?;
+        self.work.send(Work::Remote { deltas, source, applied: Some(applied), reply }).await.map_err(|_| Stopped)?;
         Ok((readable, answer))
     }
 

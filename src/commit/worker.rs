@@ -162,8 +162,9 @@ impl Worker {
             match work {
                 Work::Own { request, reply } => self.apply_own(&request, reply, &mut gathered, &mut answers),
                 Work::Grant { asked, reply } => self.apply_grant(&asked, reply, &mut gathered, &mut answers),
-                Work::Remote { deltas, from, applied, reply } => {
-                    self.apply_remote((&deltas, &from), reply, &mut gathered, &mut answers);
+                Work::Remote { deltas, source, applied, reply } => {
+                    self.apply_remote((&deltas, &source.witness), reply, &mut gathered, &mut answers);
+                    drop(source.room);
                     let _ = applied.map(|applied| applied.send(()));
                 }
                 Work::OwnFuture { replica, shard, sequence, from } => {

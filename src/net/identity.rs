@@ -4,29 +4,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use crate::limits::{
-    CONNECTION_WINDOW_BYTES, IDLE_TIMEOUT_MS, INCOMING_MAX, KEEP_ALIVE, PEM_BYTES_MAX, STREAM_WINDOW_BYTES, STREAMS_MAX,
-};
+use crate::limits::{INCOMING_MAX, PEM_BYTES_MAX};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{ClientConfig, Connection, IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use quinn::{ClientConfig, Connection, ServerConfig};
 use rustls::RootCertStore;
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
-use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption, WebPkiServerVerifier};
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::sign::CertifiedKey;
 use stockmesh_proto::Location;
 
 use super::certificate::{CertificateFingerprint, NodeName};
 use super::certified::{Certified, Uncertain};
 use super::raw_keys::{Pins, certified_key};
+use super::tls::{Credentials, Verifiers, client_tls, provider, server_tls, transport};
 use super::validity::not_after;
 
-/// The protocol's name and major version, agreed in the TLS handshake (rule H1).
-const ALPN: &[u8] = b"stockmesh/1";
 /// The name that every node's certificate carries: a node is known by its authority, not by its host name.
 pub(super) const SERVER_NAME: &str = "stockmesh";
 
@@ -372,83 +367,6 @@ fn certificates(pem: &[u8], name: &str) -> Result<Vec<CertificateDer<'static>>, 
 fn private_key(key: &[u8], name: &str) -> Result<PrivateKeyDer<'static>, IdentityError> {
     PrivateKeyDer::from_pem_slice(key)
         .map_err(|error| IdentityError::invalid(name, format!("must hold one private key in PEM: {error}")))
-}
-
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
-}
-
-/// By what a node shows who it is.
-enum Credentials {
-    Chain(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>),
-    RawKey(Arc<CertifiedKey>),
-}
-
-impl Clone for Credentials {
-    fn clone(&self) -> Self {
-        match self {
-            Self::Chain(chain, key) => Self::Chain(chain.clone(), key.clone_key()),
-            Self::RawKey(key) => Self::RawKey(Arc::clone(key)),
-        }
-    }
-}
-
-/// Judge who dials, and who is dialled.
-type Verifiers = (Arc<dyn ClientCertVerifier>, Arc<dyn ServerCertVerifier>);
-
-fn server_tls(
-    verifier: Arc<dyn ClientCertVerifier>,
-    credentials: Credentials,
-) -> Result<rustls::ServerConfig, rustls::Error> {
-    let builder = rustls::ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_client_cert_verifier(verifier);
-    let mut config = match credentials {
-        Credentials::Chain(chain, key) => builder.with_single_cert(chain, key)?,
-        Credentials::RawKey(key) => builder.with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(key))),
-    };
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    // A resumed session skips the check of the client's certificate, so one revoked meanwhile would be let in.
-    config.send_tls13_tickets = 0;
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.max_early_data_size = 0;
-    Ok(config)
-}
-
-fn client_tls(
-    verifier: Arc<dyn ServerCertVerifier>,
-    credentials: Credentials,
-) -> Result<rustls::ClientConfig, rustls::Error> {
-    // The library's own verifier for certificates; dangerous is only that one could choose another.
-    let builder = rustls::ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier);
-    let mut config = match credentials {
-        Credentials::Chain(chain, key) => builder.with_client_auth_cert(chain, key)?,
-        Credentials::RawKey(key) => {
-            builder.with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(key)))
-        }
-    };
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    config.resumption = Resumption::disabled();
-    config.enable_early_data = false;
-    Ok(config)
-}
-
-/// Bounds what one link may take of this node's memory, and notices a dead peer.
-fn transport() -> TransportConfig {
-    let mut transport = TransportConfig::default();
-    transport
-        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
-        .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
-        .send_window(u64::from(CONNECTION_WINDOW_BYTES))
-        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
-        .max_concurrent_uni_streams(VarInt::from_u32(STREAMS_MAX))
-        .datagram_receive_buffer_size(None)
-        .keep_alive_interval(Some(KEEP_ALIVE))
-        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))));
-    transport
 }
 
 /// This node's identity, and since when it has this certificate in place of another.

@@ -8,8 +8,10 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use quinn::Connection;
 use rustls::pki_types::CertificateDer;
+use stockmesh_proto::delta::bytes_max;
+use stockmesh_proto::product::Product;
 use stockmesh_proto::reconcile::{Agreement, Direction};
-use stockmesh_proto::{Location, ReplicaId};
+use stockmesh_proto::{Location, ReplicaId, Sku};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::bindings::NodeKey;
@@ -17,7 +19,8 @@ use super::certificate::CertificateFingerprint;
 use super::identity::Identity;
 use super::meter::Meter;
 use super::refusal::CloseCode;
-use crate::limits::{ASK_AGAIN_AFTER, PUSH_QUEUE_BYTES_MAX};
+use crate::commit::Source;
+use crate::limits::{ASK_AGAIN_AFTER, PEER_UNMERGED_KIB_MAX, PUSH_QUEUE_BYTES_MAX};
 use crate::witness::Witness;
 
 /// An encoded push, shared between the links it goes to.
@@ -45,6 +48,8 @@ pub(super) struct Link {
     pub(super) knows_messages: bool,
     /// What is left of the questions that it may ask now.
     pub(super) asks: Mutex<Allowance>,
+    /// KiB of what the peer sent that may be decoded and not merged yet.
+    pub(super) unmerged: Arc<Semaphore>,
     /// Bounds the messages that are sent to the peer at once.
     pub(super) telling: Semaphore,
     /// What is left of the messages that it may send now.
@@ -115,6 +120,15 @@ impl Link {
             (false, true) => Some(Direction::ServeOnly),
             (true, true) => None,
         }
+    }
+
+    /// Waits until there is room for these products, which takes it until they are merged: what one peer has merging is
+    /// bounded by bytes, over all its streams.
+    pub(super) async fn source<'a>(&self, products: impl IntoIterator<Item = &'a (Sku, Product)>) -> Source {
+        let bytes: usize = products.into_iter().map(|(sku, product)| bytes_max(sku, product)).sum();
+        let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX).min(PEER_UNMERGED_KIB_MAX);
+        let room = Arc::clone(&self.unmerged).acquire_many_owned(kib).await.ok();
+        Source { room, ..Source::of(&self.witness) }
     }
 
     /// Whether what it holds counts as a copy: nobody would take it back from a read-only member.

@@ -22,7 +22,7 @@ use crate::limits::{
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerLimits {
-    /// Bytes of frames per second, on all streams: 1 MiB to 64 GiB, by default 64 MiB. A peer that catches up after a long
+    /// Bytes of frames per second, on all streams: 128 KiB to 64 GiB, by default 64 MiB. A peer that catches up after a long
     /// time away is slowed to this.
     pub bytes_per_second: u64,
     /// Frames per second, on all streams: 1,000 to 10 million, by default 50,000.

@@ -1,7 +1,7 @@
 //! The network: mutually authenticated QUIC links, reconciliation with random peers, and pushes.
 //!
-//! Modules in reading order: `der`, `validity` and `certified` (what a certificate says), `raw_keys` (keys in place of certificates), `identity`
-//! (certificates and TLS),
+//! Modules in reading order: `der`, `validity` and `certified` (what a certificate says), `raw_keys` (keys in place of certificates), `tls` (how links are
+//! secured), `identity` (certificates),
 //! `revocation` (certificates that are not let in), `frames` (frames on streams), `refusal` (why a link ends), `mail`
 //! (what applications send each other), `members` (who belongs to the cluster), `meter` (what a peer sends), `penalties` (peers that
 //! sent too much), `bindings` (whose a replica id is), `link` and `registry` (what is known of
@@ -39,6 +39,7 @@ mod rights;
 mod serve;
 mod session;
 mod shared;
+mod tls;
 mod trust;
 mod validity;
 mod verdict;

@@ -114,12 +114,13 @@ async fn merge(push: Push, link: &Link, shared: &Shared) -> Result<Option<Mergin
         warn!(%refused, "a push was refused");
         return Ok(None);
     }
+    let source = link.source(push.shards.iter().flat_map(|part| &part.products)).await;
     let origin = push.origin;
     let deltas = push.shards.iter().map(|part| {
         let claim = Claim::Range { origin, from: part.from, to: part.to };
         RemoteDelta { shard: part.shard, products: part.products.clone(), claim }
     });
-    let outcome = shared.committer.merge(deltas.collect(), &link.witness).await?;
+    let outcome = shared.committer.merge(deltas.collect(), source).await?;
     Ok(Some(Merging { push, outcome }))
 }
 

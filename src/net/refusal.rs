@@ -47,7 +47,10 @@ pub(super) fn closed_with(error: &ConnectionError, code: CloseCode) -> bool {
 /// What TLS alerts mean for the operator (RFC 8446, section 6.2).
 fn explain_alert(alert: u8) -> Option<&'static str> {
     Some(match alert {
-        40 => "the TLS handshake failed: both sides need TLS 1.3 and a certificate of the cluster's authority",
+        40 => {
+            "the TLS handshake failed: both sides need TLS 1.3, and either both certificates of the cluster's authority or \
+             both raw public keys"
+        }
         42 | 43 | 46 | 51 => "the certificate is not valid: it must be issued by the cluster's authority",
         44 => "the certificate was revoked",
         49 => "the public key is not on the list of those that are trusted: both nodes need each other's",

@@ -167,13 +167,14 @@ impl Registry {
             let mut entries = self.entries.lock();
             let entries = &mut *entries;
             let replica = link.replica;
+            let known = entries.links.get(&replica).filter(|known| known.is_open());
+            if known.is_some_and(|known| known.fingerprint != link.fingerprint) {
+                return Err(NotAdmitted::OtherCertificate(replica));
+            }
             if let Some(owner) = entries.bindings.other_owner(replica, &link.node, is_pinned) {
                 return Err(NotAdmitted::OtherNode { replica, owner, node: link.node.clone() });
             }
-            let superfluous = match entries.links.get(&link.replica).filter(|known| known.is_open()) {
-                Some(known) if known.fingerprint != link.fingerprint => {
-                    return Err(NotAdmitted::OtherCertificate(replica));
-                }
+            let superfluous = match known {
                 Some(known) if known.dialled_by < link.dialled_by && known.since.elapsed() < SAME_TIME => {
                     Some(Arc::clone(link))
                 }

@@ -31,7 +31,7 @@ use super::trust::{review, rotated_lately};
 use super::verdict::{judge, punish, shut_out};
 use crate::limits::{
     ASKS_MAX, ASKS_PER_SECOND_MAX, FRAME_TIME_MAX, LINK_DRAIN_TIME, MESSAGES_AT_ONCE_MAX, MESSAGES_PER_SECOND_MAX,
-    PUSH_QUEUE_MAX, PUSH_STREAMS_MAX, SESSIONS_MAX,
+    PEER_UNMERGED_KIB_MAX, PUSH_QUEUE_MAX, PUSH_STREAMS_MAX, SESSIONS_MAX,
 };
 use crate::witness::Witness;
 
@@ -72,6 +72,7 @@ pub(super) fn establish(
         knows_rights: knows_rights(&hello) && !certified.read_only,
         knows_messages: knows_messages(&hello),
         asks: Mutex::new(Allowance::full(ASKS_PER_SECOND_MAX)),
+        unmerged: Arc::new(Semaphore::new(usize::try_from(PEER_UNMERGED_KIB_MAX).unwrap_or(usize::MAX))),
         telling: Semaphore::new(MESSAGES_AT_ONCE_MAX),
         messages: Mutex::new(Allowance::full(MESSAGES_PER_SECOND_MAX)),
         location: hello.location,

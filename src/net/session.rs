@@ -154,8 +154,9 @@ async fn carry_out(
     match effect {
         Effect::Merge { delta, claim } => {
             let claim = merges.admit(delta.shard, claim).await?;
+            let source = link.source(&delta.products).await;
             let delta = RemoteDelta { shard: delta.shard, products: delta.products, claim };
-            merges.push(shared.committer.merge(vec![delta], &link.witness).await?).await?;
+            merges.push(shared.committer.merge(vec![delta], source).await?).await?;
         }
         Effect::OwnFuture { shard, .. } if link.read_only => doubt_reader(shard, link, shared),
         Effect::OwnFuture { shard, sequence } => {
@@ -188,10 +189,13 @@ fn doubt_reader(shard: ShardIndex, link: &Link, shared: &Shared) {
     shared.registry.note_refusal_once(link.address, reason);
 }
 
+/// The answer of the committer, to come.
+type Merge = oneshot::Receiver<Result<RemoteOutcome, Stopped>>;
+
 /// Merges that were queued and are not durable yet.
 #[derive(Default)]
 struct Merges {
-    waiting: VecDeque<oneshot::Receiver<Result<RemoteOutcome, Stopped>>>,
+    waiting: VecDeque<Merge>,
     /// The shard of which a chunk was queued and more follow.
     unfinished: Option<ShardIndex>,
     /// Shards of which something was turned away.
@@ -215,7 +219,7 @@ impl Merges {
         u32::try_from(self.refused.len()).unwrap_or(u32::MAX)
     }
 
-    async fn push(&mut self, merge: oneshot::Receiver<Result<RemoteOutcome, Stopped>>) -> Result<(), Stopped> {
+    async fn push(&mut self, merge: Merge) -> Result<(), Stopped> {
         self.waiting.push_back(merge);
         if self.waiting.len() > SESSION_MERGES_MAX {
             self.wait_for_one().await?;

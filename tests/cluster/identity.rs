@@ -63,7 +63,7 @@ async fn both_sides_rotate_at_once() {
     let stores = mesh.nodes(2).await;
     full_mesh(&stores);
     wait_linked(&stores, 1).await;
-    let renewed = ["a", "b"].map(|name| identity(&mesh, name, &[&mesh]));
+    let renewed = ["node-0", "node-1"].map(|name| identity(&mesh, name, &[&mesh]));
     let fingerprints = renewed.each_ref().map(Identity::fingerprint);
     for (store, identity) in stores.iter().zip(renewed) {
         store.reload_identity(identity).unwrap();

@@ -10,8 +10,8 @@ use crate::support::{
     wait_until,
 };
 
-fn keys(count: usize) -> Vec<RawKey> {
-    (0..count).map(|_| RawKey::new().unwrap()).collect()
+fn keys() -> [RawKey; 4] {
+    [(); 4].map(|()| RawKey::new().unwrap())
 }
 
 fn identity(own: &RawKey, pinned: &[&RawKey], readers: &[&RawKey]) -> Identity {
@@ -32,8 +32,8 @@ fn builder(name: &str, identity: Identity) -> Builder {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_with_pinned_keys_are_a_cluster() {
-    let keys = keys(4);
-    let [first, second, reader, stranger] = keys.each_ref4();
+    let keys = keys();
+    let [first, second, reader, stranger] = &keys;
     let (members, readers) = ([first, second], [reader]);
     let mut stores = Vec::new();
     for (number, key) in keys.iter().take(3).enumerate() {
@@ -68,33 +68,22 @@ async fn nodes_with_pinned_keys_are_a_cluster() {
     assert_eq!(links_up(&stranger), 0);
 }
 
-trait EachRef4 {
-    fn each_ref4(&self) -> [&RawKey; 4];
-}
-
-impl EachRef4 for Vec<RawKey> {
-    fn each_ref4(&self) -> [&RawKey; 4] {
-        [&self[0], &self[1], &self[2], &self[3]]
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_list_of_keys_changes_while_the_node_runs() {
-    let keys = keys(4);
-    let [hub, stays, goes, renewed] = keys.each_ref4();
+    let [hub, stays, goes, renewed] = &keys();
     let all = [hub, stays, goes];
     let store = builder("hub", identity(hub, &all, &[])).open().await.unwrap();
     let staying = builder("stays", identity(stays, &all, &[])).open().await.unwrap();
     let going = builder("goes", identity(goes, &all, &[])).open().await.unwrap();
     dial(&staying, &store);
-    dial(&store, &going);
+    dial(&going, &store);
     wait_linked(&[store.clone()], 2).await;
     let since = store.status().peers.iter().filter_map(|peer| peer.last_error.clone()).count();
     assert_eq!(since, 0);
 
     store.reload_identity(identity(hub, &[hub, stays], &[])).unwrap();
     let words = ["does not trust the peer's certificate", "any more"];
-    wait_until("it is told", || refused_or_error(&going, &words)).await;
+    wait_until("it is told", || peer_error_with(&going, &words)).await;
     wait_until("its link is gone", || links_up(&store) == 1 && links_up(&going) == 0).await;
     assert!(staying.status().refusals.is_empty(), "the other's link goes on");
 
@@ -117,15 +106,11 @@ async fn the_list_of_keys_changes_while_the_node_runs() {
     assert_eq!(staying.replica_id(), replica);
 }
 
-fn refused_or_error(store: &Store, words: &[&str]) -> bool {
-    refused_with(store, words) || peer_error_with(store, words)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificates_and_raw_keys_do_not_mix() {
     let mesh = Mesh::new();
-    let keys = keys(1);
-    let with_key = builder("key", identity(&keys[0], &[&keys[0]], &[])).open().await.unwrap();
+    let [key, ..] = &keys();
+    let with_key = builder("key", identity(key, &[key], &[])).open().await.unwrap();
     let with_certificate = mesh.node("certificate").await;
     dial(&with_key, &with_certificate);
     dial(&with_certificate, &with_key);

@@ -16,7 +16,7 @@ use stockmesh_proto::{ReplicaId, Shard};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::commit::{Claim, RemoteDelta};
+use crate::commit::{Claim, RemoteDelta, Source};
 use crate::limits::{ASK_ROUND_TRIPS, ASK_TIME_MAX, REPLY_TIME_MAX, RIGHTS_LOOK_EVERY};
 use crate::net::frames::{FrameError, read_metered, write_message};
 use crate::net::link::Link;
@@ -286,7 +286,7 @@ async fn take_in(
     // Counted before it can be applied, so that it is never in the table and not counted as on its way.
     let coming = Coming { from: link.replica, sequence, units };
     queue::note_obtained(&shared.rights, place, coming);
-    let (readable, merged) = match shared.committer.merge_watched(vec![delta], &link.witness).await {
+    let (readable, merged) = match shared.committer.merge_watched(vec![delta], Source::of(&link.witness)).await {
         Ok(merging) => merging,
         Err(stopped) => {
             queue::note_arrived(&shared.rights, place, coming);
