@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn who_opens_beside_others_is_over_its_limits_after_half_a_minute() {
-        for (what, per_second) in [(Opened::Session, 10.0), (Opened::Stream, 100.0)] {
+        for (what, per_second) in [(Opened::Session, 10), (Opened::Stream, 100)] {
             let (meter, begun) = meter();
             let mut now = begun;
             let held = loop {
@@ -273,11 +273,11 @@ mod tests {
                 assert!(now - begun < seconds(40.0), "it is not noticed");
             };
             assert!(now - begun > seconds(29.0) && held > seconds(30.0), "{:?} {held:?}", now - begun);
-            // A pause of the same length lets it go on: it is a rate, not a quota.
+            // Ten seconds' worth at once, every half minute: held back for a quarter of the time, for ever.
             let (meter, mut now) = (Meter::new(LIMITS, begun), begun);
             for _ in 0..20 {
                 now += seconds(30.0);
-                for _ in 0..(per_second * 20.0) as u32 {
+                for _ in 0..per_second * 10 {
                     assert!(!matches!(meter.opened(what, true, now), Pace::Over(_)));
                 }
             }

@@ -44,7 +44,7 @@ async fn a_peer_that_catches_up_is_slowed_and_stays() {
     }
     batch.commit().await.unwrap();
     dial(&other, &strict);
-    wait_linked(&[other.clone()], 1).await;
+    wait_linked(std::slice::from_ref(&other), 1).await;
     let begun = Instant::now();
     dial(&full, &strict);
     // While it is slowed, another peer's writes come through.
@@ -129,7 +129,7 @@ async fn assert_shut_out(frames: Vec<u8>, what: &str) {
     let mesh = Mesh::new();
     let (strict, healthy) = (strict(&mesh).await, mesh.node("healthy").await);
     dial(&healthy, &strict);
-    wait_linked(&[healthy.clone()], 1).await;
+    wait_linked(std::slice::from_ref(&healthy), 1).await;
     let counted = metrics::counter("stockmesh_peers_over_limits_total");
     let raw = Raw::linked(&mesh, address(&strict)).await;
     match flood(&raw, &frames).await {

@@ -77,7 +77,7 @@ async fn the_list_of_keys_changes_while_the_node_runs() {
     let going = builder("goes", identity(goes, &all, &[])).open().await.unwrap();
     dial(&staying, &store);
     dial(&going, &store);
-    wait_linked(&[store.clone()], 2).await;
+    wait_linked(std::slice::from_ref(&store), 2).await;
     let since = store.status().peers.iter().filter_map(|peer| peer.last_error.clone()).count();
     assert_eq!(since, 0);
 
