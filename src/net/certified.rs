@@ -33,6 +33,13 @@ pub(super) struct Certified {
 #[error("the certificate cannot be used: {0}; issue another")]
 pub(super) struct Uncertain(String);
 
+impl Uncertain {
+    /// Nothing is said of a key that stands on no list.
+    pub(super) fn not_listed() -> Self {
+        Self("its key is not on the list".into())
+    }
+}
+
 impl Certified {
     /// Reads it from a certificate in DER whose form and signature the TLS library has judged.
     pub(super) fn of_certificate(certificate: &[u8]) -> Result<Self, Uncertain> {

@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::meter::{Meter, Pace};
-use crate::limits::{FRAME_TIME_MAX, REPLY_TIME_MAX};
+use metrics::counter;
 use quinn::{ReadExactError, RecvStream, SendStream, WriteError};
 use stockmesh_proto::limits::FRAME_BYTES_MAX;
 use stockmesh_proto::wire::{Message, WireError, frame_length};
+
+use super::meter::{Meter, Pace};
+use crate::limits::{FRAME_TIME_MAX, REPLY_TIME_MAX};
 
 /// The length before each frame.
 const PREFIX_BYTES: usize = 4;
@@ -58,6 +60,7 @@ pub(super) async fn read_metered(
 ) -> Result<Option<Message>, FrameError> {
     let Some(frame) = read_frame(stream, bytes_max, begin_within).await? else { return Ok(None) };
     if let Pace::From(from) = meter.frame(frame.len() + PREFIX_BYTES, Instant::now()) {
+        counter!("stockmesh_frames_slowed_total").increment(1);
         tokio::time::sleep_until(from.into()).await;
     }
     Message::decode(&frame).map(Some).map_err(violation)

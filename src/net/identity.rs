@@ -267,8 +267,7 @@ impl Identity {
         let own = chain.first().map(CertificateDer::as_ref).unwrap_or_default();
         match &self.parts.pins {
             None => Certified::of_certificate(own),
-            // The list may have changed since: then the link is closed.
-            Some(pins) => Ok(pins.of_key(own).cloned().unwrap_or_default()),
+            Some(pins) => pins.of_key(own).cloned().ok_or_else(Uncertain::not_listed),
         }
     }
 

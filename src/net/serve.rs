@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::Instant;
 
-use metrics::gauge;
+use metrics::{counter, gauge};
 use parking_lot::Mutex;
 use quinn::{Connection, RecvStream, SendStream};
 use stockmesh_proto::ReplicaId;
@@ -178,6 +178,7 @@ async fn keep_pace(what: Opened, is_beside: bool, link: &Arc<Link>, shared: &Sha
     match link.meter.opened(what, is_beside, Instant::now()) {
         Pace::Free => true,
         Pace::From(from) => {
+            counter!("stockmesh_streams_slowed_total").increment(1);
             tokio::time::sleep_until(from.into()).await;
             true
         }

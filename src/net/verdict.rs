@@ -29,6 +29,10 @@ pub(super) fn punish(reason: &str, link: &Arc<Link>, shared: &Shared) {
 
 /// Closes the link of a peer that is over its limits, and does not let it in for a while (rule K7).
 pub(super) fn shut_out(what: &str, held: Duration, link: &Arc<Link>, shared: &Shared) {
+    if !link.is_open() {
+        // Several of its streams may find it out at once.
+        return;
+    }
     let reason = format!(
         "replica {} opened so many {what} that it was held back for {:.0} s within a minute: it is over its limits, and is \
          let in again after {} s",

@@ -1,6 +1,6 @@
 //! Read-only members, and what else a certificate says of its node (rules K1 to K4).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use stockmesh::certificates::{Issued, NodeDetails};
 use stockmesh::{Delivery, Identity, LinkState, NodeName, ReplicaId, ReplicationError, Store, WriteError};
@@ -22,7 +22,7 @@ async fn reader(mesh: &Mesh, name: &str) -> Store {
 /// Waits until `store` has reconciled so often with all its peers since now: what was to be exchanged is exchanged.
 async fn wait_reconciled(store: &Store) {
     for _ in 0..2 {
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         wait_until("it has reconciled with all", || {
             let peers = store.status().peers;
             peers.iter().all(|peer| peer.reconciled_ago.is_some_and(|ago| ago < begun.elapsed()))
@@ -136,6 +136,8 @@ async fn a_role_changes_while_the_node_runs() {
     let mug = node.product("MUG").unwrap();
     mug.receive(5).await.unwrap();
     let hold = mug.hold(2, Duration::from_secs(3_600)).await.unwrap();
+    let held = Instant::now();
+    mug.hold(1, Duration::from_secs(4)).await.unwrap();
     wait_until("the peer has it", || on_hand(&peer, "MUG") == 5).await;
     let seen = || {
         let peers = peer.status().peers;
@@ -145,11 +147,15 @@ async fn a_role_changes_while_the_node_runs() {
     node.reload_identity(mesh.reader("node")).unwrap();
     assert!(is_read_only(mug.receive(1).await) && is_read_only(hold.commit().await));
     wait_until("the peer sees it", || seen() == Some(true)).await;
+    // Nor does it write by itself: what it held is released once it may write again.
+    tokio::time::sleep(Duration::from_secs(6).saturating_sub(held.elapsed())).await;
+    assert_eq!(node.get("MUG").unwrap().held(), 3);
     let issued = mesh.issue("node");
     node.reload_identity(mesh.identity(&issued)).unwrap();
     mug.receive(1).await.unwrap();
     hold.commit().await.unwrap();
     assert_eq!((on_hand(&node, "MUG"), node.replica_id()), (4, replica));
+    wait_until("what was held is released", || node.get("MUG").unwrap().held() == 0).await;
     wait_until("the peer takes its writes again", || seen() == Some(false) && on_hand(&peer, "MUG") == 4).await;
 }
 
