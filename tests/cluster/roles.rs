@@ -191,6 +191,17 @@ impl Hostile {
     }
 }
 
+/// Reads the other side's turn to its end.
+async fn until_end(receive: &mut quinn::RecvStream) {
+    loop {
+        match raw::read(receive).await {
+            Some(Message::End) => return,
+            Some(_) => {}
+            None => panic!("the stream ended before the turn did"),
+        }
+    }
+}
+
 fn one_slot(replica: ReplicaId) -> (stockmesh_proto::ShardIndex, stockmesh_proto::delta::Products) {
     let sku = Sku::new("FORGED").unwrap();
     let shard = ShardCount::new(SHARDS).unwrap().shard_of(&sku);
@@ -215,7 +226,7 @@ async fn nothing_of_a_read_only_member_is_merged() {
     for message in [Message::Open(Open { root: Fingerprint::EMPTY, groups }), Message::End] {
         raw::write(&mut send, &message).await;
     }
-    while !matches!(raw::read(&mut receive).await, Some(Message::End)) {}
+    until_end(&mut receive).await;
     let version: VersionVector = [(opens.replica, 1)].into_iter().collect();
     let part = Part { shard, version: Some(version), products, full: false, last: true };
     raw::write(&mut send, &Message::Part(part)).await;
@@ -266,7 +277,7 @@ async fn a_read_only_member_takes_nobodys_id_away() {
     {
         raw::write(&mut send, &message).await;
     }
-    while !matches!(raw::read(&mut receive).await, Some(Message::End)) {}
+    until_end(&mut receive).await;
     let words = ["the read-only member hostile", "claims writes of this node that it never made"];
     wait_until("it is named", || refused_with(&hostile.victim, &words)).await;
     // What was queued for the committer before this write is done when it is.
