@@ -21,7 +21,7 @@ use crate::limits::{
 };
 #[cfg(feature = "testing")]
 use crate::net::FaultyNetwork;
-use crate::net::{Identity, Node, NodeSettings, RevocationFile, check_address};
+use crate::net::{Identity, Node, NodeSettings, PeerLimits, RevocationFile, check_address};
 use crate::recovery::{DamagePolicy, Recovered, Wanted, recover, recover_directory};
 use crate::replica::Replica;
 #[cfg(feature = "testing")]
@@ -80,6 +80,7 @@ pub struct Builder {
     listen: Option<SocketAddr>,
     identity: Option<Identity>,
     revocations: Option<PathBuf>,
+    peer_limits: PeerLimits,
     peers: Vec<String>,
     reconcile_every: Duration,
     drift_max: Duration,
@@ -113,6 +114,7 @@ impl Builder {
             listen: None,
             identity: None,
             revocations: None,
+            peer_limits: PeerLimits::default(),
             peers: Vec::new(),
             reconcile_every: RECONCILE_EVERY_DEFAULT,
             drift_max: Duration::from_millis(DRIFT_MS_MAX),
@@ -204,6 +206,14 @@ impl Builder {
     /// one that is written in place, a part might be read.
     pub fn revocations(mut self, path: impl Into<PathBuf>) -> Self {
         self.revocations = Some(path.into());
+        self
+    }
+
+    /// What one peer may send to this node, see [`PeerLimits`]. A peer beyond it is read later; one that opens streams and
+    /// reconciliations without waiting for the others loses its link for half a minute. This is told in
+    /// [`Status::refusals`](crate::Status::refusals) and counted in `stockmesh_peers_over_limits_total`.
+    pub fn peer_limits(mut self, limits: PeerLimits) -> Self {
+        self.peer_limits = limits;
         self
     }
 
@@ -312,6 +322,7 @@ impl Builder {
             ((settings.former, settings.retired), books, self.ledger_retention),
         )
         .map_err(OpenError::Thread)?;
+        committer.set_read_only(self.identity.as_ref().is_some_and(Identity::is_read_only));
         tokio::spawn(expire_for_ever(committer.downgrade(), committer.next_expiry_ms(), self.wall));
         tokio::spawn(inherit_for_ever(committer.downgrade(), Arc::clone(&table)));
         let node = match self.identity {
@@ -322,6 +333,7 @@ impl Builder {
                     listen,
                     identity,
                     revocations,
+                    peer_limits: self.peer_limits,
                     cluster: wanted.cluster.clone(),
                     location: wanted.location.clone(),
                     reconcile_every: self.reconcile_every,
@@ -371,6 +383,13 @@ impl Builder {
                 return unusable("clients", "true".into());
             }
         }
+        if let Some(certified) = self.identity.as_ref().and_then(Identity::location)
+            && certified.as_str() != self.location
+        {
+            let rule = format!("must be {certified}: the certificate is of a node there");
+            return Err(InvalidInput::new("location", &self.location, rule));
+        }
+        self.peer_limits.check()?;
         if !(RECONCILE_EVERY_MIN..=RECONCILE_EVERY_MAX).contains(&self.reconcile_every) {
             let value = format!("{:?}", self.reconcile_every);
             return Err(InvalidInput::new("reconcile_every", value, "must be 10 ms to a day"));

@@ -23,10 +23,13 @@ use rcgen::{
     KeyUsagePurpose, PKCS_ED25519, SanType,
 };
 use rustls::pki_types::DnsName;
+use stockmesh_proto::Location;
 use thiserror::Error;
 use x509_parser::pem::Pem;
+use x509_parser::prelude::FromDer;
+use x509_parser::x509::SubjectPublicKeyInfo;
 
-use crate::net::CertificateFingerprint;
+use crate::certificate::{CertificateFingerprint, NodeName};
 
 /// The name in every node's certificate, which each node asks of the other.
 pub const SERVER_NAME: &str = "stockmesh";
@@ -140,6 +143,39 @@ pub struct Issued {
     pub key_pem: String,
 }
 
+/// What a node's certificate says of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NodeDetails<'a> {
+    /// The node's name. It should keep it when its certificate is renewed: a replica id belongs to one name.
+    pub name: &'a str,
+    /// Its home location, if its peers are to insist on it.
+    pub location: Option<&'a str>,
+    /// Whether it is a read-only member: it gets all writes, and has none.
+    pub read_only: bool,
+    /// Further names for other tools, each a DNS name or an IP address; stockmesh itself does not look at them.
+    pub hosts: &'a [&'a str],
+}
+
+/// A key pair for a cluster without an authority, see [`Identity::from_raw_key`](crate::Identity::from_raw_key).
+#[derive(Clone)]
+pub struct RawKey {
+    /// The private key in PEM; whoever has it is this node.
+    pub key_pem: String,
+    /// The public key in PEM, for the lists of the other nodes.
+    pub public_key_pem: String,
+}
+
+impl RawKey {
+    /// Makes a new Ed25519 key pair.
+    ///
+    /// # Errors
+    /// If the cryptography fails.
+    pub fn new() -> Result<Self, CertificateError> {
+        let key = KeyPair::generate_for(&PKCS_ED25519)?;
+        Ok(Self { key_pem: key.serialize_pem(), public_key_pem: key.public_key_pem() })
+    }
+}
+
 /// A certificate authority: whoever holds its key decides who belongs to the cluster.
 pub struct Authority {
     certificate_pem: String,
@@ -198,15 +234,35 @@ impl Authority {
         })
     }
 
-    /// Issues the certificate of a node, for both ends of a link. It names [`SERVER_NAME`], the node if its name is
-    /// a DNS name, and `hosts`, each a DNS name or an IP address.
+    /// Issues the certificate of a full member at any location, see [`Authority::issue_node`].
     ///
     /// # Errors
-    /// If the name breaks the rules of [`Authority::new`], or a host is neither DNS name nor IP address.
+    /// As for that.
     pub fn issue(&self, name: &str, hosts: &[&str], validity: Validity) -> Result<Issued, CertificateError> {
-        let mut parameters = named(name)?;
+        self.issue_node(&NodeDetails { name, hosts, ..NodeDetails::default() }, validity)
+    }
+
+    /// Issues the certificate of a node, for both ends of a link. It names [`SERVER_NAME`], the node if its name is
+    /// a DNS name, and the hosts; and as URIs what its peers go by: the node's name, its location and its role
+    /// (`PROTOCOL.md`, rule K1).
+    ///
+    /// # Errors
+    /// If the name breaks the rules of [`Authority::new`], the location is none, or a host is neither DNS name nor IP
+    /// address.
+    ///
+    /// ```
+    /// use stockmesh::certificates::{Authority, NodeDetails, Validity};
+    ///
+    /// let authority = Authority::new("shops", Validity::from_days(3_650)?)?;
+    /// let screen = NodeDetails { name: "screen-1", location: Some("berlin"), read_only: true, ..NodeDetails::default() };
+    /// let issued = authority.issue_node(&screen, Validity::from_days(365)?)?;
+    /// # Ok::<(), stockmesh::certificates::CertificateError>(())
+    /// ```
+    pub fn issue_node(&self, node: &NodeDetails<'_>, validity: Validity) -> Result<Issued, CertificateError> {
+        let mut parameters = named(node.name)?;
         validity.apply(&mut parameters);
-        parameters.subject_alt_names = alternative_names(name, hosts)?;
+        parameters.subject_alt_names = alternative_names(node.name, node.hosts)?;
+        parameters.subject_alt_names.extend(stated(node)?);
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         parameters.use_authority_key_identifier_extension = true;
@@ -225,11 +281,11 @@ impl Authority {
     }
 }
 
-/// The fingerprint of a certificate, by which it is revoked, see [`Builder::revocations`](crate::Builder::revocations).
-/// Of several in one text, that of the first: the node's own.
+/// The fingerprint of a certificate, or of a public key that stands in the place of one, by which it is revoked, see
+/// [`Builder::revocations`](crate::Builder::revocations). Of several in one text, that of the first: the node's own.
 ///
 /// # Errors
-/// If the text does not begin with a certificate in PEM.
+/// If the text does not begin with a certificate or a public key in PEM.
 ///
 /// ```
 /// use stockmesh::certificates::{Authority, Validity, fingerprint};
@@ -241,24 +297,52 @@ impl Authority {
 /// # Ok::<(), stockmesh::certificates::CertificateError>(())
 /// ```
 pub fn fingerprint(certificate_pem: &str) -> Result<CertificateFingerprint, CertificateError> {
-    let invalid = || CertificateError::pem("certificate", "must be an X.509 certificate as PEM");
+    let invalid = || CertificateError::pem("certificate", "must be an X.509 certificate or a public key as PEM");
     let block = Pem::iter_from_buffer(certificate_pem.as_bytes()).next().and_then(Result::ok).ok_or_else(invalid)?;
-    block.parse_x509().map_err(|_| invalid())?;
+    if block.label == "PUBLIC KEY" {
+        SubjectPublicKeyInfo::from_der(&block.contents).map_err(|_| invalid())?;
+    } else {
+        block.parse_x509().map_err(|_| invalid())?;
+    }
     Ok(CertificateFingerprint::of_der(&block.contents))
 }
 
 fn named(name: &str) -> Result<CertificateParams, CertificateError> {
-    if name.trim().is_empty() || name.len() > MAX_NAME_BYTES {
-        let rule = format!("must be 1 to {MAX_NAME_BYTES} bytes and not blank");
-        return Err(CertificateError::invalid("name", name, rule));
-    }
-    if name.chars().any(char::is_control) {
-        return Err(CertificateError::invalid("name", name, "must not have control characters"));
-    }
+    NodeName::new(name).map_err(|_| {
+        let rule = format!("must be 1 to {MAX_NAME_BYTES} bytes, not blank, without control characters");
+        CertificateError::invalid("name", name, rule)
+    })?;
     let mut parameters = CertificateParams::default();
     parameters.distinguished_name = DistinguishedName::new();
     parameters.distinguished_name.push(DnType::CommonName, name);
     Ok(parameters)
+}
+
+/// What peers go by, as URIs (rule K1).
+fn stated(node: &NodeDetails<'_>) -> Result<Vec<SanType>, CertificateError> {
+    let mut uris = vec![format!("stockmesh:node={}", escape(node.name))];
+    if let Some(location) = node.location {
+        let location = Location::new(location)
+            .map_err(|error| CertificateError::invalid("location", location, error.to_string()))?;
+        uris.push(format!("stockmesh:location={}", escape(location.as_str())));
+    }
+    if node.read_only {
+        uris.push("stockmesh:role=read-only".into());
+    }
+    uris.into_iter().map(|uri| Ok(SanType::URI(uri.try_into()?))).collect()
+}
+
+/// Text as it may stand in a URI.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'-' | b'.' | b'_' | b'~' => escaped.push(char::from(byte)),
+            byte if byte.is_ascii_alphanumeric() => escaped.push(char::from(byte)),
+            byte => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    escaped
 }
 
 fn alternative_names(name: &str, hosts: &[&str]) -> Result<Vec<SanType>, CertificateError> {

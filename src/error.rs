@@ -32,6 +32,9 @@ pub enum WriteError {
     /// An argument is wrong. Nothing was changed.
     #[error(transparent)]
     Invalid(#[from] InvalidInput),
+    /// This node is a read-only member: its certificate gives it all writes and none of its own. Nothing was changed.
+    #[error("this node is a read-only member by its certificate; nothing was changed: write at a full member")]
+    ReadOnly,
     /// The operation would break a limit. Nothing was changed.
     #[error(transparent)]
     Refused(#[from] OperationRefused),
@@ -200,6 +203,16 @@ pub enum ReloadError {
     Expired {
         /// When it ended.
         at: SystemTime,
+    },
+    /// The new certificate is of a node at another location.
+    #[error(
+        "the new certificate is of a node at {certified}, this store is at {location}; nothing was changed: issue it for this location"
+    )]
+    OtherLocation {
+        /// What the certificate says.
+        certified: Location,
+        /// The store's home location.
+        location: Location,
     },
     /// The store is closed.
     #[error("the store is closed; its identity was not changed")]

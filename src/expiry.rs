@@ -44,6 +44,8 @@ async fn release_due(committer: &Committer, now_ms: u64) -> bool {
     match committer.write(Request::from(operations)).await {
         Ok(_) => metrics::counter!("stockmesh_holds_expired_total").increment(count),
         Err(WriteError::Closed | WriteError::Poisoned { .. } | WriteError::Indeterminate { .. }) => return false,
+        // What was held before this node became a read-only member stays so, since nobody would take the release.
+        Err(WriteError::ReadOnly) => tokio::time::sleep(EXPIRY_LOOK_EVERY).await,
         Err(error) => {
             warn!(%error, "holds whose time has run out could not be released; they are tried again");
             tokio::time::sleep(EXPIRY_LOOK_EVERY).await;

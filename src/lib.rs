@@ -81,6 +81,8 @@
 
 mod limits;
 mod clock;
+mod certificate;
+mod witness;
 #[doc(hidden)]
 pub mod storage;
 mod error;
@@ -124,6 +126,7 @@ pub mod transactions;
 
 pub use batch::{Batch, Committed};
 pub use builder::Builder;
+pub use certificate::{CertificateFingerprint, InvalidFingerprint, NodeName};
 pub use error::{
     CloseError, GetError, LeaveError, OpenError, ReloadError, ReplicationError, RetireError, RevocationsError,
     WriteError,
@@ -136,10 +139,7 @@ pub use messages::{Broadcast, Delivery, Messages, PeerMessage, SendError};
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub use net::FaultyNetwork;
-pub use net::{
-    CertificateFingerprint, Identity, IdentityError, InvalidFingerprint, LinkState, Member, MemberState, PeerStatus,
-    Refused,
-};
+pub use net::{Identity, IdentityError, LinkState, Member, MemberState, PeerLimits, PeerStatus, Refused};
 pub use product::{Product, Reason};
 pub use query::{Products, Query};
 pub use recovery::DamagePolicy;
@@ -150,6 +150,7 @@ pub use store::Store;
 pub use subscribe::{Change, Changes, Filter};
 pub use view::{ProductView, StockView};
 pub use withdraw::{HoldUnits, Sell, Transfer};
+pub use witness::{Incarnation, Witness};
 
 /// Compiles and runs the README's examples.
 #[cfg(doctest)]

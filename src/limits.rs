@@ -3,6 +3,7 @@
 //! The optional readers of files keep theirs beside them (`transactions`, `certificates`), as does the disk's layout
 //! (`storage`).
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 // What a user may set.
@@ -16,6 +17,10 @@ pub(crate) const DRIFT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Peers that one node may be configured to dial.
 pub(crate) const PEERS_MAX: usize = 1024;
 
+/// Longest name of a node, in bytes: what X.520 allows for a common name.
+pub(crate) const NODE_NAME_BYTES_MAX: usize = 64;
+/// Public keys that one node may list as trusted.
+pub(crate) const PINNED_KEYS_MAX: usize = 8_192;
 /// Largest PEM file: a chain of a few certificates is a few kilobytes.
 pub(crate) const PEM_BYTES_MAX: u64 = 1 << 20;
 
@@ -81,6 +86,45 @@ pub(crate) const DIAL_PAUSE_MAX: Duration = Duration::from_secs(10);
 pub(crate) const LINK_LASTING: Duration = Duration::from_secs(10);
 /// Addresses of one name that are dialled, one after the other.
 pub(crate) const DIAL_TARGETS_MAX: usize = 8;
+
+// What one peer may send; the ranges are those of `PeerLimits`.
+
+/// Bytes of frames per second …
+pub(crate) const PEER_BYTES_PER_SECOND_DEFAULT: u64 = 64 << 20;
+/// … at the least so many that the few largest frames that are under way at once come sooner than a peer gives up.
+pub(crate) const PEER_BYTES_PER_SECOND: RangeInclusive<u64> = (128 << 10)..=(64 << 30);
+/// Frames per second.
+pub(crate) const PEER_FRAMES_PER_SECOND_DEFAULT: u64 = 50_000;
+/// See [`PEER_FRAMES_PER_SECOND_DEFAULT`].
+pub(crate) const PEER_FRAMES_PER_SECOND: RangeInclusive<u64> = 1_000..=10_000_000;
+/// Streams per second that a peer opens.
+pub(crate) const PEER_STREAMS_PER_SECOND_DEFAULT: u64 = 10_000;
+/// See [`PEER_STREAMS_PER_SECOND_DEFAULT`].
+pub(crate) const PEER_STREAMS_PER_SECOND: RangeInclusive<u64> = 100..=1_000_000;
+/// Reconciliations per second that a peer opens: it needs a few.
+pub(crate) const PEER_SESSIONS_PER_SECOND_DEFAULT: u64 = 500;
+/// See [`PEER_SESSIONS_PER_SECOND_DEFAULT`].
+pub(crate) const PEER_SESSIONS_PER_SECOND: RangeInclusive<u64> = 10..=100_000;
+/// For how long a peer may be held back, within a window, before its link is closed.
+pub(crate) const PEER_SLOWED_MAX_DEFAULT: Duration = Duration::from_secs(30);
+/// See [`PEER_SLOWED_MAX_DEFAULT`].
+pub(crate) const PEER_SLOWED_MAX: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
+/// That window.
+pub(crate) const PEER_WINDOW: Duration = Duration::from_secs(60);
+/// How much may come at once after a pause: what is allowed in so long.
+pub(crate) const PEER_BURST: Duration = Duration::from_secs(2);
+/// How long a peer that was over its limits is not let in.
+pub(crate) const PENALTY_TIME: Duration = Duration::from_secs(30);
+/// Certificates that are not let in for that reason at once.
+pub(crate) const PENALTIES_MAX: usize = 1_024;
+
+/// KiB of one peer's slots, as they are on the wire, that may be decoded and not merged yet, over all its streams.
+pub(crate) const PEER_UNMERGED_KIB_MAX: u32 = 8 << 10;
+
+/// Replica ids of which it is remembered whose they are, in all …
+pub(crate) const BINDINGS_MAX: usize = 16_384;
+/// … and of one node: its latest.
+pub(crate) const BINDINGS_OF_NODE_MAX: usize = 8;
 
 // Frames, reconciliations and pushes.
 
@@ -264,6 +308,9 @@ pub(crate) const RECORD_BYTES_MAX: usize = 64 << 20;
 /// Former ids that are remembered, the latest: a peer that forges own futures must not fill the settings.
 pub(crate) const FORMER_REPLICAS_MAX: usize = 1000;
 
+/// Changes of the replica id that are shown with what caused them, the latest.
+pub(crate) const INCARNATIONS_SHOWN_MAX: usize = 64;
+
 // Retiring and leaving.
 
 /// Replicas that were retired, and are remembered.
@@ -296,3 +343,32 @@ pub(crate) const CLOSE_DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// How long a closing node waits for its peers to learn of it.
 pub(crate) const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use stockmesh_proto::limits::{FRAME_BYTES_MAX, SESSION_VERSION_ENTRIES_MAX, TELL_BYTES_MAX};
+
+    use super::*;
+
+    /// What decoding may take for each byte of a frame, value and scratch together: the core's own test measures it.
+    const DECODING_FACTOR: usize = 48;
+    /// What a decoded value takes for each byte of its frame.
+    const DECODED_FACTOR: usize = 14;
+    /// What an entry of a version vector takes in memory.
+    const ENTRY_BYTES: usize = 32;
+
+    /// ARCHITECTURE.md states the sum. Whoever raises one of these raises what each peer can take.
+    #[test]
+    fn what_one_peer_can_take_of_this_nodes_memory_is_bounded() {
+        let window = usize::try_from(CONNECTION_WINDOW_BYTES).unwrap();
+        // Unread, unacknowledged, and pushes that wait for it.
+        let waiting = 2 * window + PUSH_QUEUE_BYTES_MAX;
+        // Reconciliations that it opened, the one that this node opened, and pushes: a frame of each is read and decoded.
+        let reading = SESSIONS_MAX + 1 + PUSH_STREAMS_MAX;
+        let frames = reading * FRAME_BYTES_MAX * (1 + DECODING_FACTOR) + ASKS_MAX * TELL_BYTES_MAX;
+        let unmerged = usize::try_from(PEER_UNMERGED_KIB_MAX).unwrap() * 1024 * DECODED_FACTOR;
+        let vectors = (SESSIONS_MAX + 1) * SESSION_VERSION_ENTRIES_MAX * ENTRY_BYTES;
+        let sum_mib = (waiting + frames + unmerged + vectors) >> 20;
+        assert!(sum_mib <= 656, "one peer can take {sum_mib} MiB");
+    }
+}

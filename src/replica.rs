@@ -61,6 +61,10 @@ impl Replica {
 
     /// Commits a request, all or nothing. If it lacks rights, peers are asked for them until the deadline has passed.
     pub(crate) async fn write_asking(&self, request: Request, deadline: Duration) -> Result<Vec<Outcome>, WriteError> {
+        // Before any peer is asked for rights.
+        if self.committer.is_read_only() {
+            return Err(WriteError::ReadOnly);
+        }
         let sales = Sales::of(&request.operations);
         if let Some(node) = &self.node {
             self.note_demand(node, &request.operations);

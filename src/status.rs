@@ -5,7 +5,9 @@ use std::time::SystemTime;
 
 use stockmesh_proto::{ClusterId, Fingerprint, Location, ReplicaId};
 
+use crate::certificate::NodeName;
 use crate::net::{PeerStatus, Refused};
+use crate::witness::Incarnation;
 
 /// Whether writes become durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +32,13 @@ pub struct Status {
     pub replica: ReplicaId,
     /// Ids under which it wrote before: each is a copy or damage that was noticed.
     pub former_replicas: Vec<ReplicaId>,
+    /// The latest changes of the id since the store was opened, each with the link over which its reason came: a node that
+    /// is no copy finds there who forged writes in its name, or got them from who did.
+    pub incarnations: Vec<Incarnation>,
+    /// Whether this node is a read-only member by its certificate: every write is refused.
+    pub read_only: bool,
+    /// The name in this node's certificate, if it has one.
+    pub node: Option<NodeName>,
     /// The cluster.
     pub cluster: ClusterId,
     /// The home location.

@@ -198,6 +198,9 @@ impl Store {
         Status {
             replica: table.own(),
             former_replicas: committer.former_replicas(),
+            incarnations: committer.incarnations(),
+            read_only: committer.is_read_only(),
+            node: node.as_ref().and_then(Node::node_name),
             cluster: cluster.clone(),
             location: location.clone(),
             fingerprint: table.root(),
@@ -258,8 +261,12 @@ impl Store {
     /// go on, the others are closed with the reason. To change the authority of a cluster: first have all nodes trust
     /// both, then give all nodes new certificates, then have them trust the new one alone.
     ///
+    /// With the certificate of a read-only member, writes are refused from now on. What no peer has got by then stays here
+    /// alone, so see to it before with [`Store::await_replicated`]; rights and active holds stay with this node, unused.
+    ///
     /// # Errors
-    /// If the store has no network or is closed, or the certificate is expired. Nothing was changed then.
+    /// If the store has no network or is closed, or the certificate is expired or of another location. Nothing was changed
+    /// then.
     ///
     #[cfg_attr(feature = "certificates", doc = "```")]
     #[cfg_attr(not(feature = "certificates"), doc = "```ignore")]

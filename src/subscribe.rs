@@ -18,6 +18,7 @@ use crate::limits::{IDENTITY_TELL_EVERY, LAG_BATCHES_MAX};
 use crate::query::{Products, Query};
 use crate::table::Table;
 use crate::view::ProductView;
+use crate::witness::{Incarnation, Witness};
 
 /// A product that a batch changed.
 #[derive(Debug)]
@@ -62,7 +63,7 @@ impl Available {
 pub(crate) struct Notice {
     pub(crate) products: Vec<ProductChange>,
     /// The id that was left and the new one, if there is a new one.
-    pub(crate) incarnation: Option<(ReplicaId, ReplicaId)>,
+    pub(crate) incarnation: Option<Incarnation>,
     /// No batch: the own certificate expires soon.
     pub(crate) identity_expires: Option<SystemTime>,
 }
@@ -168,13 +169,16 @@ pub enum Change {
     OutOfStock(ProductView),
     /// Something is available where there was nothing. Told with [`Filter::below`], also of a new product.
     BackInStock(ProductView),
-    /// This directory turned out to be an old copy or a clone, and writes under a new replica id from now on. Told to
+    /// This directory turned out to be an old copy or a clone, or somebody forged its writes, and it writes under a new replica id from now on. Told to
     /// every subscription, whatever its filter: look for who else runs on a copy of this directory.
     NewIncarnation {
         /// The id that was left.
         former: ReplicaId,
         /// The new id.
         own: ReplicaId,
+        /// The link over which the reason came, if it came over one: with a directory that is no copy, somebody there, or
+        /// behind it, forged writes of this node.
+        shown_by: Option<Witness>,
     },
     /// This node's certificate expires within 30 days, or has expired: after that no peer lets it in, see
     /// [`Store::reload_identity`](crate::Store::reload_identity). Told to every subscription, whatever its filter, at its
@@ -348,8 +352,8 @@ impl Stream for Changes {
                     if let Some(at) = changed.identity_expires.filter(|at| !self.is_told(*at)) {
                         return Poll::Ready(Some(Change::IdentityExpires { at }));
                     }
-                    if let Some((former, own)) = changed.incarnation {
-                        return Poll::Ready(Some(Change::NewIncarnation { former, own }));
+                    if let Some(Incarnation { former, own, shown_by }) = changed.incarnation.clone() {
+                        return Poll::Ready(Some(Change::NewIncarnation { former, own, shown_by }));
                     }
                 }
                 Poll::Ready(Some(Err(BroadcastStreamRecvError::Lagged(missed)))) => {

@@ -89,7 +89,7 @@ pub(super) fn change(change: Change, at: Option<&Location>) -> ChangeInfo {
         },
         Change::OutOfStock(view) => of(ChangeKind::OutOfStock, &view),
         Change::BackInStock(view) => of(ChangeKind::BackInStock, &view),
-        Change::NewIncarnation { former, own } => ChangeInfo {
+        Change::NewIncarnation { former, own, .. } => ChangeInfo {
             former: Some(Shown(former)),
             replica: Some(Shown(own)),
             ..ChangeInfo::new(ChangeKind::NewIncarnation)
@@ -208,6 +208,7 @@ pub(super) fn status(status: Status, members: &[Member]) -> StatusInfo {
 pub(super) fn failure(error: &WriteError) -> Failure {
     match error {
         WriteError::Invalid(_) => Failure::new(FailureCode::Invalid, error),
+        WriteError::ReadOnly => Failure::new(FailureCode::ReadOnly, error),
         WriteError::Refused(_) => Failure::new(FailureCode::Refused, error),
         WriteError::Insufficient { wanted, here, elsewhere, unreachable, .. } => Failure {
             wanted: Some(*wanted),

@@ -14,8 +14,8 @@ mod room;
 mod side;
 mod worker;
 
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
@@ -23,7 +23,7 @@ use stockmesh_proto::delta::Products;
 use stockmesh_proto::operation::{Books, Outcome, Request};
 use stockmesh_proto::wire::PushShard;
 use stockmesh_proto::{Location, ReplicaId, ShardIndex, Sku, VersionVector};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot, watch};
 
 pub(crate) use fold::snapshot;
 pub(crate) use retired::FenceOutcome;
@@ -34,6 +34,7 @@ use crate::error::WriteError;
 use crate::retirements::{Retirement, Retirements};
 use crate::storage::{LedgerView, StorageError};
 use crate::subscribe::Changed;
+use crate::witness::{Incarnation, Witness};
 
 /// What a remote delta lets this replica claim once it is merged.
 #[derive(Clone, Debug)]
@@ -52,6 +53,22 @@ pub(crate) struct RemoteDelta {
     pub(crate) shard: ShardIndex,
     pub(crate) products: Products,
     pub(crate) claim: Claim,
+}
+
+/// Where remote deltas came from.
+#[derive(Debug)]
+pub(crate) struct Source {
+    /// The link over which they came.
+    pub(crate) witness: Arc<Witness>,
+    /// The room that they take, let go of when they are merged.
+    pub(crate) room: Option<OwnedSemaphorePermit>,
+}
+
+impl Source {
+    /// Of this link, without counting the room.
+    pub(crate) fn of(witness: &Arc<Witness>) -> Self {
+        Self { witness: Arc::clone(witness), room: None }
+    }
 }
 
 /// What merging remote deltas did, now durable.
@@ -103,6 +120,7 @@ enum Work {
     },
     Remote {
         deltas: Vec<RemoteDelta>,
+        source: Source,
         /// Told when it can be read in the table, up to a sync before it is durable.
         applied: Option<oneshot::Sender<()>>,
         reply: oneshot::Sender<Result<RemoteOutcome, Stopped>>,
@@ -111,6 +129,7 @@ enum Work {
         replica: ReplicaId,
         shard: ShardIndex,
         sequence: u64,
+        from: Arc<Witness>,
     },
     IdTaken {
         replica: ReplicaId,
@@ -158,6 +177,10 @@ pub(crate) struct Progress {
     taking_over: Arc<tokio::sync::Mutex<()>>,
     /// Counts what may have to be taken over for the retired, or done again by one that returned.
     retirement_news: watch::Sender<u64>,
+    /// The latest changes of the id since the store was opened.
+    incarnations: Mutex<VecDeque<Incarnation>>,
+    /// No own write is made: this node is a read-only member (rule K2).
+    read_only: AtomicBool,
     /// Shards in which a merge repaired something (rule F4).
     repaired: Mutex<BTreeSet<ShardIndex>>,
     /// The thread ended, and with it the engine and the lock of the directory.
@@ -185,6 +208,8 @@ impl Progress {
             retired: RwLock::new(retired),
             retirement_news: watch::Sender::new(0),
             taking_over: Arc::default(),
+            incarnations: Mutex::default(),
+            read_only: AtomicBool::new(false),
             repaired: Mutex::default(),
             ended: watch::Sender::new(false),
         }
@@ -252,13 +277,14 @@ impl Committer {
         look(&self.progress.books.read())
     }
 
-    /// Queues remote deltas, to be merged in one step. The answer comes once they are durable.
+    /// Queues remote deltas that came over one link, to be merged in one step. The answer comes once they are durable.
     pub(crate) async fn merge(
         &self,
         deltas: Vec<RemoteDelta>,
+        source: Source,
     ) -> Result<oneshot::Receiver<Result<RemoteOutcome, Stopped>>, Stopped> {
         let (reply, answer) = oneshot::channel();
-        self.work.send(Work::Remote { deltas, applied: None, reply }).await.map_err(|_| Stopped)?;
+        self.work.send(Work::Remote { deltas, source, applied: None, reply }).await.map_err(|_| Stopped)?;
         Ok(answer)
     }
 
@@ -266,16 +292,23 @@ impl Committer {
     pub(crate) async fn merge_watched(
         &self,
         deltas: Vec<RemoteDelta>,
+        source: Source,
     ) -> Result<(oneshot::Receiver<()>, oneshot::Receiver<Result<RemoteOutcome, Stopped>>), Stopped> {
         let ((reply, answer), (applied, readable)) = (oneshot::channel(), oneshot::channel());
-        self.work.send(Work::Remote { deltas, applied: Some(applied), reply }).await.map_err(|_| Stopped)?;
+        self.work.send(Work::Remote { deltas, source, applied: Some(applied), reply }).await.map_err(|_| Stopped)?;
         Ok((readable, answer))
     }
 
     /// Tells that a peer claims writes of `replica`, which was this replica's id when the claim was judged, that this
     /// replica never made.
-    pub(crate) async fn own_future(&self, replica: ReplicaId, shard: ShardIndex, sequence: u64) -> Result<(), Stopped> {
-        self.work.send(Work::OwnFuture { replica, shard, sequence }).await.map_err(|_| Stopped)
+    pub(crate) async fn own_future(
+        &self,
+        replica: ReplicaId,
+        shard: ShardIndex,
+        sequence: u64,
+        from: &Arc<Witness>,
+    ) -> Result<(), Stopped> {
+        self.work.send(Work::OwnFuture { replica, shard, sequence, from: Arc::clone(from) }).await.map_err(|_| Stopped)
     }
 
     /// Tells that another node is linked to a peer under this replica's id.
@@ -356,6 +389,20 @@ impl Committer {
 
     pub(crate) fn journal_bytes(&self) -> u64 {
         self.progress.journal_bytes.load(Ordering::Relaxed)
+    }
+
+    /// From here on no own write is made, or they are again.
+    pub(crate) fn set_read_only(&self, read_only: bool) {
+        self.progress.read_only.store(read_only, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.progress.read_only.load(Ordering::SeqCst)
+    }
+
+    /// The latest changes of the replica id since the store was opened.
+    pub(crate) fn incarnations(&self) -> Vec<Incarnation> {
+        self.progress.incarnations.lock().iter().cloned().collect()
     }
 
     pub(crate) fn former_replicas(&self) -> Vec<ReplicaId> {

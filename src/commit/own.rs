@@ -1,6 +1,7 @@
 //! Own requests: evaluated, applied to the table and the books, and gathered for the group's transaction.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use metrics::counter;
 use stockmesh_proto::ShardIndex;
@@ -24,6 +25,11 @@ impl Worker {
     ) {
         if self.failed {
             let _ = reply.send(Err(self.poisoned()));
+            return;
+        }
+        // Here and not only where requests come in: what was queued before the role changed is refused too.
+        if self.is_read_only() {
+            let _ = reply.send(Err(WriteError::ReadOnly));
             return;
         }
         match self.apply_request(request, gathered) {
@@ -54,7 +60,7 @@ impl Worker {
         let Asked { sku, location, to, from, units } = asked.clone();
         let mut given = Given::default();
         // Under an id that the peer does not know the rights would be out of its reach.
-        if from == self.table.own() {
+        if from == self.table.own() && !self.is_read_only() {
             let grant = Operation::Grant { sku: sku.clone(), location: location.clone(), to, units };
             if let Ok(outcomes) = self.apply_request(&vec![grant].into(), gathered)
                 && let Some(Outcome::Granted { units, sequence }) = outcomes.first()
@@ -64,6 +70,10 @@ impl Worker {
         }
         given.products = self.table.at_location(&asked.sku, &asked.location);
         answers.push(Answer::Grant(reply, given));
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.progress.read_only.load(Ordering::SeqCst)
     }
 
     fn apply_request(&mut self, request: &Request, gathered: &mut Gathered) -> Result<Vec<Outcome>, OperationRefused> {

@@ -81,7 +81,7 @@ impl Worker {
         let mut is_news = !learnt.is_empty();
         for (retired, heir) in learnt {
             if retired == self.table.own() {
-                self.mint_incarnation(RETIRED_HERE);
+                self.mint_incarnation(RETIRED_HERE, None);
             }
             self.note_retired(retired, Retirement { heir, is_closed: true });
         }
@@ -101,7 +101,7 @@ impl Worker {
     /// The peers say that this replica was retired (rule Q6).
     pub(super) fn heed_retirement(&mut self, replica: ReplicaId) {
         if replica == self.table.own() && !self.failed {
-            self.mint_incarnation(RETIRED_HERE);
+            self.mint_incarnation(RETIRED_HERE, None);
             self.note_retirement_news();
         }
     }

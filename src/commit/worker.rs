@@ -29,6 +29,7 @@ use crate::settings::Stored;
 use crate::storage::{Batch, DataDirectory, Engine, LedgerView, StorageError, Transaction};
 use crate::subscribe::{Changed, Notice};
 use crate::table::Table;
+use crate::witness::{Incarnation, Witness};
 
 /// Why a new id is taken, in most cases.
 const OWN_FUTURE: &str = "own writes were seen that this directory never made";
@@ -54,7 +55,7 @@ pub(crate) struct Worker {
     /// The settings to store with the next batch, after a new incarnation.
     pub(super) settings: Stored,
     /// The id that was left and the new one, to be told once they are durable.
-    minted: Option<(ReplicaId, ReplicaId)>,
+    minted: Option<Incarnation>,
 }
 
 /// Tells of the thread's end. A panic counts as a failure of the disk: nobody waits for what will never be durable.
@@ -164,13 +165,16 @@ impl Worker {
             match work {
                 Work::Own { request, reply } => self.apply_own(&request, reply, &mut gathered, &mut answers),
                 Work::Grant { asked, reply } => self.apply_grant(&asked, reply, &mut gathered, &mut answers),
-                Work::Remote { deltas, applied, reply } => {
-                    self.apply_remote(&deltas, reply, &mut gathered, &mut answers);
+                Work::Remote { deltas, source, applied, reply } => {
+                    self.apply_remote((&deltas, &source.witness), reply, &mut gathered, &mut answers);
+                    drop(source.room);
                     let _ = applied.map(|applied| applied.send(()));
                 }
-                Work::OwnFuture { replica, shard, sequence } => self.check_own_future(replica, shard, sequence),
+                Work::OwnFuture { replica, shard, sequence, from } => {
+                    self.check_own_future(replica, (shard, sequence), &from);
+                }
                 Work::IdTaken { replica } if replica == self.table.own() && !self.failed => {
-                    self.mint_incarnation("another node is linked under this replica's id");
+                    self.mint_incarnation("another node is linked under this replica's id", None);
                 }
                 Work::IdTaken { .. } => {}
                 Work::Fence { retired, wanted, reply } => self.apply_fence(retired, wanted, reply, &mut answers),
@@ -190,7 +194,7 @@ impl Worker {
 
     fn apply_remote(
         &mut self,
-        deltas: &[RemoteDelta],
+        (deltas, from): (&[RemoteDelta], &Witness),
         reply: oneshot::Sender<Result<RemoteOutcome, Stopped>>,
         gathered: &mut Gathered,
         answers: &mut Vec<Answer>,
@@ -201,7 +205,7 @@ impl Worker {
         }
         let mut outcome = RemoteOutcome::default();
         for delta in deltas {
-            self.apply_delta(delta, gathered, &mut outcome);
+            self.apply_delta((delta, from), gathered, &mut outcome);
         }
         counter!("stockmesh_slots_merged_total").increment(outcome.slots_changed);
         if outcome.slots_repaired > 0 {
@@ -211,7 +215,12 @@ impl Worker {
         answers.push(Answer::Remote(reply, outcome));
     }
 
-    fn apply_delta(&mut self, delta: &RemoteDelta, gathered: &mut Gathered, outcome: &mut RemoteOutcome) {
+    fn apply_delta(
+        &mut self,
+        (delta, from): (&RemoteDelta, &Witness),
+        gathered: &mut Gathered,
+        outcome: &mut RemoteOutcome,
+    ) {
         let RemoteDelta { shard, products, claim } = delta;
         let claimed: Option<VersionVector> = match claim {
             Claim::Nothing => None,
@@ -221,7 +230,7 @@ impl Worker {
         let own = self.table.own();
         let future = self.table.read(*shard, |state| shows_own_future(state, own, products, claimed.as_ref()));
         if future == Some(true) {
-            self.mint_incarnation(OWN_FUTURE);
+            self.mint_incarnation(OWN_FUTURE, Some(from));
         }
         let products = self.table.read(*shard, |state| fitting(state, products)).unwrap_or_default();
         // What was turned away is not claimed: it will come again, and be turned away again.
@@ -277,19 +286,19 @@ impl Worker {
         self.progress.watchers.load(Ordering::SeqCst) > 0
     }
 
-    fn check_own_future(&mut self, replica: ReplicaId, shard: ShardIndex, sequence: u64) {
+    fn check_own_future(&mut self, replica: ReplicaId, (shard, sequence): (ShardIndex, u64), from: &Witness) {
         let own = self.table.own();
         let written = self.table.read(shard, |state| state.version().get(own)).unwrap_or_default();
         // One session notices it in many shards, but it is one incarnation: the others speak of the id that was left.
         if replica == own && sequence > written && !self.failed {
-            self.mint_incarnation(OWN_FUTURE);
+            self.mint_incarnation(OWN_FUTURE, Some(from));
         }
     }
 
-    pub(super) fn mint_incarnation(&mut self, why: &str) {
+    pub(super) fn mint_incarnation(&mut self, why: &str, from: Option<&Witness>) {
         let former = self.table.own();
         // Added to what an earlier change of the same group left.
-        let stored = incarnation::mint(&self.table, &self.progress, &self.events, why);
+        let stored = incarnation::mint(&self.table, &self.progress, &self.events, (why, from));
         // The holds of the former id are somebody else's from now on: nobody can resolve them here (rule B6).
         let left = self.progress.books.write().take_holds();
         if !left.is_empty() {
@@ -298,7 +307,7 @@ impl Worker {
         self.settings.extend(stored);
         self.settings.extend(delete_holds(&left));
         self.note_next_expiry();
-        self.minted = Some((former, self.table.own()));
+        self.minted = Some(Incarnation { former, own: self.table.own(), shown_by: from.cloned() });
     }
 
     fn commit_group(&mut self, mut gathered: Gathered, answers: Vec<Answer>) {

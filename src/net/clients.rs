@@ -15,9 +15,10 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::certificate::CertificateFingerprint;
-use super::identity::{ALPN_OF_CLIENTS, Identity, SERVER_NAME};
+use super::identity::{Identity, SERVER_NAME};
 use super::refusal::{CloseCode, explain};
 use super::shared::{Shared, SharedInner};
+use super::tls::ALPN_OF_CLIENTS;
 use super::trust::revoked;
 use crate::limits::{CLIENT_WINDOW_BYTES, CLIENTS_MAX, CLIENTS_OF_CERTIFICATE_MAX, CONNECT_TIME_MAX, DIAL_TARGETS_MAX};
 
@@ -58,7 +59,7 @@ pub(crate) struct ClientLink {
 impl ClientLink {
     /// Whether the client's certificate allows it to change anything.
     pub(crate) fn may_write(&self) -> bool {
-        may_write(&self.connection)
+        self.shared.upgrade().is_some_and(|shared| may_write(&self.connection, &shared))
     }
 
     /// Closes the connection of a client that broke a rule, and keeps the reason for the operator.
@@ -82,9 +83,10 @@ impl Drop for ClientLink {
     }
 }
 
-/// Whether the certificate of a connection allows to write: for now every certificate of the authority does.
-fn may_write(_connection: &Connection) -> bool {
-    true
+/// Whether the certificate of a connection allows to write: that of a read-only member does not (rule K2).
+fn may_write(connection: &Connection, shared: &SharedInner) -> bool {
+    let identity = shared.current.borrow().identity.clone();
+    identity.certified(&Identity::chain_of_peer(connection)).is_ok_and(|certified| !certified.read_only)
 }
 
 impl Clients {

@@ -53,7 +53,7 @@ impl Node {
     /// The linked node that answers fastest, of those that can take over for one that leaves.
     pub(crate) fn nearest(&self) -> Option<ReplicaId> {
         let links = self.shared.registry.links().into_iter();
-        let able = links.filter(|link| link.knows_retirement && link.knows_rights);
+        let able = links.filter(|link| link.knows_retirement && link.knows_rights && !link.read_only);
         able.min_by_key(|link| link.connection.rtt()).map(|link| link.replica)
     }
 

@@ -127,7 +127,7 @@ async fn dial_one(target: SocketAddr, shared: &Shared) -> Result<Arc<Link>, Hand
     let linked = async {
         let connection = connected?;
         let told = shared.table.own();
-        let greeting = match greet(&connection, deadline, shared).await {
+        let greeting = match greet(&connection, &identity, deadline, shared).await {
             Ok(greeting) => greeting,
             Err(error) => {
                 heed_close(&connection, told, shared).await;

@@ -1,11 +1,17 @@
 //! Frames on QUIC streams, read with limits on length and time.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::limits::{FRAME_TIME_MAX, REPLY_TIME_MAX};
+use metrics::counter;
 use quinn::{ReadExactError, RecvStream, SendStream, WriteError};
 use stockmesh_proto::limits::FRAME_BYTES_MAX;
 use stockmesh_proto::wire::{Message, WireError, frame_length};
+
+use super::meter::{Meter, Pace};
+use crate::limits::{FRAME_TIME_MAX, REPLY_TIME_MAX};
+
+/// The length before each frame.
+const PREFIX_BYTES: usize = 4;
 
 /// A frame could not be exchanged. Nothing of it was applied.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +48,22 @@ pub(super) async fn read_message(
 ) -> Result<Option<Message>, FrameError> {
     let frame = read_frame(stream, bytes_max.min(FRAME_BYTES_MAX), begin_within).await?;
     frame.map(|frame| Message::decode(&frame).map_err(violation)).transpose()
+}
+
+/// The same of a peer that is linked: if it sends too fast, the message is handed over later (rule K6), and nothing more
+/// of the stream is read until then.
+pub(super) async fn read_metered(
+    stream: &mut RecvStream,
+    bytes_max: usize,
+    begin_within: Option<Duration>,
+    meter: &Meter,
+) -> Result<Option<Message>, FrameError> {
+    let Some(frame) = read_frame(stream, bytes_max.min(FRAME_BYTES_MAX), begin_within).await? else { return Ok(None) };
+    if let Pace::From(from) = meter.frame(frame.len() + PREFIX_BYTES, Instant::now()) {
+        counter!("stockmesh_frames_slowed_total").increment(1);
+        tokio::time::sleep_until(from.into()).await;
+    }
+    Message::decode(&frame).map(Some).map_err(violation)
 }
 
 /// Reads the next frame without its length, of whatever kind and protocol.

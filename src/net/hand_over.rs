@@ -35,7 +35,7 @@ pub(super) async fn receive_take(
 async fn take_over(take: TakeHold, link: &Link, shared: &Shared) -> Result<Option<HoldId>, SyncError> {
     let violation = |why: String| SyncError::from(FrameError::Violation(why));
     let TakeHold { hold, sku, location, units, expires_ms, products } = take;
-    if hold.replica != link.replica {
+    if link.read_only || hold.replica != link.replica {
         return Err(violation("a peer hands over a hold of another".into()));
     }
     let in_place = |(of, _): &(stockmesh_proto::Sku, _)| *of == sku;
@@ -46,7 +46,9 @@ async fn take_over(take: TakeHold, link: &Link, shared: &Shared) -> Result<Optio
     let shard = shards.shard_of(&sku);
     let drift = DriftCheck { now_ms, drift_ms_max: shared.drift_ms_max };
     check_products(shards, shard, &products, drift).map_err(|refused| violation(refused.to_string()))?;
-    let merge = shared.committer.merge(vec![RemoteDelta { shard, products, claim: Claim::Nothing }]).await?;
+    let source = link.source(&products).await;
+    let delta = RemoteDelta { shard, products, claim: Claim::Nothing };
+    let merge = shared.committer.merge(vec![delta], source).await?;
     merge.await.map_err(|_| Stopped)??;
     let ttl_ms = expires_ms.saturating_sub(now_ms).min(HOLD_TTL_MS_MAX);
     let (Ok(units), Ok(reference)) = (Quantity::new(units), Reference::new(&format!("left/{hold}"))) else {

@@ -74,16 +74,18 @@ pub(super) struct Greeting {
 /// ends here before the peer has judged this node's certificate.
 pub(super) async fn greet(
     connection: &Connection,
+    identity: &Identity,
     deadline: Instant,
     shared: &Shared,
 ) -> Result<Greeting, HandshakeError> {
     let exchange = async {
         let (mut send, mut receive) = connection.open_bi().await?;
-        let own = hello(shared);
+        let own = hello(identity, shared);
         write_message(&mut send, &Message::Hello(own.clone())).await.map_err(|error| ended(connection, &error))?;
         match read_message(&mut receive, HELLO_BYTES_MAX, None).await {
             Ok(Some(Message::Hello(theirs))) => {
-                match admissible(connection, &theirs, shared).and_then(|()| judge(&own, &theirs, shared)) {
+                let verdict = admissible(connection, &theirs, identity, shared);
+                match verdict.and_then(|()| judge(&own, &theirs, shared)) {
                     Ok(()) => Ok(Greeting { theirs, told: own.replica }),
                     Err(refusal) => {
                         connection.close(code_of(&refusal).code(), refusal.reason.as_bytes());
@@ -107,6 +109,7 @@ pub(super) async fn greet(
 /// The other side: waits for the hello and answers it, or refuses with the reason.
 pub(super) async fn welcome(
     connection: &Connection,
+    identity: &Identity,
     deadline: Instant,
     shared: &Shared,
 ) -> Result<Greeting, HandshakeError> {
@@ -117,9 +120,9 @@ pub(super) async fn welcome(
             Ok(_) => return Err(HandshakeError::new("the peer began with something else than a hello")),
             Err(error) => return Err(ended(connection, &error)),
         };
-        let own = hello(shared);
+        let own = hello(identity, shared);
         let told = own.replica;
-        let verdict = admissible(connection, &theirs, shared).and_then(|()| judge(&theirs, &own, shared));
+        let verdict = admissible(connection, &theirs, identity, shared).and_then(|()| judge(&theirs, &own, shared));
         let answer = match &verdict {
             Ok(()) => Message::Hello(own),
             Err(refusal) => Message::Refuse(refusal.clone()),
@@ -153,7 +156,8 @@ fn ended(connection: &Connection, error: &FrameError) -> HandshakeError {
     HandshakeError::new(reason.unwrap_or_else(|| error.to_string()))
 }
 
-fn hello(shared: &Shared) -> Hello {
+fn hello(identity: &Identity, shared: &Shared) -> Hello {
+    let read_only = identity.is_read_only();
     Hello {
         cluster: shared.cluster.clone(),
         replica: shared.table.own(),
@@ -161,8 +165,10 @@ fn hello(shared: &Shared) -> Hello {
         shards: u32::from(shared.table.count().get()),
         clock_ms: shared.wall.now_ms(),
         features_required: FEATURES_REQUIRED,
-        features_known: FEATURES_KNOWN,
+        // A read-only member has no rights to give, whatever it had before (rule K2).
+        features_known: if read_only { FEATURES_KNOWN & !FEATURE_RIGHTS } else { FEATURES_KNOWN },
         software: concat!("stockmesh ", env!("CARGO_PKG_VERSION")).to_owned(),
+        read_only,
     }
 }
 
@@ -171,18 +177,48 @@ fn code_of(refusal: &Refusal) -> CloseCode {
     if refusal.code == RefusalCode::Retired { CloseCode::Retired } else { CloseCode::Refused }
 }
 
-/// Whether the peer's certificate is not revoked, and its replica not retired. Its authority and its time the TLS
-/// handshake has judged.
-fn admissible(connection: &Connection, theirs: &Hello, shared: &Shared) -> Result<(), Refusal> {
+/// Whether the peer's certificate lets it in, as what its hello says it is. Its authority and its time the TLS handshake
+/// has judged.
+fn admissible(connection: &Connection, theirs: &Hello, identity: &Identity, shared: &Shared) -> Result<(), Refusal> {
+    let refuse = |code, reason: String| Err(Refusal { code, reason });
     if let Some(reason) = retired(theirs.replica, shared) {
         return Err(Refusal { code: RefusalCode::Retired, reason });
     }
     let chain = Identity::chain_of_peer(connection);
     let certificate = chain.first().map(|certificate| CertificateFingerprint::of_der(certificate));
-    match certificate.and_then(|certificate| revoked(certificate, shared)) {
-        Some(reason) => Err(Refusal { code: RefusalCode::Revoked, reason }),
-        None => Ok(()),
+    if let Some(reason) = certificate.and_then(|certificate| revoked(certificate, shared)) {
+        return refuse(RefusalCode::Revoked, reason);
     }
+    let now = std::time::Instant::now();
+    if let Some(left) = certificate.and_then(|certificate| shared.penalties.left(certificate, now)) {
+        let reason = format!(
+            "the node was over its limits, and is let in again in {} s: find out what it sends so much of",
+            left.as_secs() + 1
+        );
+        return refuse(RefusalCode::TooMuch, reason);
+    }
+    let certified = match identity.certified(&chain) {
+        Ok(certified) => certified,
+        Err(error) => return refuse(RefusalCode::OtherNode, error.to_string()),
+    };
+    if let Some(location) = certified.location.filter(|location| *location != theirs.location) {
+        let reason = format!(
+            "the certificate is of a node at {location}, the node says that it is at {}: set its `location`, or issue \
+             another certificate",
+            theirs.location
+        );
+        return refuse(RefusalCode::OtherNode, reason);
+    }
+    if certified.read_only != theirs.read_only {
+        let role = |read_only| if read_only { "a read-only member" } else { "a full member" };
+        let reason = format!(
+            "by its certificate the node is {}, by its hello {}: update it, or give it the same lists of keys as the others",
+            role(certified.read_only),
+            role(theirs.read_only)
+        );
+        return refuse(RefusalCode::ReadOnly, reason);
+    }
+    Ok(())
 }
 
 /// Whether the two belong together. The texts name the dialler first, so that both sides read the same.

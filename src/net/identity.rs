@@ -4,27 +4,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use crate::limits::{
-    CONNECTION_WINDOW_BYTES, IDLE_TIMEOUT_MS, INCOMING_MAX, KEEP_ALIVE, PEM_BYTES_MAX, STREAM_WINDOW_BYTES, STREAMS_MAX,
-};
-use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
-use quinn::{ClientConfig, Connection, IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use crate::limits::PEM_BYTES_MAX;
+use quinn::{ClientConfig, Connection, ServerConfig};
 use rustls::RootCertStore;
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
-use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use stockmesh_proto::Location;
 
-use super::certificate::CertificateFingerprint;
+use super::certificate::{CertificateFingerprint, NodeName};
+use super::certified::{Certified, Uncertain};
+use super::raw_keys::{Pins, certified_key};
+use super::tls::{Credentials, Verifiers, client_tls, dialling, listening, provider, server_tls};
+#[cfg(feature = "clients")]
+use super::tls::{being_client, taking_clients};
 use super::validity::not_after;
 
-/// The protocol's name and major version, agreed in the TLS handshake (rule H1).
-const ALPN: &[u8] = b"stockmesh/1";
-/// The same of the protocol between a node and its clients (rule X1).
-#[cfg(feature = "clients")]
-pub(super) const ALPN_OF_CLIENTS: &[u8] = b"stockmesh-client/1";
 /// The name that every node's certificate carries: a node is known by its authority, not by its host name.
 pub(super) const SERVER_NAME: &str = "stockmesh";
 
@@ -92,11 +90,16 @@ struct Parts {
     server_of_clients: Arc<ServerConfig>,
     #[cfg(feature = "clients")]
     as_client: ClientConfig,
+    /// The certificate, or what stands for it: the public key (rule K8).
     certificate: CertificateDer<'static>,
     expires: Option<SystemTime>,
+    /// What is said of this node.
+    certified: Certified,
     /// Judge the certificates of peers that dial, and of those that are dialled.
     of_diallers: Arc<dyn ClientCertVerifier>,
     of_listeners: Arc<dyn ServerCertVerifier>,
+    /// The keys that are trusted, where there is no authority.
+    pins: Option<Arc<Pins>>,
 }
 
 impl std::fmt::Debug for Identity {
@@ -149,23 +152,93 @@ impl Identity {
             roots.add(root).map_err(|error| IdentityError::invalid(&authority_name, error))?;
         }
         let chain = certificates(certificate, &certificate_name)?;
-        let key = PrivateKeyDer::from_pem_slice(key)
-            .map_err(|error| IdentityError::invalid(&key_name, format!("must hold one private key in PEM: {error}")))?;
+        let key = private_key(key, &key_name)?;
         let unusable = |error: &dyn std::fmt::Display| IdentityError::invalid(&certificate_name, error);
         let roots = Arc::new(roots);
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = provider();
         let of_diallers = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
             .build()
             .map_err(|error| unusable(&error))?;
-        let of_listeners = WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), provider)
-            .build()
-            .map_err(|error| unusable(&error))?;
+        let of_listeners =
+            WebPkiServerVerifier::builder_with_provider(roots, provider).build().map_err(|error| unusable(&error))?;
         let own = chain.first().cloned().ok_or_else(|| unusable(&"must hold a certificate"))?;
-        let server = server_tls(Arc::clone(&of_diallers), chain.clone(), key.clone_key());
-        let server = server.map_err(|error| unusable(&error))?;
-        let client = client_tls(&roots, chain, key).map_err(|error| unusable(&error))?;
-        let listening = |server| listening(server).map_err(|error| unusable(&error));
-        let dialling = |client| dialling(client).map_err(|error| unusable(&error));
+        let certified = Certified::of_certificate(&own).map_err(|error| unusable(&error))?;
+        let expires = not_after(&own);
+        let verifiers: Verifiers = (of_diallers, of_listeners);
+        Self::assemble(Credentials::Chain(chain, key), verifiers, (own, expires, certified), None)
+            .map_err(|error| unusable(&error))
+    }
+
+    /// Reads this node's private key, and the public keys of the nodes that it trusts, from PEM files of at most 1 MiB:
+    /// for a cluster without an authority (raw public keys, RFC 7250). All nodes of a cluster use certificates, or all
+    /// use raw keys. Nodes whose keys stand in the list `read_only` are trusted too, as read-only members; so is this node,
+    /// if its own key stands there. Its own key need not stand in `pinned`.
+    ///
+    /// To change a node's key, take its former key off the others' lists when they get the new one: a replica id belongs
+    /// to a key for as long as that is listed. Files that change later are not read again; see
+    /// [`Store::reload_identity`](crate::Store::reload_identity).
+    ///
+    /// # Errors
+    /// If a file cannot be read or does not hold what it should, with its path.
+    pub fn from_raw_key(
+        key: impl AsRef<Path>,
+        pinned: impl AsRef<Path>,
+        read_only: Option<&Path>,
+    ) -> Result<Self, IdentityError> {
+        let named = |what: &str, path: &Path| format!("{what} in {}", path.display());
+        let key_bytes = read("private key", key.as_ref())?;
+        let pinned_bytes = read("list of public keys", pinned.as_ref())?;
+        let read_only_bytes = read_only.map(|path| read("list of read-only keys", path)).transpose()?;
+        Self::build_raw(
+            (&key_bytes, named("private key", key.as_ref())),
+            (&pinned_bytes, read_only_bytes.as_deref(), named("list of public keys", pinned.as_ref())),
+        )
+    }
+
+    /// The same from bytes in memory.
+    ///
+    /// # Errors
+    /// If a part does not hold what it should.
+    ///
+    #[cfg_attr(feature = "certificates", doc = "```")]
+    #[cfg_attr(not(feature = "certificates"), doc = "```ignore")]
+    /// use stockmesh::Identity;
+    /// use stockmesh::certificates::RawKey;
+    ///
+    /// let (berlin, paris) = (RawKey::new()?, RawKey::new()?);
+    /// let identity = Identity::from_raw_key_bytes(berlin.key_pem.as_bytes(), paris.public_key_pem.as_bytes(), None)?;
+    /// assert!(!identity.is_read_only());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn from_raw_key_bytes(key: &[u8], pinned: &[u8], read_only: Option<&[u8]>) -> Result<Self, IdentityError> {
+        Self::build_raw((key, "private key".into()), (pinned, read_only, "list of public keys".into()))
+    }
+
+    fn build_raw(
+        (key, key_name): (&[u8], String),
+        (pinned, read_only, pinned_name): (&[u8], Option<&[u8]>, String),
+    ) -> Result<Self, IdentityError> {
+        let provider = provider();
+        let unusable = |error: &dyn std::fmt::Display| IdentityError::invalid(&key_name, error);
+        let key = certified_key(private_key(key, &key_name)?, &provider).map_err(|error| unusable(&error))?;
+        let pins =
+            Pins::read(pinned, read_only, &provider).map_err(|rule| IdentityError::invalid(&pinned_name, rule))?;
+        let own = key.cert.first().cloned().ok_or_else(|| unusable(&"must hold a key"))?;
+        let certified = pins.of_key(&own).cloned().unwrap_or_default();
+        let pins = Arc::new(pins);
+        let verifiers: Verifiers = (pins.clone(), pins.clone());
+        Self::assemble(Credentials::RawKey(key), verifiers, (own, None, certified), Some(pins))
+            .map_err(|error| unusable(&error))
+    }
+
+    fn assemble(
+        credentials: Credentials,
+        (of_diallers, of_listeners): Verifiers,
+        (certificate, expires, certified): (CertificateDer<'static>, Option<SystemTime>, Certified),
+        pins: Option<Arc<Pins>>,
+    ) -> Result<Self, rustls::Error> {
+        let server = server_tls(Arc::clone(&of_diallers), credentials.clone())?;
+        let client = client_tls(Arc::clone(&of_listeners), credentials)?;
         let parts = Parts {
             #[cfg(feature = "clients")]
             server_of_clients: listening(taking_clients(server.clone()))?,
@@ -173,12 +246,49 @@ impl Identity {
             as_client: dialling(being_client(client.clone()))?,
             server: listening(server)?,
             client: dialling(client)?,
-            expires: not_after(&own),
-            certificate: own,
+            certificate,
+            expires,
+            certified,
             of_diallers,
             of_listeners,
+            pins,
         };
         Ok(Self { parts: Arc::new(parts) })
+    }
+
+    /// Whether this node is a read-only member: its certificate says so, or with raw keys the list. It gets all writes and
+    /// has none of its own: [`WriteError::ReadOnly`](crate::WriteError::ReadOnly).
+    pub fn is_read_only(&self) -> bool {
+        self.parts.certified.read_only
+    }
+
+    /// The node's name, if its certificate says one.
+    pub fn node_name(&self) -> Option<&NodeName> {
+        self.parts.certified.node.as_ref()
+    }
+
+    /// The home location that the node must have, if its certificate says one.
+    pub fn location(&self) -> Option<&Location> {
+        self.parts.certified.location.as_ref()
+    }
+
+    /// What is said of the peer with these certificates, which the handshake has judged.
+    pub(super) fn certified(&self, chain: &[CertificateDer<'static>]) -> Result<Certified, Uncertain> {
+        let own = chain.first().map(CertificateDer::as_ref).unwrap_or_default();
+        match &self.parts.pins {
+            None => Certified::of_certificate(own),
+            Some(pins) => pins.of_key(own).cloned().ok_or_else(Uncertain::not_listed),
+        }
+    }
+
+    /// Whether these certificates are raw keys, each of which is a node of its own.
+    pub(super) fn uses_raw_keys(&self) -> bool {
+        self.parts.pins.is_some()
+    }
+
+    /// Whether the raw key of this fingerprint is trusted.
+    pub(super) fn is_pinned(&self, key: CertificateFingerprint) -> bool {
+        self.parts.pins.as_ref().is_some_and(|pins| pins.has(key))
     }
 
     /// The fingerprint of this node's certificate.
@@ -238,8 +348,9 @@ impl Identity {
         Arc::ptr_eq(&self.parts, &other.parts)
     }
 
+    /// Whether it is the same node in the same role, for its peers.
     pub(super) fn has_same_certificate(&self, other: &Self) -> bool {
-        self.parts.certificate == other.parts.certificate
+        self.parts.certificate == other.parts.certificate && self.parts.certified == other.parts.certified
     }
 
     /// Judges a peer's certificate as the handshake does, by the authority and the time.
@@ -274,79 +385,9 @@ fn certificates(pem: &[u8], name: &str) -> Result<Vec<CertificateDer<'static>>, 
     Ok(chain)
 }
 
-fn server_tls(
-    verifier: Arc<dyn ClientCertVerifier>,
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-) -> Result<rustls::ServerConfig, rustls::Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    // A resumed session skips the check of the client's certificate, so one revoked meanwhile would be let in.
-    config.send_tls13_tickets = 0;
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.max_early_data_size = 0;
-    Ok(config)
-}
-
-fn client_tls(
-    roots: &Arc<RootCertStore>,
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-) -> Result<rustls::ClientConfig, rustls::Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_root_certificates(Arc::clone(roots))
-        .with_client_auth_cert(chain, key)?;
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    config.resumption = Resumption::disabled();
-    config.enable_early_data = false;
-    Ok(config)
-}
-
-/// The same for a node that takes clients too.
-#[cfg(feature = "clients")]
-fn taking_clients(mut config: rustls::ServerConfig) -> rustls::ServerConfig {
-    config.alpn_protocols.push(ALPN_OF_CLIENTS.to_vec());
-    config
-}
-
-/// The same for a client.
-#[cfg(feature = "clients")]
-fn being_client(mut config: rustls::ClientConfig) -> rustls::ClientConfig {
-    config.alpn_protocols = vec![ALPN_OF_CLIENTS.to_vec()];
-    config
-}
-
-fn listening(tls: rustls::ServerConfig) -> Result<Arc<ServerConfig>, NoInitialCipherSuite> {
-    let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
-    config.transport_config(Arc::new(transport())).max_incoming(INCOMING_MAX);
-    Ok(Arc::new(config))
-}
-
-fn dialling(tls: rustls::ClientConfig) -> Result<ClientConfig, NoInitialCipherSuite> {
-    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
-    config.transport_config(Arc::new(transport()));
-    Ok(config)
-}
-
-/// Bounds what one link may take of this node's memory, and notices a dead peer.
-fn transport() -> TransportConfig {
-    let mut transport = TransportConfig::default();
-    transport
-        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
-        .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
-        .send_window(u64::from(CONNECTION_WINDOW_BYTES))
-        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
-        .max_concurrent_uni_streams(VarInt::from_u32(STREAMS_MAX))
-        .datagram_receive_buffer_size(None)
-        .keep_alive_interval(Some(KEEP_ALIVE))
-        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))));
-    transport
+fn private_key(key: &[u8], name: &str) -> Result<PrivateKeyDer<'static>, IdentityError> {
+    PrivateKeyDer::from_pem_slice(key)
+        .map_err(|error| IdentityError::invalid(name, format!("must hold one private key in PEM: {error}")))
 }
 
 /// This node's identity, and since when it has this certificate in place of another.

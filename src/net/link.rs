@@ -8,14 +8,20 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use quinn::Connection;
 use rustls::pki_types::CertificateDer;
-use stockmesh_proto::reconcile::Agreement;
-use stockmesh_proto::{Location, ReplicaId};
+use stockmesh_proto::delta::bytes_max;
+use stockmesh_proto::product::Product;
+use stockmesh_proto::reconcile::{Agreement, Direction};
+use stockmesh_proto::{Location, ReplicaId, Sku};
 use tokio::sync::{Semaphore, mpsc};
 
+use super::bindings::NodeKey;
 use super::certificate::CertificateFingerprint;
 use super::identity::Identity;
+use super::meter::Meter;
 use super::refusal::CloseCode;
-use crate::limits::{ASK_AGAIN_AFTER, PUSH_QUEUE_BYTES_MAX};
+use crate::commit::Source;
+use crate::limits::{ASK_AGAIN_AFTER, PEER_UNMERGED_KIB_MAX, PUSH_QUEUE_BYTES_MAX};
+use crate::witness::Witness;
 
 /// An encoded push, shared between the links it goes to.
 pub(super) type PushFrame = Arc<Vec<u8>>;
@@ -28,6 +34,14 @@ pub(super) struct Link {
     /// The id that this node told in its hello.
     pub(super) told: ReplicaId,
     pub(super) location: Location,
+    /// The peer is a read-only member: nothing that it sends changes the state (rule K2).
+    pub(super) read_only: bool,
+    /// The node that the peer is, which the replica id belongs to.
+    pub(super) node: NodeKey,
+    /// Who it is, for the report of what it shows.
+    pub(super) witness: Arc<Witness>,
+    /// What the peer sent of late.
+    pub(super) meter: Meter,
     /// The peer answers questions for rights (rule B4).
     pub(super) knows_rights: bool,
     /// The peer takes messages of the application and pings (rule A1).
@@ -36,6 +50,8 @@ pub(super) struct Link {
     pub(super) knows_retirement: bool,
     /// What is left of the questions that it may ask now.
     pub(super) asks: Mutex<Allowance>,
+    /// KiB of what the peer sent that may be decoded and not merged yet.
+    pub(super) unmerged: Arc<Semaphore>,
     /// Bounds the messages that are sent to the peer at once.
     pub(super) telling: Semaphore,
     /// What is left of the messages that it may send now.
@@ -100,6 +116,30 @@ impl Allowance {
 }
 
 impl Link {
+    /// Which way slots go on this link; `None` if neither way, since both sides only read.
+    pub(super) fn direction(&self) -> Option<Direction> {
+        match (self.identity.is_read_only(), self.read_only) {
+            (false, false) => Some(Direction::Both),
+            (true, false) => Some(Direction::PullOnly),
+            (false, true) => Some(Direction::ServeOnly),
+            (true, true) => None,
+        }
+    }
+
+    /// Waits until there is room for these products, which takes it until they are merged: what one peer has merging is
+    /// bounded by bytes, over all its streams.
+    pub(super) async fn source<'a>(&self, products: impl IntoIterator<Item = &'a (Sku, Product)>) -> Source {
+        let bytes: usize = products.into_iter().map(|(sku, product)| bytes_max(sku, product)).sum();
+        let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX).min(PEER_UNMERGED_KIB_MAX);
+        let room = Arc::clone(&self.unmerged).acquire_many_owned(kib).await.ok();
+        Source { room, ..Source::of(&self.witness) }
+    }
+
+    /// Whether what it holds counts as a copy: nobody would take it back from a read-only member.
+    pub(super) fn keeps_copies(&self) -> bool {
+        !self.read_only
+    }
+
     /// Whether a question of the peer is answered with rights: not if it asks too often.
     pub(super) fn may_be_answered(&self) -> bool {
         self.asks.lock().take(1)

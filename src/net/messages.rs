@@ -8,7 +8,7 @@ use stockmesh_proto::ReplicaId;
 use stockmesh_proto::limits::HELLO_BYTES_MAX;
 use stockmesh_proto::wire::{Message, Told};
 
-use super::frames::{FrameError, read_message, write_message};
+use super::frames::{FrameError, read_metered, write_message};
 use super::link::Link;
 use super::mail::{PeerMessage, SendError};
 use super::session::SyncError;
@@ -78,7 +78,7 @@ async fn exchange(link: &Link, message: &Message) -> Result<Told, SyncError> {
     let mut send = Opened(send);
     write_message(&mut send.0, message).await?;
     let _ = send.0.finish();
-    match read_message(&mut receive, HELLO_BYTES_MAX, None).await? {
+    match read_metered(&mut receive, HELLO_BYTES_MAX, None, &link.meter).await? {
         Some(Message::Told(told)) => Ok(told),
         Some(_) => Err(FrameError::Violation("a message was answered with something else".into()).into()),
         None => Err(FrameError::Ended("a message was not answered".into()).into()),

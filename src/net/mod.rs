@@ -1,8 +1,10 @@
 //! The network: mutually authenticated QUIC links, reconciliation with random peers, and pushes.
 //!
-//! Modules in reading order: `certificate` and `validity` (what one says of itself), `identity` (certificates and TLS),
+//! Modules in reading order: `der`, `validity` and `certified` (what a certificate says), `raw_keys` (keys in place of certificates), `tls` (how links are
+//! secured), `identity` (certificates),
 //! `revocation` (certificates that are not let in), `frames` (frames on streams), `refusal` (why a link ends), `faulty` (a network that loses, for tests), `mail`
-//! (what applications send each other), `members` (who belongs to the cluster), `link` and `registry` (what is known of
+//! (what applications send each other), `members` (who belongs to the cluster), `meter` (what a peer sends), `penalties` (peers that
+//! sent too much), `bindings` (whose a replica id is), `link` and `registry` (what is known of
 //! links and peers), `rights` (who waits for
 //! them), `shared` (what all tasks share), `trust` (whether links may go on), `expiring` (the end of the own certificate),
 //! `handshake`, `handshakes` (how many there may be), `session` (drives the core's state machine), `verdict` (on peers that
@@ -10,7 +12,11 @@
 //! never return), `hand_over` (holds of nodes that leave), `serve` (one link's tasks), `dial`,
 //! `clients` (programs that connect; optional), `node`, which starts them all, and `departing` (what it does about nodes that go).
 
-mod certificate;
+use crate::certificate;
+
+mod bindings;
+mod certified;
+mod der;
 #[cfg(feature = "clients")]
 mod clients;
 mod departing;
@@ -28,8 +34,11 @@ mod link;
 mod mail;
 mod members;
 mod messages;
+mod meter;
 mod node;
+mod penalties;
 mod push;
+mod raw_keys;
 mod refusal;
 mod registry;
 mod retire;
@@ -38,11 +47,11 @@ mod rights;
 mod serve;
 mod session;
 mod shared;
+mod tls;
 mod trust;
 mod validity;
 mod verdict;
 
-pub use certificate::{CertificateFingerprint, InvalidFingerprint};
 #[cfg(feature = "clients")]
 pub(crate) use clients::{ClientLink, Dialled, dial_as_client};
 pub(crate) use dial::check_address;
@@ -53,6 +62,7 @@ pub(crate) use frames::{FrameError, read_frame, write_frame};
 pub use identity::{Identity, IdentityError};
 pub use mail::{PeerMessage, SendError};
 pub use members::{Member, MemberState};
+pub use meter::PeerLimits;
 pub(crate) use node::{Node, NodeSettings};
 #[cfg(feature = "clients")]
 pub(crate) use refusal::{CloseCode, explain};

@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use super::certificate::NodeName;
 use super::dial::keep_linked;
 use super::exchange::{obtain, rebalance_for_ever};
 use super::expiring::{is_due, is_past, watch_expiry};
@@ -30,8 +31,11 @@ use super::faulty::{FaultyNetwork, FaultySocket};
 use super::handshake::welcome;
 use super::handshakes::Handshakes;
 use super::identity::{Current, Identity};
+use super::link::Link;
 use super::mail::{PeerMessage, SendError};
 use super::members::{Member, Members};
+use super::meter::PeerLimits;
+use super::penalties::Penalties;
 use super::push::push_commits;
 use super::refusal::{CloseCode, NEW_INCARNATION, explain};
 use super::registry::{PeerStatus, Refused, Registry};
@@ -58,6 +62,7 @@ pub(crate) struct NodeSettings {
     pub(crate) listen: SocketAddr,
     pub(crate) identity: Identity,
     pub(crate) revocations: Option<RevocationFile>,
+    pub(crate) peer_limits: PeerLimits,
     pub(crate) cluster: ClusterId,
     pub(crate) location: Location,
     pub(crate) reconcile_every: Duration,
@@ -130,6 +135,8 @@ impl Node {
             endpoint,
             current: watch::Sender::new(Current { identity: settings.identity, rotated: None }),
             revoked: watch::Sender::new(settings.revocations.as_ref().map(RevocationFile::list).unwrap_or_default()),
+            penalties: Penalties::default(),
+            peer_limits: settings.peer_limits,
             cluster: settings.cluster,
             location: settings.location,
             drift_ms_max: settings.drift_ms_max,
@@ -175,8 +182,20 @@ impl Node {
         if let Some(at) = identity.expires().filter(|at| is_past(*at, &self.shared)) {
             return Err(ReloadError::Expired { at });
         }
+        let location = &self.shared.location;
+        if let Some(certified) = identity.location().filter(|certified| *certified != location) {
+            return Err(ReloadError::OtherLocation { certified: certified.clone(), location: location.clone() });
+        }
         trust::rotate(&self.shared, identity);
         Ok(())
+    }
+
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.shared.is_read_only()
+    }
+
+    pub(crate) fn node_name(&self) -> Option<NodeName> {
+        self.shared.current.borrow().identity.node_name().cloned()
     }
 
     pub(crate) fn identity_expires(&self) -> Option<SystemTime> {
@@ -283,21 +302,25 @@ impl Node {
     /// Waits until so many linked peers hold all that is applied now. Asks them by reconciling.
     pub(crate) async fn await_replicated(&self, wanted: usize, timeout: Duration) -> Result<(), ReplicationError> {
         let target = self.shared.committer.applied();
-        let waiting = self.await_confirmed(target, |confirmed, _| confirmed >= wanted);
-        let late = |_| ReplicationError::TimedOut { confirmed: self.confirmed(target).0, wanted };
+        // A copy that nobody could get back is none.
+        let waiting = self.await_confirmed(target, Link::keeps_copies, |confirmed, _| confirmed >= wanted);
+        let late = |_| ReplicationError::TimedOut { confirmed: self.confirmed(target, Link::keeps_copies).0, wanted };
         tokio::time::timeout(timeout, waiting).await.map_err(late)?
     }
 
     /// Waits until all peers that are still linked hold all that is applied now, or time runs out.
     pub(crate) async fn drain(&self, timeout: Duration) {
         let target = self.shared.committer.applied();
-        let waiting = self.await_confirmed(target, |confirmed, linked| confirmed >= linked);
+        if self.is_read_only() {
+            return;
+        }
+        let waiting = self.await_confirmed(target, |_| true, |confirmed, linked| confirmed >= linked);
         let _ = tokio::time::timeout(timeout, waiting).await;
     }
 
-    /// How many linked peers confirmed to hold all that was applied up to `target`, and how many are linked.
-    fn confirmed(&self, target: u64) -> (usize, usize) {
-        let links = self.shared.registry.links();
+    /// How many linked peers that count confirmed to hold all that was applied up to `target`, and how many are linked.
+    fn confirmed(&self, target: u64, counts: fn(&Link) -> bool) -> (usize, usize) {
+        let links: Vec<_> = self.shared.registry.links().into_iter().filter(|link| counts(link)).collect();
         let confirmed = links.iter().filter(|link| link.confirmed_group.load(Ordering::SeqCst) >= target).count();
         (confirmed, links.len())
     }
@@ -305,13 +328,14 @@ impl Node {
     async fn await_confirmed(
         &self,
         target: u64,
+        counts: fn(&Link) -> bool,
         enough: impl Fn(usize, usize) -> bool,
     ) -> Result<(), ReplicationError> {
         let shared = &self.shared;
         let mut confirmations = shared.confirmations.subscribe();
         let mut asked = BTreeSet::new();
         loop {
-            let (confirmed, linked) = self.confirmed(target);
+            let (confirmed, linked) = self.confirmed(target, counts);
             if enough(confirmed, linked) {
                 return Ok(());
             }
@@ -405,7 +429,7 @@ async fn welcome_one(incoming: Incoming, shared: &Shared) {
     if super::clients::is_client(&connection) {
         return super::clients::admit(connection, shared).unwrap_or_else(refused);
     }
-    match welcome(&connection, deadline, shared).await {
+    match welcome(&connection, &identity, deadline, shared).await {
         Ok(_) if shared.registry.links().len() >= LINKS_MAX => {
             let reason = format!("this node keeps {LINKS_MAX} links already");
             connection.close(CloseCode::Refused.code(), reason.as_bytes());
@@ -437,7 +461,8 @@ async fn reconcile_for_ever(every: Duration, mut urgent: mpsc::Receiver<ReplicaI
             },
             () = tokio::time::sleep_until(turn) => {
                 turn = next_turn();
-                let links = shared.registry.links();
+                let mut links = shared.registry.links();
+                links.retain(|link| link.direction().is_some());
                 if links.is_empty() { None } else { links.get(rand::random_range(0..links.len())).cloned() }
             }
         };

@@ -13,7 +13,7 @@ use stockmesh_proto::wire::{Message, Push};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, warn};
 
-use super::frames::{FrameError, read_message};
+use super::frames::{FrameError, read_metered};
 use super::link::{Link, PushFrame};
 use super::session::SyncError;
 use super::shared::Shared;
@@ -32,6 +32,10 @@ pub(super) async fn push_commits(mut commits: mpsc::Receiver<OwnWrites>, shared:
 /// Queues a push to those who were not told yet.
 fn spread(mut push: Push, from: Option<ReplicaId>, shared: &Shared) {
     let links = shared.registry.links();
+    if shared.is_read_only() {
+        // It has none of its own, and nobody takes from it what others wrote (rule K2).
+        return;
+    }
     let linked: Vec<ReplicaId> =
         links.iter().map(|link| link.replica).filter(|replica| Some(*replica) != from).collect();
     let targets = choose(&linked, &push, shared.fan_out, &mut rand::random::<u64>);
@@ -78,11 +82,11 @@ pub(super) async fn receive_pushes(mut stream: RecvStream, link: &Arc<Link>, sha
     let (sender, mut merging) = mpsc::channel::<Merging>(PUSH_MERGES_MAX);
     let reading = async {
         // Between two pushes any time may pass; within one it may not.
-        while let Some(message) = read_message(&mut stream, FRAME_BYTES_MAX, None).await? {
+        while let Some(message) = read_metered(&mut stream, FRAME_BYTES_MAX, None, &link.meter).await? {
             let Message::Push(push) = message else {
                 return Err(FrameError::Violation("a stream of pushes carries something else".into()).into());
             };
-            let Some(merge) = merge(push, shared).await? else { continue };
+            let Some(merge) = merge(push, link, shared).await? else { continue };
             if sender.send(merge).await.is_err() {
                 break;
             }
@@ -100,7 +104,7 @@ pub(super) async fn receive_pushes(mut stream: RecvStream, link: &Arc<Link>, sha
 }
 
 /// Checks a push and queues its merge; `None` if it is refused for its stamps.
-async fn merge(push: Push, shared: &Shared) -> Result<Option<Merging>, SyncError> {
+async fn merge(push: Push, link: &Link, shared: &Shared) -> Result<Option<Merging>, SyncError> {
     let drift = DriftCheck { now_ms: shared.wall.now_ms(), drift_ms_max: shared.drift_ms_max };
     if let Err(refused) = check_push(&push, shared.table.count(), drift) {
         if refused.is_violation() {
@@ -110,12 +114,13 @@ async fn merge(push: Push, shared: &Shared) -> Result<Option<Merging>, SyncError
         warn!(%refused, "a push was refused");
         return Ok(None);
     }
+    let source = link.source(push.shards.iter().flat_map(|part| &part.products)).await;
     let origin = push.origin;
     let deltas = push.shards.iter().map(|part| {
         let claim = Claim::Range { origin, from: part.from, to: part.to };
         RemoteDelta { shard: part.shard, products: part.products.clone(), claim }
     });
-    let outcome = shared.committer.merge(deltas.collect()).await?;
+    let outcome = shared.committer.merge(deltas.collect(), source).await?;
     Ok(Some(Merging { push, outcome }))
 }
 

@@ -23,6 +23,8 @@ pub(crate) enum CloseCode {
     NewCertificate = 7,
     /// The node does not trust the peer's certificate any more.
     NotTrusted = 8,
+    /// The peer sent more than this node takes, for too long.
+    TooMuch = 9,
     /// The peer's replica was retired.
     Retired = 10,
     /// The node leaves for good.
@@ -49,9 +51,13 @@ pub(super) fn closed_with(error: &ConnectionError, code: CloseCode) -> bool {
 /// What TLS alerts mean for the operator (RFC 8446, section 6.2).
 fn explain_alert(alert: u8) -> Option<&'static str> {
     Some(match alert {
-        40 => "the TLS handshake failed: both sides need TLS 1.3 and a certificate of the cluster's authority",
+        40 => {
+            "the TLS handshake failed: both sides need TLS 1.3, and either both certificates of the cluster's authority or \
+             both raw public keys"
+        }
         42 | 43 | 46 | 51 => "the certificate is not valid: it must be issued by the cluster's authority",
         44 => "the certificate was revoked",
+        49 => "the public key is not on the list of those that are trusted: both nodes need each other's",
         45 => "the certificate is expired: issue a new one, and check the clocks",
         48 => "the certificate is of another authority: both nodes need certificates of the same authority",
         116 => "no certificate was presented: every node needs one of the cluster's authority",

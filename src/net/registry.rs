@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 use stockmesh_proto::{Location, ReplicaId};
 use tokio::sync::watch;
 
-use super::certificate::CertificateFingerprint;
+use super::bindings::{Bindings, NodeKey};
+use super::certificate::{CertificateFingerprint, NodeName};
 use super::link::Link;
 use super::refusal::CloseCode;
 use crate::limits::{REFUSALS_MAX, SAME_TIME};
@@ -39,6 +40,10 @@ pub struct PeerStatus {
     pub location: Option<Location>,
     /// The fingerprint of its certificate, while there is a link.
     pub certificate: Option<CertificateFingerprint>,
+    /// The name in its certificate, while there is a link and if it has one.
+    pub node: Option<NodeName>,
+    /// Whether it is a read-only member: it gets all writes, and none are taken from it. False without a link.
+    pub read_only: bool,
     /// How the link stands.
     pub state: LinkState,
     /// Its clock less this node's, in milliseconds, as measured at the hello.
@@ -49,6 +54,13 @@ pub struct PeerStatus {
     pub reconciled_ago: Option<Duration>,
     /// Round-trip time of the link.
     pub round_trip: Option<Duration>,
+    /// Bytes of UDP payload sent to it on this link.
+    pub bytes_sent: u64,
+    /// Bytes of UDP payload received from it on this link.
+    pub bytes_received: u64,
+    /// For how long in all it was held back on this link, since it sent faster than
+    /// [`Builder::peer_limits`](crate::Builder::peer_limits) allows.
+    pub slowed: Duration,
     /// Why the last link or attempt ended.
     pub last_error: Option<String>,
 }
@@ -75,6 +87,7 @@ struct Peer {
 #[derive(Debug, Default)]
 struct Entries {
     links: BTreeMap<ReplicaId, Arc<Link>>,
+    bindings: Bindings,
     peers: Vec<Peer>,
     refusals: VecDeque<Refused>,
     /// Bytes of links that are closed.
@@ -83,12 +96,19 @@ struct Entries {
 }
 
 /// A link is refused, since its replica is another node as far as this one can tell. Both sides read the text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "replica {0} is linked with another certificate: one of the two nodes is an impostor or a copy and must be \
-     stopped; or the node has a renewed certificate, and is let in once its old link has ended"
-)]
-pub(super) struct OtherCertificate(ReplicaId);
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NotAdmitted {
+    #[error(
+        "replica {0} is linked with another certificate: one of the two nodes is an impostor or a copy and must be \
+         stopped; or the node has a renewed certificate, and is let in once its old link has ended"
+    )]
+    OtherCertificate(ReplicaId),
+    #[error(
+        "replica {replica} is known as that of {owner}, and this is {node}: one of the two is an impostor or a copy and must be \
+         stopped; or the node was renamed, and takes a new replica id"
+    )]
+    OtherNode { replica: ReplicaId, owner: NodeKey, node: NodeKey },
+}
 
 /// All links and configured peers of a node.
 #[derive(Debug)]
@@ -136,20 +156,40 @@ impl Registry {
     /// Returns the link that is superfluous, if there is one.
     ///
     /// # Errors
-    /// If the replica is linked with another certificate: members must not take each other's place (rule H3).
-    pub(super) fn admit(&self, link: &Arc<Link>) -> Result<Option<Arc<Link>>, OtherCertificate> {
+    /// If the replica is linked with another certificate, or was with one of another node: members must not take each
+    /// other's place (rules H3, K5).
+    pub(super) fn admit(
+        &self,
+        link: &Arc<Link>,
+        is_pinned: impl Fn(CertificateFingerprint) -> bool,
+    ) -> Result<Option<Arc<Link>>, NotAdmitted> {
         let superfluous = {
             let mut entries = self.entries.lock();
-            match entries.links.get(&link.replica).filter(|known| known.is_open()) {
-                Some(known) if known.fingerprint != link.fingerprint => return Err(OtherCertificate(link.replica)),
+            let entries = &mut *entries;
+            let replica = link.replica;
+            let known = entries.links.get(&replica).filter(|known| known.is_open());
+            if known.is_some_and(|known| known.fingerprint != link.fingerprint) {
+                return Err(NotAdmitted::OtherCertificate(replica));
+            }
+            if let Some(owner) = entries.bindings.other_owner(replica, &link.node, is_pinned) {
+                return Err(NotAdmitted::OtherNode { replica, owner, node: link.node.clone() });
+            }
+            let superfluous = match known {
                 Some(known) if known.dialled_by < link.dialled_by && known.since.elapsed() < SAME_TIME => {
                     Some(Arc::clone(link))
                 }
                 _ => entries.links.insert(link.replica, Arc::clone(link)).filter(|old| old.is_open()),
-            }
+            };
+            entries.bindings.note(replica, &link.node);
+            superfluous
         };
         self.changes.send_modify(|count| *count += 1);
         Ok(superfluous)
+    }
+
+    /// Forgets whose the replica ids were: this node tells nodes apart otherwise now.
+    pub(super) fn forget_nodes(&self) {
+        self.entries.lock().bindings.clear();
     }
 
     /// Forgets a link that ended.
@@ -187,6 +227,13 @@ impl Registry {
             entries.refusals.pop_front();
         }
         entries.refusals.push_back(Refused { address: address.to_string(), reason });
+    }
+
+    /// The same, unless the reason is among those that are remembered.
+    pub(super) fn note_refusal_once(&self, address: SocketAddr, reason: String) {
+        if !self.entries.lock().refusals.iter().any(|known| known.reason == reason) {
+            self.note_refusal(address, reason);
+        }
     }
 
     pub(super) fn refusals(&self) -> Vec<Refused> {
@@ -228,16 +275,22 @@ impl Registry {
 
 fn of_link(link: Option<&Link>, own_writes: u64) -> PeerStatus {
     let reconciled = link.and_then(|link| *link.last_reconciled.lock());
+    let stats = link.map(|link| link.connection.stats());
     PeerStatus {
         address: link.map(|link| link.address.to_string()).unwrap_or_default(),
         replica: link.map(|link| link.replica),
         location: link.map(|link| link.location.clone()),
         certificate: link.map(|link| link.fingerprint),
+        node: link.and_then(|link| link.witness.node.clone()),
+        read_only: link.is_some_and(|link| link.read_only),
         state: if link.is_some() { LinkState::Up } else { LinkState::BackingOff },
         skew_ms: link.map(|link| link.skew_ms),
         lag_writes: link.map(|link| own_writes.saturating_sub(link.confirmed_writes.load(Ordering::SeqCst))),
         reconciled_ago: reconciled.map(|at| at.elapsed()),
         round_trip: link.map(|link| link.connection.rtt()),
+        bytes_sent: stats.map_or(0, |stats| stats.udp_tx.bytes),
+        bytes_received: stats.map_or(0, |stats| stats.udp_rx.bytes),
+        slowed: link.map_or(Duration::ZERO, |link| link.meter.slowed()),
         last_error: None,
     }
 }

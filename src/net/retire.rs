@@ -39,6 +39,9 @@ pub(super) async fn receive_fence(
     shared: &Shared,
 ) -> Result<(), SyncError> {
     let Fence { retired, heir, is_trial } = fence;
+    if link.read_only {
+        return Err(FrameError::Violation("a read-only member asks to fence a replica".into()).into());
+    }
     if heir != link.replica {
         return Err(FrameError::Violation("a fence names another heir than who asks for it".into()).into());
     }
@@ -62,6 +65,9 @@ pub(super) async fn receive_retire(
     link: &Arc<Link>,
     shared: &Shared,
 ) -> Result<(), SyncError> {
+    if link.read_only {
+        return Err(FrameError::Violation("a read-only member asks to retire a replica".into()).into());
+    }
     info!(peer = %link.replica, retired = %wanted.retired, "a peer asks this node to retire a replica");
     let (reply, answered) = oneshot::channel();
     let queued = shared.retire_requests.try_send(RetireRequest { wanted, reply });
@@ -115,7 +121,7 @@ async fn ask(link: &Link, message: Message) -> Result<Option<Message>, SyncError
 fn concerned(retired: ReplicaId, without: &BTreeSet<ReplicaId>, shared: &Shared) -> BTreeSet<ReplicaId> {
     let members = shared.members.all().into_iter();
     let members = members.filter(|member| member.state != MemberState::Left && !member.read_only);
-    let linked = shared.registry.links().into_iter().map(|link| link.replica);
+    let linked = shared.registry.links().into_iter().filter(|link| !link.read_only).map(|link| link.replica);
     let mut concerned: BTreeSet<ReplicaId> = members.map(|member| member.replica).chain(linked).collect();
     shared.committer.retired(|known| concerned.retain(|replica| !known.contains_key(replica)));
     let former = shared.committer.former_replicas();

@@ -4,34 +4,37 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::Instant;
 
-use metrics::gauge;
+use metrics::{counter, gauge};
 use parking_lot::Mutex;
 use quinn::{Connection, RecvStream, SendStream};
 use stockmesh_proto::ReplicaId;
 use stockmesh_proto::limits::TELL_BYTES_MAX;
 use stockmesh_proto::reconcile::StateView;
-use stockmesh_proto::wire::Message;
+use stockmesh_proto::wire::{FrameKind, Message};
 use tokio::sync::{Semaphore, mpsc};
 use tracing::{Instrument, info, info_span};
 
+use super::bindings::NodeKey;
 use super::certificate::CertificateFingerprint;
 use super::exchange::answer;
-use super::frames::{FrameError, read_message};
+use super::frames::{FrameError, read_metered};
 use super::handshake::{Greeting, HandshakeError, knows_messages, knows_retirement, knows_rights};
 use super::identity::Identity;
 use super::link::{Allowance, Link, PushFrame};
 use super::messages;
+use super::meter::{Meter, Opened, Pace};
 use super::push::{receive_pushes, send_pushes};
 use super::refusal::{CloseCode, NEW_INCARNATION, closed_with};
 use super::session::{SyncError, respond};
 use super::shared::Shared;
 use super::trust::{retired, review, rotated_lately};
-use super::verdict::{judge, punish};
+use super::verdict::{judge, punish, shut_out};
 use super::{hand_over, retire};
 use crate::limits::{
     ASKS_MAX, ASKS_PER_SECOND_MAX, FRAME_TIME_MAX, LINK_DRAIN_TIME, MESSAGES_AT_ONCE_MAX, MESSAGES_PER_SECOND_MAX,
-    PUSH_QUEUE_MAX, PUSH_STREAMS_MAX, SESSIONS_MAX,
+    PEER_UNMERGED_KIB_MAX, PUSH_QUEUE_MAX, PUSH_STREAMS_MAX, SESSIONS_MAX,
 };
+use crate::witness::Witness;
 
 /// Makes a link of a connection whose hello was accepted, and starts its tasks. It was made with this identity.
 ///
@@ -48,22 +51,35 @@ pub(super) fn establish(
     let Some(certificate) = chain.first() else {
         return Err(HandshakeError::new("the peer has no certificate"));
     };
+    let certified = identity.certified(&chain).map_err(|error| HandshakeError::new(error.to_string()))?;
+    let fingerprint = CertificateFingerprint::of_der(certificate);
+    let (replica, address) = (hello.replica, connection.remote_address());
+    let witness = Witness { replica, address, certificate: fingerprint, node: certified.node.clone() };
     let (pushes, push_queue) = mpsc::channel(PUSH_QUEUE_MAX);
     let here_ms = i128::from(shared.wall.now_ms());
     let skew_ms = i64::try_from(i128::from(hello.clock_ms) - here_ms).unwrap_or(i64::MAX);
     let link = Arc::new(Link {
         since: Instant::now(),
-        replica: hello.replica,
+        replica,
         told,
-        knows_rights: knows_rights(&hello),
+        read_only: certified.read_only,
+        node: match certified.node {
+            Some(name) => NodeKey::Name(name),
+            None if identity.uses_raw_keys() => NodeKey::RawKey(fingerprint),
+            None => NodeKey::Unknown,
+        },
+        witness: Arc::new(witness),
+        meter: Meter::new(shared.peer_limits, Instant::now()),
+        knows_rights: knows_rights(&hello) && !certified.read_only,
         knows_messages: knows_messages(&hello),
         knows_retirement: knows_retirement(&hello),
         asks: Mutex::new(Allowance::full(ASKS_PER_SECOND_MAX)),
+        unmerged: Arc::new(Semaphore::new(usize::try_from(PEER_UNMERGED_KIB_MAX).unwrap_or(usize::MAX))),
         telling: Semaphore::new(MESSAGES_AT_ONCE_MAX),
         messages: Mutex::new(Allowance::full(MESSAGES_PER_SECOND_MAX)),
         location: hello.location,
-        address: connection.remote_address(),
-        fingerprint: CertificateFingerprint::of_der(certificate),
+        address,
+        fingerprint,
         chain,
         identity,
         connection,
@@ -80,7 +96,7 @@ pub(super) fn establish(
         last_reconciled: Mutex::new(None),
         pulled: Mutex::new(None),
     });
-    let admitted = shared.registry.admit(&link).map_err(|refused| {
+    let admitted = shared.registry.admit(&link, |key| link.identity.is_pinned(key)).map_err(|refused| {
         link.close(CloseCode::IdTaken, &refused.to_string());
         HandshakeError::new(refused.to_string())
     });
@@ -149,6 +165,10 @@ async fn accept_streams(link: &Arc<Link>, shared: &Shared) {
     // A stream is taken only when there is room for what it may bring; beyond that QUIC's limit on streams holds.
     while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
         let Ok((send, receive)) = link.connection.accept_bi().await else { return };
+        let is_beside = permits.available_permits() + 1 < SESSIONS_MAX + ASKS_MAX;
+        if !keep_pace(Opened::Stream, is_beside, link, shared).await {
+            return;
+        }
         let (link, shared_of_task, sessions) = (Arc::clone(link), shared.clone(), Arc::clone(&sessions));
         let task = async move {
             if let Err(error) = serve_stream(send, receive, &sessions, &link, &shared_of_task).await {
@@ -162,6 +182,24 @@ async fn accept_streams(link: &Arc<Link>, shared: &Shared) {
     }
 }
 
+/// Counts what the peer opened, and waits if it opens too much (rule K6). Returns whether to go on: not if it is over its
+/// limits, since its link is closed then (rule K7).
+async fn keep_pace(what: Opened, is_beside: bool, link: &Arc<Link>, shared: &Shared) -> bool {
+    match link.meter.opened(what, is_beside, Instant::now()) {
+        Pace::Free => true,
+        Pace::From(from) => {
+            counter!("stockmesh_streams_slowed_total").increment(1);
+            tokio::time::sleep_until(from.into()).await;
+            true
+        }
+        Pace::Over(held) => {
+            let kind = if what == Opened::Stream { "streams" } else { "reconciliations" };
+            shut_out(kind, held, link, shared);
+            false
+        }
+    }
+}
+
 /// Serves what a peer opened a stream for: its first frame tells.
 async fn serve_stream(
     send: SendStream,
@@ -170,11 +208,20 @@ async fn serve_stream(
     link: &Arc<Link>,
     shared: &Shared,
 ) -> Result<(), SyncError> {
-    match read_message(&mut receive, TELL_BYTES_MAX, Some(FRAME_TIME_MAX)).await? {
+    let first = read_metered(&mut receive, TELL_BYTES_MAX, Some(FRAME_TIME_MAX), &link.meter).await?;
+    if let Some(first) = first.as_ref().filter(|first| link.read_only && !may_come_of_read_only(first.kind())) {
+        let reason = format!("a read-only member sent a frame of kind {:?}", first.kind());
+        return Err(FrameError::Violation(reason).into());
+    }
+    match first {
         Some(open @ Message::Open(_)) => {
             // Reconciliations wait for each other; questions for rights do not wait for them.
+            let is_beside = sessions.available_permits() < SESSIONS_MAX;
             let _permit = sessions.acquire().await;
-            respond(open, send, receive, shared).await.map(|_| ())
+            if !keep_pace(Opened::Session, is_beside, link, shared).await {
+                return Ok(());
+            }
+            respond(open, send, receive, link, shared).await.map(|_| ())
         }
         Some(Message::Ask(ask)) => answer(ask, send, link, shared).await,
         Some(Message::Tell(bytes)) => messages::receive(bytes, send, link, shared).await,
@@ -189,13 +236,26 @@ async fn serve_stream(
     }
 }
 
+/// Whether a read-only member may begin a stream with such a frame: only with what cannot change the state (rule K2). A
+/// list of what may come, so that a kind that is added later does not come in unnoticed.
+fn may_come_of_read_only(kind: FrameKind) -> bool {
+    matches!(kind, FrameKind::Open | FrameKind::Ask | FrameKind::Tell | FrameKind::Ping)
+}
+
 async fn accept_pushes(link: &Arc<Link>, shared: &Shared) {
     let permits = Arc::new(Semaphore::new(PUSH_STREAMS_MAX));
     while let Ok(stream) = link.connection.accept_uni().await {
+        if link.read_only {
+            punish("a read-only member sent a push", link, shared);
+            return;
+        }
         let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
             punish("more streams of pushes than allowed", link, shared);
             return;
         };
+        if !keep_pace(Opened::Stream, false, link, shared).await {
+            return;
+        }
         let (link, shared_of_task) = (Arc::clone(link), shared.clone());
         let task = async move {
             if let Err(error) = receive_pushes(stream, &link, &shared_of_task).await {

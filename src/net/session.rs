@@ -8,13 +8,13 @@ use std::time::Instant;
 use metrics::{counter, histogram};
 use quinn::{RecvStream, SendStream};
 use stockmesh_proto::limits::FRAME_BYTES_MAX;
-use stockmesh_proto::reconcile::{Agreement, Effect, Outcome, Session, SessionError, StateView};
+use stockmesh_proto::reconcile::{Agreement, Direction, Effect, Outcome, Session, SessionError, StateView};
 use stockmesh_proto::wire::Message;
 use stockmesh_proto::{ReplicaId, ShardIndex, VersionVector};
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
-use super::frames::{FrameError, read_message, write_message};
+use super::frames::{FrameError, read_metered, write_message};
 use super::link::Link;
 use super::shared::Shared;
 use crate::commit::{Claim, RemoteDelta, RemoteOutcome, Stopped};
@@ -51,19 +51,22 @@ impl SyncError {
 /// reconciliation has begun and ended since it wanted one, is served.
 pub(super) async fn reconcile(link: &Arc<Link>, shared: &Shared) -> Result<(), SyncError> {
     let guard = link.reconciling.lock().await;
+    // Two that only read have nothing to tell each other.
+    let Some(direction) = link.direction() else { return Ok(()) };
     if !link.wanted.swap(false, Ordering::SeqCst) {
         return Ok(());
     }
     let (group, own_writes) = (shared.committer.durable(), shared.table.own_writes());
     let begun = Instant::now();
     let agreement = link.agreement.lock().clone();
-    let session = Session::open(shared.session_settings(), &*shared.table, agreement.as_ref());
+    let session =
+        Session::open(shared.session_settings(), &*shared.table, agreement.as_ref()).with_direction(direction);
     // A peer may grant no stream at all, and the link is not asked anew while this one waits.
     let opened = tokio::time::timeout(REPLY_TIME_MAX, link.connection.open_bi()).await;
     let (mut send, mut receive) = opened.map_err(|_| FrameError::Stalled)??;
-    let outcome = drive(session, &mut send, &mut receive, shared, Merges::default()).await?;
+    let outcome = drive(session, &mut send, &mut receive, (link, shared), Merges::default()).await?;
     let _ = send.finish();
-    if outcome.peer_holds_all() {
+    if outcome.peer_holds_all() && direction != Direction::PullOnly {
         link.confirm(group, own_writes);
     }
     *link.agreement.lock() = Some(Agreement::of(&shared.table.tree(), shared.table.count()));
@@ -84,12 +87,15 @@ pub(super) async fn respond(
     open: Message,
     mut send: SendStream,
     mut receive: RecvStream,
+    link: &Link,
     shared: &Shared,
 ) -> Result<Outcome, SyncError> {
-    let mut session = Session::accept(shared.session_settings());
+    let between_readers = || FrameError::Violation("read-only members do not reconcile with each other".into());
+    let direction = link.direction().ok_or_else(between_readers)?;
+    let mut session = Session::accept(shared.session_settings()).with_direction(direction);
     let mut merges = Merges::default();
-    take(&mut session, open, shared, &mut merges).await?;
-    let outcome = drive(session, &mut send, &mut receive, shared, merges).await?;
+    take(&mut session, open, (link, shared), &mut merges).await?;
+    let outcome = drive(session, &mut send, &mut receive, (link, shared), merges).await?;
     let _ = send.finish();
     Ok(outcome)
 }
@@ -98,7 +104,7 @@ async fn drive(
     mut session: Session,
     send: &mut SendStream,
     receive: &mut RecvStream,
-    shared: &Shared,
+    (link, shared): (&Link, &Shared),
     mut merges: Merges,
 ) -> Result<Outcome, SyncError> {
     loop {
@@ -121,32 +127,46 @@ async fn drive(
             outcome.shards_refused = outcome.shards_refused.saturating_add(merges.refused_count());
             return Ok(outcome);
         }
-        let message = read_message(receive, FRAME_BYTES_MAX, Some(REPLY_TIME_MAX)).await?;
+        let message = read_metered(receive, FRAME_BYTES_MAX, Some(REPLY_TIME_MAX), &link.meter).await?;
         let Some(message) = message else {
             return Err(FrameError::Ended("the peer ended the reconciliation early".into()).into());
         };
-        take(&mut session, message, shared, &mut merges).await?;
+        take(&mut session, message, (link, shared), &mut merges).await?;
     }
 }
 
 /// Gives a message to the session, and carries out what comes of it.
-async fn take(session: &mut Session, message: Message, shared: &Shared, merges: &mut Merges) -> Result<(), SyncError> {
+async fn take(
+    session: &mut Session,
+    message: Message,
+    (link, shared): (&Link, &Shared),
+    merges: &mut Merges,
+) -> Result<(), SyncError> {
     // Read before the message is judged: if a new id is minted meanwhile, what was judged is not about that one.
     let own = shared.table.own();
     for effect in session.handle(message, &*shared.table, shared.wall.now_ms())? {
-        carry_out(effect, own, shared, merges).await?;
+        carry_out(effect, own, (link, shared), merges).await?;
     }
     Ok(())
 }
 
-async fn carry_out(effect: Effect, own: ReplicaId, shared: &Shared, merges: &mut Merges) -> Result<(), SyncError> {
+async fn carry_out(
+    effect: Effect,
+    own: ReplicaId,
+    (link, shared): (&Link, &Shared),
+    merges: &mut Merges,
+) -> Result<(), SyncError> {
     match effect {
         Effect::Merge { delta, claim } => {
             let claim = merges.admit(delta.shard, claim).await?;
+            let source = link.source(&delta.products).await;
             let delta = RemoteDelta { shard: delta.shard, products: delta.products, claim };
-            merges.push(shared.committer.merge(vec![delta]).await?).await?;
+            merges.push(shared.committer.merge(vec![delta], source).await?).await?;
         }
-        Effect::OwnFuture { shard, sequence } => shared.committer.own_future(own, shard, sequence).await?,
+        Effect::OwnFuture { shard, .. } if link.read_only => doubt_reader(shard, link, shared),
+        Effect::OwnFuture { shard, sequence } => {
+            shared.committer.own_future(own, shard, sequence, &link.witness).await?;
+        }
         Effect::Refused { shard, ahead_ms } => {
             counter!("stockmesh_deltas_refused_total").increment(1);
             warn!(%shard, ahead_ms, "a delta was refused: its stamp is too far ahead of this clock");
@@ -161,10 +181,26 @@ async fn carry_out(effect: Effect, own: ReplicaId, shared: &Shared, merges: &mut
     Ok(())
 }
 
+/// A read-only member claims own writes of this node that it never made. To take a new id for it would leave rights behind,
+/// so who may write nothing could take stock away. If it is true, a full member shows it too (rule K2).
+fn doubt_reader(shard: ShardIndex, link: &Link, shared: &Shared) {
+    counter!("stockmesh_futures_doubted_total").increment(1);
+    let reason = format!(
+        "the read-only member {} claims writes of this node that it never made, in shard {shard}: it lies, or this node's \
+         directory was restored from an old copy",
+        link.witness
+    );
+    warn!(peer = %link.replica, reason, "nothing is done about it until a full member shows the same");
+    shared.registry.note_refusal_once(link.address, reason);
+}
+
+/// The answer of the committer, to come.
+type Merge = oneshot::Receiver<Result<RemoteOutcome, Stopped>>;
+
 /// Merges that were queued and are not durable yet.
 #[derive(Default)]
 struct Merges {
-    waiting: VecDeque<oneshot::Receiver<Result<RemoteOutcome, Stopped>>>,
+    waiting: VecDeque<Merge>,
     /// The shard of which a chunk was queued and more follow.
     unfinished: Option<ShardIndex>,
     /// Shards of which something was turned away.
@@ -188,7 +224,7 @@ impl Merges {
         u32::try_from(self.refused.len()).unwrap_or(u32::MAX)
     }
 
-    async fn push(&mut self, merge: oneshot::Receiver<Result<RemoteOutcome, Stopped>>) -> Result<(), Stopped> {
+    async fn push(&mut self, merge: Merge) -> Result<(), Stopped> {
         self.waiting.push_back(merge);
         if self.waiting.len() > SESSION_MERGES_MAX {
             self.wait_for_one().await?;

@@ -18,6 +18,8 @@ use super::clients::Clients;
 use super::identity::{Current, Identity};
 use super::mail::PeerMessage;
 use super::members::Members;
+use super::meter::PeerLimits;
+use super::penalties::Penalties;
 use super::registry::Registry;
 use super::retire::RetireRequest;
 use super::revocation::Revoked;
@@ -42,6 +44,9 @@ pub(super) struct SharedInner {
     pub(super) endpoint: Endpoint,
     pub(super) current: watch::Sender<Current>,
     pub(super) revoked: watch::Sender<Revoked>,
+    /// Peers that are not let in for a while.
+    pub(super) penalties: Penalties,
+    pub(super) peer_limits: PeerLimits,
     pub(super) cluster: ClusterId,
     pub(super) location: Location,
     pub(super) drift_ms_max: u64,
@@ -109,6 +114,11 @@ impl Shared {
     /// Asks for a link to a member soon, which lasts for a while.
     pub(super) fn want_link(&self, replica: ReplicaId) {
         let _ = self.links_wanted.try_send(replica);
+    }
+
+    /// Whether this node is a read-only member.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.current.borrow().identity.is_read_only()
     }
 
     pub(super) fn is_offline(&self) -> bool {

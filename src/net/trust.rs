@@ -17,6 +17,10 @@ use crate::limits::{REVOCATIONS_LOOK_EVERY, ROTATION_TIME};
 /// Uses another identity from now on: for new links at once, and open ones are looked at again.
 pub(super) fn rotate(shared: &Shared, identity: Identity) {
     let server = (*shared.server(&identity)).clone();
+    if shared.current.borrow().identity.uses_raw_keys() != identity.uses_raw_keys() {
+        shared.registry.forget_nodes();
+    }
+    shared.committer.set_read_only(identity.is_read_only());
     shared.current.send_modify(|current| {
         if !current.identity.has_same_certificate(&identity) {
             current.rotated = Some(Instant::now());
@@ -59,7 +63,11 @@ pub(super) fn review(link: &Link, shared: &Shared) {
              authority that the other trusts",
             link.fingerprint
         );
-        link.close(CloseCode::NotTrusted, &reason);
+        return link.close(CloseCode::NotTrusted, &reason);
+    }
+    // With raw keys the role is on this node's list, and may change.
+    if current.certified(&link.chain).map_or(true, |certified| certified.read_only != link.read_only) {
+        link.close(CloseCode::NotTrusted, "the peer has another role now, and links anew");
     }
 }
 

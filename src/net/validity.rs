@@ -2,47 +2,17 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-const SEQUENCE: u8 = 0x30;
-/// The version, which may be left out.
-const VERSION: u8 = 0xa0;
+use super::der::{element, fields_from_validity, sequence};
+
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
 /// Until when a certificate in DER counts (RFC 5280, section 4.1). `None` if it is none, or ends before 1970.
 pub(super) fn not_after(certificate: &[u8]) -> Option<SystemTime> {
-    let (certificate, _) = sequence(certificate)?;
-    let (mut fields, _) = sequence(certificate)?;
-    if fields.first() == Some(&VERSION) {
-        fields = element(fields)?.2;
-    }
-    // Serial number, signature algorithm and issuer stand before it.
-    for _ in 0..3 {
-        fields = element(fields)?.2;
-    }
-    let (validity, _) = sequence(fields)?;
+    let (validity, _) = sequence(fields_from_validity(certificate)?)?;
     let (_, _, after) = element(validity)?;
     let (tag, text, _) = element(after)?;
     time(tag, text)
-}
-
-fn sequence(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    element(bytes).filter(|(tag, ..)| *tag == SEQUENCE).map(|(_, content, rest)| (content, rest))
-}
-
-/// The tag and the content of the first element, and what follows it.
-fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&tag, bytes) = bytes.split_first()?;
-    let (&first, bytes) = bytes.split_first()?;
-    let (length, bytes) = match first {
-        0..=0x7f => (usize::from(first), bytes),
-        0x81..=0x84 => {
-            let (length, bytes) = bytes.split_at_checked(usize::from(first - 0x80))?;
-            (length.iter().try_fold(0_usize, |sum, &byte| Some(sum.checked_mul(256)? | usize::from(byte)))?, bytes)
-        }
-        _ => return None,
-    };
-    let (content, rest) = bytes.split_at_checked(length)?;
-    Some((tag, content, rest))
 }
 
 fn time(tag: u8, text: &[u8]) -> Option<SystemTime> {

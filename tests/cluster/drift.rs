@@ -71,8 +71,18 @@ async fn a_clock_beyond_the_bound_gets_no_link() {
     dial(&node, &peer);
     let off = mesh.builder("off").clock_offset_ms(120_000).peer(address(&node).to_string()).open().await.unwrap();
     off.product("OFF").unwrap().set_price(price(9)).await.unwrap();
-    let refused = || node.status().refusals.iter().any(|refused| refused.reason.contains("the clocks differ by"));
-    wait_until("it is refused", refused).await;
+    // Both sides read by how much, and what is allowed.
+    let figure = |store: &Store| {
+        let of = |reason: &str| reason.strip_prefix("the clocks differ by ")?.split(' ').next()?.parse::<u64>().ok();
+        let refusals = store.status().refusals;
+        refusals.iter().find(|refused| refused.reason.contains("60000 ms are allowed")).and_then(|r| of(&r.reason))
+    };
+    wait_until("it is refused at both", || figure(&node).is_some() && figure(&off).is_some()).await;
+    for store in [&node, &off] {
+        let skew_ms = figure(store).unwrap();
+        assert!((115_000..=125_000).contains(&skew_ms), "{skew_ms}");
+    }
+    assert_eq!(links_up(&off), 0);
     let ledger = Ledger::default();
     ledger.write_at_all(&[node.clone(), peer.clone()], 5_000, 30).await;
     ledger.assert_whole(&[node.clone(), peer]).await;

@@ -74,7 +74,7 @@ impl Stage {
 }
 
 /// The slot of one replica at one place.
-fn stock(replica: ReplicaId, sequence: u64, added: u64) -> Product {
+pub(crate) fn stock(replica: ReplicaId, sequence: u64, added: u64) -> Product {
     let counters = Counters { added, ..Counters::default() };
     Product::of_stock(StockSlot { location: Location::new("raw").unwrap(), replica, sequence, counters })
 }
@@ -84,7 +84,7 @@ fn shard_count() -> ShardCount {
 }
 
 /// An honest push of one write.
-fn push_of(origin: ReplicaId, sku: &str, sequence: u64, units: u64) -> Push {
+pub(crate) fn push_of(origin: ReplicaId, sku: &str, sequence: u64, units: u64) -> Push {
     let sku = Sku::new(sku).unwrap();
     let shard = shard_count().shard_of(&sku);
     let products = vec![(sku, stock(origin, sequence, units))];

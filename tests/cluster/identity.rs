@@ -38,10 +38,10 @@ async fn a_rotation_under_writes_loses_nothing() {
     let writing: Vec<_> = stores.iter().zip(0..).map(|(store, seed)| ledger.keep_writing(store, seed)).collect();
     // The first is dialled by all, the last dials all; and then the first once more.
     for round in [0, 2, 1, 0] {
-        let renewed = identity(&mesh, "renewed", &[&mesh]);
+        let name = format!("node-{round}");
+        let renewed = identity(&mesh, &name, &[&mesh]);
         let fingerprint = renewed.fingerprint();
         stores[round].reload_identity(renewed).unwrap();
-        let name = format!("node-{round}");
         wait_until("all are linked under the new certificate", || {
             let others = stores.iter().enumerate().filter(|(number, _)| *number != round);
             others.map(|(_, store)| certificate_of(store, &name)).all(|seen| seen == Some(fingerprint))
@@ -63,7 +63,7 @@ async fn both_sides_rotate_at_once() {
     let stores = mesh.nodes(2).await;
     full_mesh(&stores);
     wait_linked(&stores, 1).await;
-    let renewed = ["a", "b"].map(|name| identity(&mesh, name, &[&mesh]));
+    let renewed = ["node-0", "node-1"].map(|name| identity(&mesh, name, &[&mesh]));
     let fingerprints = renewed.each_ref().map(Identity::fingerprint);
     for (store, identity) in stores.iter().zip(renewed) {
         store.reload_identity(identity).unwrap();

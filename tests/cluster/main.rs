@@ -5,17 +5,21 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss, clippy::cast_lossless)]
 
+mod binding;
 mod clients;
 mod convergence;
 mod drift;
 mod hostile;
 mod identity;
 mod lifecycle;
+mod limits;
 mod links;
 mod lossy;
 mod messages;
+mod raw_keys;
 mod readers;
 mod refusals;
 mod rights;
+mod roles;
 mod slow;
 mod support;

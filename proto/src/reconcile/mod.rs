@@ -42,6 +42,18 @@ pub struct Settings {
     pub chunk_bytes_target: usize,
 }
 
+/// Which way slots go in a session. Version vectors and fingerprints go both ways always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Direction {
+    /// Both sides get what they lack.
+    #[default]
+    Both,
+    /// This side is a read-only member: it takes slots and sends none (rule K3).
+    PullOnly,
+    /// The peer is a read-only member: it is sent what it lacks, and nothing that it claims is taken (rule K3).
+    ServeOnly,
+}
+
 /// The shards' fingerprints when this replica and a peer last agreed: which shards to summarise at once next time.
 /// Only a hint; a wrong one costs half a round trip, never convergence.
 #[derive(Clone, Debug)]
@@ -150,6 +162,9 @@ pub enum SessionError {
     /// The version vectors of a session exceed the limit on its memory.
     #[error("the peer's version vectors exceed {0} entries; nothing more was applied")]
     TooManyEntries(usize),
+    /// A read-only member sent slots.
+    #[error("shard {0}: a read-only member sent slots; they were not applied")]
+    ReadOnly(ShardIndex),
     /// The delta breaks a rule.
     #[error(transparent)]
     Delta(#[from] crate::check::DeltaRefused),

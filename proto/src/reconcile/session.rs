@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::turn::{Job, PartJob, PartState, Turn};
-use super::{Agreement, Effect, Outcome, SessionError, Settings, StateView};
+use super::{Agreement, Direction, Effect, Outcome, SessionError, Settings, StateView};
 use crate::check::{DeltaRefused, DriftCheck, check_products};
 use crate::delta::{ShardDelta, slot_count};
 use crate::fingerprint::{Fingerprint, FingerprintTree};
@@ -16,6 +16,7 @@ use crate::wire::{Message, Open, Part, Summary};
 #[derive(Debug)]
 pub struct Session {
     settings: Settings,
+    direction: Direction,
     is_opener: bool,
     turn: Turn,
     outgoing: VecDeque<Job>,
@@ -59,6 +60,7 @@ impl Session {
     fn new(settings: Settings, is_opener: bool, outgoing: VecDeque<Job>) -> Self {
         Self {
             settings,
+            direction: Direction::Both,
             is_opener,
             turn: Turn::Opening,
             outgoing,
@@ -70,6 +72,12 @@ impl Session {
             version_entries: 0,
             outcome: Outcome::default(),
         }
+    }
+
+    /// With slots in this direction only (rule K3).
+    #[must_use]
+    pub fn with_direction(self, direction: Direction) -> Self {
+        Self { direction, ..self }
     }
 
     /// Whether the session is over.
@@ -247,10 +255,14 @@ impl Session {
             return;
         }
         let same_state = ours.fingerprint == theirs.fingerprint;
-        if same_state {
+        if same_state && self.direction != Direction::ServeOnly {
             // Equal fingerprint means equal state, so each side may claim what the other claims (rule R6).
             let delta = ShardDelta { shard, products: Vec::new() };
             effects.push(Effect::Merge { delta, claim: Some(theirs.version.clone()) });
+        }
+        if same_state && self.direction == Direction::PullOnly {
+            // The peer takes no vector of this side, and has nothing for it.
+            return;
         }
         let full = !same_state && ours.version == theirs.version;
         if full {
@@ -285,6 +297,9 @@ impl Session {
 
     fn handle_part(&mut self, mut part: Part, view: &dyn StateView, now_ms: u64) -> Result<Vec<Effect>, SessionError> {
         let shard = part.shard;
+        if self.direction == Direction::ServeOnly && !(part.products.is_empty() && part.last) {
+            return Err(SessionError::ReadOnly(shard));
+        }
         let mut effects = Vec::new();
         let mut incoming = match (part.version.take(), self.incoming.take()) {
             (Some(version), None) => {
@@ -294,7 +309,7 @@ impl Session {
                     return Err(SessionError::Disorder(shard));
                 }
                 effects.extend(own_future(view, shard, &version));
-                if self.turn != Turn::Receipt {
+                if self.turn != Turn::Receipt && self.direction != Direction::PullOnly {
                     // The peer lacks what its vector does not cover; nothing, often, and then nothing is sent.
                     self.queue_part(shard, version.clone(), part.full, part.full);
                 }
@@ -322,7 +337,7 @@ impl Session {
             Err(violation) => return Err(violation.into()),
         }
         self.outcome.slots_received += u64::try_from(slot_count(&part.products)).unwrap_or(u64::MAX);
-        if !incoming.refused {
+        if !incoming.refused && self.direction != Direction::ServeOnly {
             // The claim waits for the last chunk: a vector that advances part-way loses writes for good (rule R4).
             let claim = part.last.then(|| incoming.version.clone());
             effects.push(Effect::Merge { delta: ShardDelta { shard, products: part.products }, claim });
@@ -368,6 +383,11 @@ impl Session {
     /// The next chunk of a shard's delta. The first carries the version vector read with it; later chunks may hold
     /// newer slots than it claims, never older ones (rule R3).
     fn part(&mut self, mut job: PartJob, view: &dyn StateView) -> Option<Message> {
+        if self.direction == Direction::PullOnly {
+            // The peer needs this side's vector to know what it lacks, and takes no slot.
+            let (shard, version) = (job.shard, Some(view.summary(job.shard).version));
+            return Some(Message::Part(Part { shard, version, products: Vec::new(), full: job.full, last: true }));
+        }
         let (from, is_first) = match &job.state {
             PartState::Unsent => (None, true),
             PartState::From(sku) => (Some(sku), false),

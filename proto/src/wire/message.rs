@@ -31,6 +31,15 @@ pub struct Hello {
     pub features_known: u64,
     /// Name and version of its software, for people.
     pub software: String,
+    /// It only reads: its certificate says so too (rule K2). Left out if not, as software before this field does.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub read_only: bool,
+}
+
+/// As serde wants it.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// Why a link was refused.
@@ -55,6 +64,12 @@ pub enum RefusalCode {
     Revoked,
     /// The replica was retired: its rights are another's now (rule Q2).
     Retired,
+    /// The hello and the certificate do not agree whether the node only reads.
+    ReadOnly,
+    /// The certificate cannot be read, or is of a node at another location than the hello names.
+    OtherNode,
+    /// The node was over its limits a moment ago.
+    TooMuch,
     /// A code of a later version; the text says what it means.
     #[serde(other)]
     Other,

@@ -168,6 +168,7 @@ pub(crate) fn hello() -> Hello {
         features_required: 0,
         features_known: 1,
         software: "stockmesh 0.1.0".into(),
+        read_only: false,
     }
 }
 

@@ -3,7 +3,7 @@
 use stockmesh_proto::ShardIndex;
 use stockmesh_proto::hold::{Hold, HoldState};
 use stockmesh_proto::wire::{
-    BatchRecord, Granted, LedgerRecord, Message, Part, Refusal, RefusalCode, SnapshotRecord, Told, WireError,
+    BatchRecord, Granted, Hello, LedgerRecord, Message, Part, Refusal, RefusalCode, SnapshotRecord, Told, WireError,
 };
 
 use stockmesh_proto::wire::client::{Answer, Request};
@@ -72,6 +72,12 @@ pub(crate) fn messages() -> Vec<(&'static str, &'static str, &'static str, Messa
     let part = |version, products, full, last| Part { shard: ShardIndex(5), version, products, full, last };
     vec![
         ("hello", "a hello, with named fields", "H1, W1, W2, W5", Message::Hello(hello())),
+        (
+            "hello-read-only",
+            "the hello of a read-only member: one field more",
+            "K2, W5",
+            Message::Hello(Hello { read_only: true, ..hello() }),
+        ),
         ("open", "the opening of a reconciliation between stores of 64 shards: root and 4 groups", "R1", open()),
         ("summary", "summaries of two shards, the second empty", "R1, R2, W4", summary()),
         ("end", "the end of a turn", "R1, R2", Message::End),
@@ -157,6 +163,9 @@ pub(crate) fn vectors() -> Vec<Vector> {
         ("duplicate", RefusalCode::Duplicate),
         ("revoked", RefusalCode::Revoked),
         ("retired", RefusalCode::Retired),
+        ("read-only", RefusalCode::ReadOnly),
+        ("other-node", RefusalCode::OtherNode),
+        ("too-much", RefusalCode::TooMuch),
     ] {
         let refusal = Refusal { code, reason: "told to the operator".into() };
         vectors.push(Vector {

@@ -8,7 +8,7 @@ use proptest::sample::Index;
 use stockmesh_proto::check::{DeltaRefused, DriftCheck};
 use stockmesh_proto::gossip::check_push;
 use stockmesh_proto::limits::{REPLICAS_MAX, SESSION_VERSION_ENTRIES_MAX};
-use stockmesh_proto::reconcile::{Effect, Session, SessionError, StateView};
+use stockmesh_proto::reconcile::{Direction, Effect, Session, SessionError, StateView};
 use stockmesh_proto::wire::{Message, Open, Part, Push, PushShard, Summary};
 use stockmesh_proto::{Fingerprint, ShardIndex, VersionVector};
 
@@ -105,6 +105,7 @@ proptest! {
     fn any_messages_in_any_order_give_errors_at_most(
         script in vec((message(), any::<bool>()), 0..16),
         is_opener in any::<bool>(),
+        direction in prop::sample::select(vec![Direction::Both, Direction::PullOnly, Direction::ServeOnly]),
         with_opening in any::<bool>(),
         own in operations(),
         now_ms in prop_oneof![Just(1_000_u64), Just(1_u64 << 47)],
@@ -114,6 +115,7 @@ proptest! {
         replica.write(&own, 1_000);
         let settings = settings(count, 0, 60_000);
         let mut session = if is_opener { Session::open(settings, &replica, None) } else { Session::accept(settings) };
+        session = session.with_direction(direction);
         let mut account = Account::default();
         let opening = Open { root: Fingerprint::from_bits(1), groups: vec![Fingerprint::from_bits(1)] };
         let opening = [(Message::Open(opening), true), (Message::End, true)];
@@ -125,6 +127,9 @@ proptest! {
             match session.handle(message.clone(), &replica, now_ms) {
                 Ok(effects) => {
                     account.check(&message, &before, &effects);
+                    // Rule K3: nothing of a read-only member is merged or claimed, whatever it sends.
+                    let merges = effects.iter().any(|effect| matches!(effect, Effect::Merge { .. }));
+                    prop_assert!(!merges || direction != Direction::ServeOnly);
                     effects.into_iter().filter(|effect| !matches!(effect, Effect::Finished(_)))
                         .for_each(|effect| replica.carry_out(effect));
                 }
@@ -135,6 +140,9 @@ proptest! {
             while let Some(reply) = session.poll_transmit(&replica) {
                 sent += 1;
                 prop_assert!(reply.encode().is_ok());
+                if let (Message::Part(part), Direction::PullOnly) = (&reply, direction) {
+                    prop_assert!(part.products.is_empty() && part.last && part.version.is_some());
+                }
                 prop_assert!(sent < 2_000, "a session ends");
             }
         }

@@ -9,6 +9,7 @@ mod gossip;
 mod hostile;
 mod laws;
 mod operations;
+mod read_only;
 mod reconcile;
 mod rights;
 mod schedules;

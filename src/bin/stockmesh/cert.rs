@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use clap::Subcommand;
-use stockmesh::certificates::{Authority, MAX_PEM_BYTES, Validity, fingerprint};
+use stockmesh::certificates::{Authority, MAX_PEM_BYTES, NodeDetails, RawKey, Validity, fingerprint};
 
 use crate::Outcome;
 
@@ -29,13 +29,20 @@ pub(crate) enum Command {
         days: u32,
     },
     /// Issue a node's certificate: writes NAME.pem and NAME.key.
+    #[command(visible_alias = "issue")]
     Node {
         /// Directory of the authority, with ca.pem and ca.key.
         #[arg(long, value_name = "DIR")]
         ca: PathBuf,
-        /// Name of the node; also the name of the files.
+        /// Name of the node, which it keeps when its certificate is renewed; also the name of the files.
         #[arg(long)]
         name: String,
+        /// Its home location: other nodes then insist on it.
+        #[arg(long)]
+        location: Option<String>,
+        /// Make it a read-only member: it gets all writes, and none are taken from it.
+        #[arg(long)]
+        read_only: bool,
         /// Directory to write to; made if it does not exist.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
@@ -46,9 +53,19 @@ pub(crate) enum Command {
         #[arg(long, value_name = "HOST")]
         host: Vec<String>,
     },
-    /// Print a certificate's fingerprint, as a list of revoked certificates names it.
+    /// Make a key pair for a cluster without an authority: writes NAME.key and NAME.pub, and prints the public key, which
+    /// the other nodes need on their lists.
+    Key {
+        /// Name of the files.
+        #[arg(long)]
+        name: String,
+        /// Directory to write to; made if it does not exist.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// Print the fingerprint of a certificate or a public key, as a list of revoked certificates names it.
     Fingerprint {
-        /// The certificate, a PEM file.
+        /// The certificate or public key, a PEM file.
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
@@ -63,17 +80,25 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<Outcome> {
             write_pair(&certificate, authority.certificate_pem(), &key, &authority.key_pem())?;
             println!("Keep {} away from the nodes: it decides who belongs to the cluster.", key.display());
         }
-        Command::Node { ca, name, out, days, host } => {
+        Command::Node { ca, name, location, read_only, out, days, host } => {
             check_file_name(name)?;
             let authority =
                 Authority::from_pem(&read_pem(&ca.join(AUTHORITY_CERTIFICATE))?, &read_pem(&ca.join(AUTHORITY_KEY))?)
                     .with_context(|| ca.display().to_string())?;
             let hosts: Vec<&str> = host.iter().map(String::as_str).collect();
-            let issued = authority.issue(name, &hosts, Validity::from_days(*days)?)?;
+            let details = NodeDetails { name, location: location.as_deref(), read_only: *read_only, hosts: &hosts };
+            let issued = authority.issue_node(&details, Validity::from_days(*days)?)?;
             let certificate = out.join(format!("{name}.pem"));
             let key = out.join(format!("{name}.key"));
             write_pair(&certificate, &issued.certificate_pem, &key, &issued.key_pem)?;
             println!("fingerprint {}", fingerprint(&issued.certificate_pem)?);
+        }
+        Command::Key { name, out } => {
+            check_file_name(name)?;
+            let raw = RawKey::new()?;
+            let (public, key) = (out.join(format!("{name}.pub")), out.join(format!("{name}.key")));
+            write_pair(&public, &raw.public_key_pem, &key, &raw.key_pem)?;
+            println!("fingerprint {}\n{}", fingerprint(&raw.public_key_pem)?, raw.public_key_pem.trim_end());
         }
         Command::Fingerprint { file } => {
             let printed = fingerprint(&read_pem(file)?).with_context(|| file.display().to_string())?;
@@ -146,6 +171,8 @@ fn restrict(_: &mut OpenOptions, _: bool) {}
 
 #[cfg(test)]
 mod tests {
+    use stockmesh::Identity;
+
     use super::*;
 
     fn authority(directory: &Path) -> anyhow::Result<Outcome> {
@@ -156,6 +183,8 @@ mod tests {
         run(&Command::Node {
             ca: directory.to_owned(),
             name: name.to_owned(),
+            location: Some("ulm".to_owned()),
+            read_only: true,
             out: directory.join("nodes"),
             days: 1,
             host: vec!["10.0.0.1".to_owned()],
@@ -178,6 +207,33 @@ mod tests {
             let mode = fs::metadata(path.join(key)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{key}");
         }
+    }
+
+    #[test]
+    fn what_is_asked_for_stands_in_the_certificate() {
+        let directory = tempfile::tempdir().unwrap();
+        authority(directory.path()).unwrap();
+        node(directory.path(), "berlin").unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let read =
+            |name: &str| Identity::from_pem(path("ca.pem"), path(&format!("{name}.pem")), path(&format!("{name}.key")));
+        let identity = read("nodes/berlin").unwrap();
+        assert!(identity.is_read_only());
+        assert_eq!(identity.location().map(ToString::to_string).as_deref(), Some("ulm"));
+        assert_eq!(identity.node_name().map(ToString::to_string).as_deref(), Some("berlin"));
+    }
+
+    #[test]
+    fn a_key_pair_is_made_once_and_its_fingerprint_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let command = || Command::Key { name: "berlin".to_owned(), out: directory.path().to_owned() };
+        run(&command()).unwrap();
+        let (key, public) = (directory.path().join("berlin.key"), directory.path().join("berlin.pub"));
+        let identity = Identity::from_raw_key(&key, &public, Some(&public)).unwrap();
+        assert!(identity.is_read_only());
+        run(&Command::Fingerprint { file: public.clone() }).unwrap();
+        assert_eq!(fingerprint(&read_pem(&public).unwrap()).unwrap(), identity.fingerprint());
+        assert!(run(&command()).unwrap_err().to_string().contains("not overwritten"));
     }
 
     #[test]

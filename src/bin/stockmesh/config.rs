@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
-use stockmesh::{ClusterId, Location};
+use stockmesh::{ClusterId, Identity, Location, PeerLimits};
 
 /// Largest configuration file, in bytes. A thousand peers fit; a file that was meant for something else does not.
 const MAX_CONFIG_BYTES: u64 = 256 * 1024;
@@ -18,6 +18,10 @@ const MAX_PEERS: usize = 1_024;
 
 /// Bounds of `reconcile_every_ms`: shorter would keep links busy with asking, longer is a slip of the keyboard.
 const RECONCILE_EVERY_MS: std::ops::RangeInclusive<u64> = 10..=3_600_000;
+
+/// Which files an identity needs.
+const IDENTITY_RULE: &str =
+    "identity: must name either `authority`, `certificate` and `key`, or `key`, `pinned` and perhaps `read_only`";
 
 /// A complete file, for `--help`.
 pub(crate) const SAMPLE: &str = r#"# berlin.toml; paths are relative to this file
@@ -37,6 +41,17 @@ reconcile_every_ms = 1000
 authority = "ca.pem"
 certificate = "berlin.pem"
 key = "berlin.key"
+# Without an authority, all nodes trust each other's public keys instead (`stockmesh cert key`):
+# key = "berlin.key"
+# pinned = "keys.pem"                # the public keys of all nodes
+# read_only = "readers.pem"          # those of nodes that only read
+
+# [limits]                           # what one peer may send per second; what is above is read later
+# bytes_per_second = 67108864
+# frames_per_second = 50000
+# streams_per_second = 10000
+# sessions_per_second = 500
+# slowed_ms_max = 30000              # so long within a minute it may be held back, then its link is closed
 "#;
 
 /// One node's settings; what is `None` is left to the store.
@@ -57,15 +72,54 @@ pub(crate) struct Config {
     /// The list of revoked certificates.
     pub(crate) revocations: Option<PathBuf>,
     pub(crate) identity: IdentityFiles,
+    limits: Option<Limits>,
 }
 
-/// The three PEM files by which a node is known.
+/// The PEM files by which a node is known: authority, certificate and key; or key and pinned keys.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct IdentityFiles {
-    pub(crate) authority: PathBuf,
-    pub(crate) certificate: PathBuf,
-    pub(crate) key: PathBuf,
+    authority: Option<PathBuf>,
+    certificate: Option<PathBuf>,
+    key: PathBuf,
+    pinned: Option<PathBuf>,
+    read_only: Option<PathBuf>,
+}
+
+impl IdentityFiles {
+    /// Reads the files.
+    pub(crate) fn read(&self) -> anyhow::Result<Identity> {
+        let Self { authority, certificate, key, pinned, read_only } = self;
+        Ok(match (authority, certificate, pinned) {
+            (Some(authority), Some(certificate), None) => Identity::from_pem(authority, certificate, key)?,
+            (None, None, Some(pinned)) => Identity::from_raw_key(key, pinned, read_only.as_deref())?,
+            _ => bail!(IDENTITY_RULE),
+        })
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        let Self { authority, certificate, pinned, read_only, .. } = self;
+        let by_authority = authority.is_some() && certificate.is_some() && pinned.is_none() && read_only.is_none();
+        let by_keys = authority.is_none() && certificate.is_none() && pinned.is_some();
+        ensure!(by_authority || by_keys, IDENTITY_RULE);
+        Ok(())
+    }
+
+    fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let Self { authority, certificate, key, pinned, read_only } = self;
+        [authority.as_mut(), certificate.as_mut(), Some(key), pinned.as_mut(), read_only.as_mut()].into_iter().flatten()
+    }
+}
+
+/// What one peer may send; what is `None` is left to the store, which checks the rest.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Limits {
+    bytes_per_second: Option<u64>,
+    frames_per_second: Option<u64>,
+    streams_per_second: Option<u64>,
+    sessions_per_second: Option<u64>,
+    slowed_ms_max: Option<u64>,
 }
 
 fn yes() -> bool {
@@ -99,6 +153,7 @@ impl Config {
             ClusterId::new(cluster)?;
         }
         self.listen()?;
+        self.identity.check()?;
         if let Some(shards) = self.shards {
             ensure!(shards.is_power_of_two(), "shards {shards}: must be a power of two");
         }
@@ -116,8 +171,8 @@ impl Config {
     }
 
     fn resolve(&mut self, directory: &Path) {
-        let identity = &mut self.identity;
-        for path in [&mut self.data_dir, &mut identity.authority, &mut identity.certificate, &mut identity.key] {
+        self.data_dir = directory.join(&self.data_dir);
+        for path in self.identity.paths() {
             *path = directory.join(&*path);
         }
         if let Some(path) = &mut self.revocations {
@@ -131,6 +186,20 @@ impl Config {
         listen
             .parse()
             .with_context(|| format!("listen {listen:?}: must be an IP address and a port, such as 0.0.0.0:7400"))
+    }
+
+    /// What one peer may send.
+    pub(crate) fn peer_limits(&self) -> PeerLimits {
+        let mut limits = PeerLimits::default();
+        if let Some(set) = &self.limits {
+            let keep = |value: &mut u64, set: Option<u64>| *value = set.unwrap_or(*value);
+            keep(&mut limits.bytes_per_second, set.bytes_per_second);
+            keep(&mut limits.frames_per_second, set.frames_per_second);
+            keep(&mut limits.streams_per_second, set.streams_per_second);
+            keep(&mut limits.sessions_per_second, set.sessions_per_second);
+            limits.slowed_max = set.slowed_ms_max.map_or(limits.slowed_max, Duration::from_millis);
+        }
+        limits
     }
 
     /// How often to reconcile with a peer.
@@ -172,6 +241,39 @@ mod tests {
         assert_eq!(config.peers.len(), 2);
         assert!(config.clients, "unless the file says otherwise");
         assert!(!Config::parse(&SAMPLE.replace("# clients", "clients")).unwrap().clients);
+    }
+
+    #[test]
+    fn an_identity_is_of_one_kind() {
+        let keys = |lines: &str| {
+            let (head, _) = SAMPLE.split_once("[identity]").unwrap();
+            Config::parse(&format!("{head}[identity]\n{lines}"))
+        };
+        let mut config = keys("key = \"a.key\"\npinned = \"keys.pem\"\nread_only = \"readers.pem\"").unwrap();
+        config.resolve(Path::new("/etc"));
+        assert_eq!(config.identity.pinned, Some(PathBuf::from("/etc/keys.pem")));
+        assert_eq!(config.identity.read_only, Some(PathBuf::from("/etc/readers.pem")));
+        let file = "\"x.pem\"";
+        for lines in [
+            format!("key = {file}"),
+            format!("key = {file}\nauthority = {file}"),
+            format!("key = {file}\nauthority = {file}\ncertificate = {file}\npinned = {file}"),
+            format!("key = {file}\nauthority = {file}\ncertificate = {file}\nread_only = {file}"),
+            format!("key = {file}\nread_only = {file}"),
+        ] {
+            let error = format!("{:#}", keys(&lines).unwrap_err());
+            assert!(error.contains("must name either `authority`"), "{lines}: {error}");
+        }
+    }
+
+    #[test]
+    fn limits_of_peers_are_read() {
+        let limits = |text: &str| Config::parse(&format!("{SAMPLE}\n[limits]\n{text}"));
+        let read = limits("bytes_per_second = 2000000\nslowed_ms_max = 5000").unwrap().peer_limits();
+        let expected =
+            PeerLimits { bytes_per_second: 2_000_000, slowed_max: Duration::from_secs(5), ..PeerLimits::default() };
+        assert_eq!(read, expected);
+        assert!(limits("bytes = 1").is_err());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use stockmesh::{Identity, Store};
+use stockmesh::Store;
 
 use crate::Outcome;
 use crate::config::{Config, IdentityFiles, SAMPLE};
@@ -45,8 +45,7 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
 
 /// Reads the identity's files again. If they are not good, the node goes on as it was.
 fn reload(store: &Store, files: &IdentityFiles) {
-    let read = Identity::from_pem(&files.authority, &files.certificate, &files.key).map_err(anyhow::Error::from);
-    if let Err(error) = read.and_then(|identity| Ok(store.reload_identity(identity)?)) {
+    if let Err(error) = files.read().and_then(|identity| Ok(store.reload_identity(identity)?)) {
         tracing::error!(
             error = format!("{error:#}"),
             "the identity was not reloaded; the node goes on with the one it has"
@@ -55,14 +54,14 @@ fn reload(store: &Store, files: &IdentityFiles) {
 }
 
 async fn open(config: &Config, restored: bool) -> anyhow::Result<Store> {
-    let files = &config.identity;
-    let identity = Identity::from_pem(&files.authority, &files.certificate, &files.key)?;
+    let identity = config.identity.read()?;
     let mut builder = Store::builder()
         .data_dir(&config.data_dir)
         .location(&config.location)
         .listen(config.listen()?)
         .identity(identity)
-        .clients(config.clients);
+        .clients(config.clients)
+        .peer_limits(config.peer_limits());
     if let Some(cluster) = &config.cluster {
         builder = builder.cluster(cluster);
     }

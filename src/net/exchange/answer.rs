@@ -6,7 +6,7 @@ use metrics::counter;
 use quinn::SendStream;
 use stockmesh_proto::delta::Products;
 use stockmesh_proto::grant::GrantRequest;
-use stockmesh_proto::reconcile::StateView;
+use stockmesh_proto::reconcile::{Direction, StateView};
 use stockmesh_proto::wire::{Ask, Granted, Message};
 
 use crate::commit::{Asked, Given};
@@ -24,7 +24,9 @@ pub(in crate::net) async fn answer(
     shared: &Shared,
 ) -> Result<(), SyncError> {
     let shard = shared.table.count().shard_of(&ask.sku);
-    let given = if link.may_be_answered() { give(&ask, link, shared).await? } else { Given::default() };
+    // A read-only member could do nothing with rights, and has none to give (rule K2).
+    let may_give = link.direction() == Some(Direction::Both) && link.may_be_answered();
+    let given = if may_give { give(&ask, link, shared).await? } else { Given::default() };
     if given.units > 0 {
         counter!("stockmesh_grants_total").increment(1);
         counter!("stockmesh_grant_units_total").increment(given.units);

@@ -16,9 +16,9 @@ use stockmesh_proto::{ReplicaId, Shard};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::commit::{Claim, RemoteDelta};
+use crate::commit::{Claim, RemoteDelta, Source};
 use crate::limits::{ASK_ROUND_TRIPS, ASK_TIME_MAX, REPLY_TIME_MAX, RIGHTS_LOOK_EVERY};
-use crate::net::frames::{FrameError, read_message, write_message};
+use crate::net::frames::{FrameError, read_metered, write_message};
 use crate::net::link::Link;
 use crate::net::rights::Place;
 use crate::net::rights::queue::{self, Coming, Part, Serving, Turn};
@@ -220,7 +220,9 @@ async fn exchange(link: &Link, ask: &Ask, within: Duration, shared: &Shared) -> 
     };
     written?;
     let _ = send.finish();
-    let Ok(answer) = tokio::time::timeout_at(until, read_message(&mut receive, FRAME_BYTES_MAX, None)).await else {
+    let Ok(answer) =
+        tokio::time::timeout_at(until, read_metered(&mut receive, FRAME_BYTES_MAX, None, &link.meter)).await
+    else {
         return Ok(None);
     };
     match answer? {
@@ -284,7 +286,7 @@ async fn take_in(
     // Counted before it can be applied, so that it is never in the table and not counted as on its way.
     let coming = Coming { from: link.replica, sequence, units };
     queue::note_obtained(&shared.rights, place, coming);
-    let (readable, merged) = match shared.committer.merge_watched(vec![delta]).await {
+    let (readable, merged) = match shared.committer.merge_watched(vec![delta], Source::of(&link.witness)).await {
         Ok(merging) => merging,
         Err(stopped) => {
             queue::note_arrived(&shared.rights, place, coming);

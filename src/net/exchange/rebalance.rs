@@ -37,7 +37,8 @@ pub(in crate::net) async fn rebalance_for_ever(shared: Shared) {
     let mut from: usize = 0;
     loop {
         tokio::time::sleep(REBALANCE_EVERY.mul_f64(rand::random_range(0.75..=1.25))).await;
-        if shared.registry.links().is_empty() || shared.leaving.load(Ordering::SeqCst) {
+        let idle = shared.leaving.load(Ordering::SeqCst) || shared.is_read_only();
+        if idle || shared.registry.links().is_empty() {
             continue;
         }
         // What is owed and what sells have their turns alike, and each round goes on where the last one ended.

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
 
-use stockmesh::certificates::{Authority, Issued, Validity};
+use stockmesh::certificates::{Authority, Issued, NodeDetails, Validity};
 use stockmesh::{Builder, Identity, LinkState, Store};
 
 /// How long a cluster of tests may take for anything that it should do at once, on a loaded machine.
@@ -41,6 +41,25 @@ impl Mesh {
 
     pub(crate) fn issue(&self, name: &str) -> Issued {
         self.authority.issue(name, &[], Validity::from_days(365).unwrap()).unwrap()
+    }
+
+    pub(crate) fn issue_node(&self, details: &NodeDetails<'_>) -> Issued {
+        self.authority.issue_node(details, Validity::from_days(365).unwrap()).unwrap()
+    }
+
+    /// A certificate with these URIs and no others, as another authority's tools might make it.
+    pub(crate) fn issue_with(&self, uris: &[&str]) -> Issued {
+        let key = rcgen::KeyPair::from_pem(&self.authority.key_pem()).unwrap();
+        let issuer = rcgen::Issuer::from_ca_cert_pem(self.authority_pem(), key).unwrap();
+        let mut parameters = rcgen::CertificateParams::new(["stockmesh".to_owned()]).unwrap();
+        parameters.subject_alt_names.extend(uris.iter().map(|uri| rcgen::SanType::URI((*uri).try_into().unwrap())));
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        Issued { certificate_pem: parameters.signed_by(&key, &issuer).unwrap().pem(), key_pem: key.serialize_pem() }
+    }
+
+    /// The identity of a read-only member.
+    pub(crate) fn reader(&self, name: &str) -> Identity {
+        self.identity(&self.issue_node(&NodeDetails { name, read_only: true, ..NodeDetails::default() }))
     }
 
     pub(crate) fn issue_for(&self, name: &str, validity: Validity) -> Issued {

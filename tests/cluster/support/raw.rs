@@ -110,6 +110,7 @@ pub(crate) fn hello(replica: ReplicaId) -> Hello {
         features_required: 0,
         features_known: 0,
         software: "raw".to_owned(),
+        read_only: false,
     }
 }
 
@@ -138,6 +139,8 @@ pub(crate) struct Raw {
     _endpoint: Endpoint,
     pub(crate) connection: Connection,
     pub(crate) replica: ReplicaId,
+    /// Its certificate.
+    pub(crate) issued: Issued,
     /// The replica id of the node, once it said hello.
     pub(crate) node: Option<ReplicaId>,
 }
@@ -152,7 +155,21 @@ impl Raw {
     pub(crate) async fn silent_with(mesh: &Mesh, to: SocketAddr, grants: Grants) -> Self {
         let issued = mesh.issue("hostile");
         let (endpoint, connection) = connect(mesh, to, Some(&issued), ALPN, grants).await.unwrap();
-        Self { _endpoint: endpoint, connection, replica: ReplicaId::from_random(rand::random()), node: None }
+        Self { _endpoint: endpoint, connection, replica: ReplicaId::from_random(rand::random()), issued, node: None }
+    }
+
+    /// Connects with this certificate, and says nothing yet.
+    pub(crate) async fn silent_as(mesh: &Mesh, to: SocketAddr, issued: &Issued) -> Self {
+        let (endpoint, connection) = connect(mesh, to, Some(issued), ALPN, Grants::default()).await.unwrap();
+        let (replica, issued) = (ReplicaId::from_random(rand::random()), issued.clone());
+        Self { _endpoint: endpoint, connection, replica, issued, node: None }
+    }
+
+    /// Says this hello. Returns the answer.
+    pub(crate) async fn greet(&self, hello: Hello) -> Option<Message> {
+        let (mut send, mut receive) = self.connection.open_bi().await.unwrap();
+        write(&mut send, &Message::Hello(hello)).await;
+        read(&mut receive).await
     }
 
     /// Connects and says an honest hello.

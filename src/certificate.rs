@@ -1,9 +1,13 @@
-//! What a certificate says of itself, without judging it.
+//! How certificates and their holders are named.
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use ring::digest::{SHA256, digest};
+use stockmesh_proto::InvalidInput;
+
+use crate::limits::NODE_NAME_BYTES_MAX;
 
 /// The SHA-256 hash of a certificate, by which people name it. Written in hexadecimal; also read with colons between the
 /// bytes, as other tools write it.
@@ -71,6 +75,43 @@ impl FromStr for CertificateFingerprint {
             *byte = digit(0)? * 16 + digit(1)?;
         }
         Ok(Self(bytes))
+    }
+}
+
+/// The name of a node, as its certificate says it: 1 to 64 bytes of UTF-8, without control characters and not blank.
+/// A node that gets a new certificate keeps its name.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeName(Arc<str>);
+
+impl NodeName {
+    /// Checks a name.
+    ///
+    /// # Errors
+    /// If it is blank, too long, or has control characters.
+    pub fn new(name: &str) -> Result<Self, InvalidInput> {
+        let is_long = name.len() > NODE_NAME_BYTES_MAX;
+        if name.trim().is_empty() || is_long || name.chars().any(char::is_control) {
+            let rule = format!("must be 1 to {NODE_NAME_BYTES_MAX} bytes, not blank, without control characters");
+            return Err(InvalidInput::new("name", name, rule));
+        }
+        Ok(Self(name.into()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for NodeName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for NodeName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, formatter)
     }
 }
 
