@@ -7,7 +7,7 @@ use stockmesh_proto::wire::client::{Answer, Failure, Greeting, Request, Welcome}
 
 use super::tell::software;
 use crate::limits::{ANSWER_TIME_MAX, CONNECT_TIME_MAX};
-use crate::net::{CloseCode, Dialled, Identity, dial_as_client, explain, read_frame};
+use crate::net::{CloseCode, Dialled, FrameError, Identity, dial_as_client, explain, read_frame};
 
 /// A node that welcomed this client.
 #[derive(Debug)]
@@ -98,6 +98,10 @@ impl Answers {
         match read_frame(&mut self.stream, Answer::BYTES_MAX, within).await {
             Ok(Some(frame)) => Answer::decode(&frame).map(Some).map_err(|error| error.to_string()),
             Ok(None) => Ok(None),
+            Err(FrameError::Silent) => {
+                let seconds = within.unwrap_or_default().as_secs();
+                Err(ended(&self.connection, &format!("the node did not answer within {seconds} s")))
+            }
             Err(error) => Err(ended(&self.connection, &error.to_string())),
         }
     }
