@@ -34,11 +34,11 @@ pub(crate) struct Node {
 
 impl Node {
     pub(super) fn identity(&self) -> anyhow::Result<Identity> {
-        let of_config = self.config.as_ref().map(|path| Config::read(path)).transpose()?.map(|config| config.identity);
-        let (ca, cert, key) = match (of_config, &self.ca, &self.cert, &self.key) {
-            (Some(files), ..) => (files.authority, files.certificate, files.key),
-            (None, Some(ca), Some(cert), Some(key)) => (ca.clone(), cert.clone(), key.clone()),
-            _ => anyhow::bail!("--ca, --cert and --key are needed, or --config"),
+        if let Some(path) = &self.config {
+            return Config::read(path)?.identity.read();
+        }
+        let (Some(ca), Some(cert), Some(key)) = (&self.ca, &self.cert, &self.key) else {
+            anyhow::bail!("--ca, --cert and --key are needed, or --config");
         };
         Ok(Identity::from_pem(ca, cert, key)?)
     }
