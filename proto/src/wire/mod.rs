@@ -8,11 +8,13 @@ mod delta;
 mod frame;
 mod ledger;
 mod message;
+mod pull;
 mod push;
 mod record;
 
 pub use frame::{FrameKind, WireError, decode_body, encode_frame, frame_length, split_kind};
 pub use ledger::{LedgerPart, LedgerRecord, LedgerRequest};
 pub use message::{Ask, Granted, Hello, Message, Open, Part, Refusal, RefusalCode, Summary, Told};
+pub use pull::{Scope, Standing};
 pub use push::{Push, PushShard};
 pub use record::{BatchRecord, ShardRecord, SnapshotRecord};
