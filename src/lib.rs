@@ -105,6 +105,7 @@ mod product;
 mod batch;
 mod ledger;
 mod messages;
+mod joining;
 mod status;
 mod store;
 mod builder;
@@ -121,6 +122,7 @@ pub use builder::Builder;
 pub use error::{CloseError, GetError, OpenError, ReloadError, ReplicationError, RevocationsError, WriteError};
 pub use hold::{Hold, HoldId, HoldState, Resolved};
 pub use inspect::{InspectError, Inspection, inspect};
+pub use joining::{JoinProgress, Joining};
 pub use ledger::{LedgerError, Movement, MovementKind, Movements};
 pub use messages::{Broadcast, Delivery, Messages, PeerMessage, SendError};
 pub use net::{

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{ReplicaId, ShardIndex};
 use crate::limits::{
-    FINGERPRINT_GROUP_SHARDS, PULL_PAUSE_MS_MAX, PULL_PAUSE_MS_MIN, PULL_PORTION_SHARDS_MAX, PULL_SILENCE_MS_MAX,
+    FINGERPRINT_GROUP_SHARDS, PULL_PAUSE_MS_MAX, PULL_PEERS_MAX, PULL_PAUSE_MS_MIN, PULL_PORTION_SHARDS_MAX, PULL_SILENCE_MS_MAX,
     PULL_SILENCE_MS_MIN,
 };
 use crate::wire::Scope;
@@ -81,8 +81,12 @@ impl Plan {
     /// end, so that all peers are done at about the same time.
     pub fn next(&mut self, peer: ReplicaId, now_ms: u64) -> Option<(PullNumber, Scope)> {
         let known = self.peers.get(&peer).filter(|known| known.paused_until_ms <= now_ms)?;
+        let busy: BTreeSet<ReplicaId> = self.pulls.values().map(|pull| pull.peer).collect();
+        if busy.len() >= PULL_PEERS_MAX && !busy.contains(&peer) {
+            return None;
+        }
         let offered: Vec<ShardIndex> = self.left.intersection(&known.offers).copied().collect();
-        let helpers = self.peers.values().filter(|peer| !peer.offers.is_disjoint(&self.left)).count();
+        let helpers = self.peers.values().filter(|peer| !peer.offers.is_disjoint(&self.left)).take(PULL_PEERS_MAX).count();
         let (_, total) = self.progress();
         let width_min = total.div_ceil(16).clamp(1, usize::try_from(FINGERPRINT_GROUP_SHARDS).unwrap_or(1));
         let share = offered.len().div_ceil(2 * helpers.max(1));

@@ -123,6 +123,8 @@ pub const BACK_OFF_ENTRIES_MAX: usize = 65_536;
 
 /// Shards of one pull at the most, as a replica cuts them: few enough that several peers share the work.
 pub const PULL_PORTION_SHARDS_MAX: usize = 64;
+/// Peers that are pulled from at once: what bounds the memory of pulls.
+pub const PULL_PEERS_MAX: usize = 8;
 /// How long a peer may be silent in a pull while an idle one could do its work, in milliseconds, at first …
 pub const PULL_SILENCE_MS_MIN: u64 = 2_000;
 /// … and at the most: it doubles each time.

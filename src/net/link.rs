@@ -32,6 +32,8 @@ pub(super) struct Link {
     pub(super) knows_rights: bool,
     /// The peer takes messages of the application and pings (rule A1).
     pub(super) knows_messages: bool,
+    /// The peer tells how it stands, and serves pulls (section 16 of the protocol).
+    pub(super) knows_pulls: bool,
     /// What is left of the questions that it may ask now.
     pub(super) asks: Mutex<Allowance>,
     /// Bounds the messages that are sent to the peer at once.

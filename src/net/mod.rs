@@ -4,11 +4,12 @@
 //! `revocation` (certificates that are not let in), `frames` (frames on streams), `refusal` (why a link ends), `mail`
 //! (what applications send each other), `members` (who belongs to the cluster), `link` and `registry` (what is known of
 //! links and peers), `rights` (who waits for
-//! them), `shared` (what all tasks share), `trust` (whether links may go on), `expiring` (the end of the own certificate),
-//! `handshake`, `handshakes` (how many there may be), `session` (drives the core's state machine), `verdict` (on peers that
-//! break rules), `push`, `exchange` (asking for rights and giving them), `messages`, `serve` (one link's tasks), `dial`, and
+//! them), `catch_up` (what this node still lacks), `shared` (what all tasks share), `trust` (whether links may go on), `expiring` (the end of the own certificate),
+//! `handshake`, `handshakes` (how many there may be), `session` (drives the core's state machine), `pull` (from several
+//! peers at once), `verdict` (on peers that break rules), `push`, `exchange` (asking for rights and giving them), `messages`, `serve` (one link's tasks), `dial`, and
 //! `node`, which starts them all.
 
+mod catch_up;
 mod certificate;
 mod dial;
 mod exchange;
@@ -22,6 +23,7 @@ mod mail;
 mod members;
 mod messages;
 mod node;
+mod pull;
 mod push;
 mod refusal;
 mod registry;
@@ -34,6 +36,7 @@ mod trust;
 mod validity;
 mod verdict;
 
+pub use catch_up::JoinProgress;
 pub use certificate::{CertificateFingerprint, InvalidFingerprint};
 pub(crate) use dial::check_address;
 pub use identity::{Identity, IdentityError};

@@ -10,14 +10,14 @@ use quinn::{Connection, RecvStream, SendStream};
 use stockmesh_proto::ReplicaId;
 use stockmesh_proto::limits::TELL_BYTES_MAX;
 use stockmesh_proto::reconcile::StateView;
-use stockmesh_proto::wire::Message;
+use stockmesh_proto::wire::{Message, Standing};
 use tokio::sync::{Semaphore, mpsc};
 use tracing::{Instrument, info, info_span};
 
 use super::certificate::CertificateFingerprint;
 use super::exchange::answer;
-use super::frames::{FrameError, read_message};
-use super::handshake::{Greeting, HandshakeError, knows_messages, knows_rights};
+use super::frames::{FrameError, read_message, write_message};
+use super::handshake::{Greeting, HandshakeError, knows_messages, knows_pulls, knows_rights};
 use super::identity::Identity;
 use super::link::{Allowance, Link, PushFrame};
 use super::messages;
@@ -56,6 +56,7 @@ pub(super) fn establish(
         told,
         knows_rights: knows_rights(&hello),
         knows_messages: knows_messages(&hello),
+        knows_pulls: knows_pulls(&hello),
         asks: Mutex::new(Allowance::full(ASKS_PER_SECOND_MAX)),
         telling: Semaphore::new(MESSAGES_AT_ONCE_MAX),
         messages: Mutex::new(Allowance::full(MESSAGES_PER_SECOND_MAX)),
@@ -97,8 +98,10 @@ pub(super) fn establish(
     review(&link, shared);
     let span = info_span!("link", peer = %link.replica);
     shared.spawn(run(Arc::clone(&link), push_queue, shared.clone()).instrument(span));
-    // The dialler reconciles at once; with both sides at it, the work would be done twice.
-    if dialled_by != link.replica {
+    shared.note_peer_known();
+    // The dialler reconciles at once; with both sides at it, the work would be done twice. But whoever catches up pulls,
+    // and is left to it.
+    if dialled_by != link.replica || (link.knows_pulls && shared.catch_up.is_catching_up()) {
         shared.want_reconciliation(link.replica);
     }
     Ok(link)
@@ -161,11 +164,12 @@ async fn serve_stream(
     shared: &Shared,
 ) -> Result<(), SyncError> {
     match read_message(&mut receive, TELL_BYTES_MAX, Some(FRAME_TIME_MAX)).await? {
-        Some(open @ Message::Open(_)) => {
+        Some(open @ (Message::Open(_) | Message::Pull(_))) => {
             // Reconciliations wait for each other; questions for rights do not wait for them.
             let _permit = sessions.acquire().await;
             respond(open, send, receive, shared).await.map(|_| ())
         }
+        Some(Message::Survey) => stand(send, shared).await,
         Some(Message::Ask(ask)) => answer(ask, send, link, shared).await,
         Some(Message::Tell(bytes)) => messages::receive(bytes, send, link, shared).await,
         Some(Message::Ping) => messages::receive_ping(send, link).await,
@@ -174,6 +178,17 @@ async fn serve_stream(
         }
         None => Err(FrameError::Violation("a stream was opened and ended empty".into()).into()),
     }
+}
+
+/// Tells a peer how this node stands (rule J1): once that is durable (rule R8).
+async fn stand(mut send: SendStream, shared: &Shared) -> Result<(), SyncError> {
+    let tree = shared.table.tree();
+    let leaves = shared.table.count().indexes().map(|shard| tree.leaf(shard)).collect();
+    shared.committer.barrier().await?;
+    let standing = Standing { catching_up: shared.catch_up.is_busy(), leaves };
+    write_message(&mut send, &Message::Standing(standing)).await?;
+    let _ = send.finish();
+    Ok(())
 }
 
 async fn accept_pushes(link: &Arc<Link>, shared: &Shared) {

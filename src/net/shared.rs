@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::catch_up::CatchUp;
 use super::identity::Current;
 use super::mail::PeerMessage;
 use super::members::Members;
@@ -33,6 +34,8 @@ pub(super) struct SharedInner {
     /// Who belongs to the cluster, besides this node.
     pub(super) members: Members,
     pub(super) rights: Arc<Rights>,
+    /// Whether this node lacks what its peers hold, and what it pulls from whom.
+    pub(super) catch_up: CatchUp,
     /// Hands messages of peers to whoever listens here, until the node is closed.
     pub(super) inbox: Mutex<Option<broadcast::Sender<PeerMessage>>>,
     pub(super) endpoint: Endpoint,
@@ -79,6 +82,11 @@ impl Shared {
     pub(super) fn session_settings(&self) -> SessionSettings {
         let (shards, drift_ms_max) = (self.table.count(), self.drift_ms_max);
         SessionSettings { shards, drift_ms_max, chunk_bytes_target: CHUNK_BYTES_TARGET }
+    }
+
+    /// A peer was configured, found or linked.
+    pub(super) fn note_peer_known(&self) {
+        self.catch_up.peer_known(self.table.is_empty(), self.registry.traffic().1);
     }
 
     /// Asks for a reconciliation with a peer as soon as possible.

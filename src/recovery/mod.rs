@@ -66,6 +66,8 @@ pub(crate) struct Recovered {
     pub(crate) clock: Clock,
     pub(crate) settings: Settings,
     pub(crate) books: Books,
+    /// Something of the state was lost: the peers have it.
+    pub(crate) lossy: bool,
 }
 
 /// Everything that was read, before anything is decided.
@@ -314,7 +316,7 @@ fn adopt(mut engine: Engine, loaded: Loaded, mut books: Books, wanted: &Wanted) 
     let clock = loaded.clock();
     let table = loaded.into_table(settings.replica);
     books::check(&books, &table);
-    Ok(Recovered { table: Arc::new(table), engine, clock, settings, books })
+    Ok(Recovered { table: Arc::new(table), engine, clock, settings, books, lossy: false })
 }
 
 /// Takes a new id, since the directory is a copy: the holds stay with the old one (rules I2, B6).
@@ -383,7 +385,7 @@ fn rebuild(
     for damage in lost {
         warn!(%damage, "requests of this part of the ledger are not remembered");
     }
-    Ok(Recovered { table: Arc::new(table), engine, clock, settings, books })
+    Ok(Recovered { table: Arc::new(table), engine, clock, settings, books, lossy: true })
 }
 
 /// Enters what can be read of the old ledger into the new one, whose numbers begin anew.

@@ -9,6 +9,7 @@ mod convergence;
 mod drift;
 mod hostile;
 mod identity;
+mod joining;
 mod lifecycle;
 mod links;
 mod lossy;

@@ -6,6 +6,7 @@
 mod delta;
 mod gossip;
 mod hostile;
+mod joining;
 mod laws;
 mod operations;
 mod reconcile;
