@@ -8,7 +8,7 @@ use stockmesh_proto::wire::{
 
 use crate::values::{
     NORTH, SMALL, ask, batch, granted, hello, hold, ledger, ledger_plain, mixed_products, named_products, open,
-    part_middle, push, reference, snapshot, stamp, summary, version,
+    part_middle, pull, push, reference, snapshot, stamp, standing, summary, version,
 };
 
 pub(crate) enum Value {
@@ -91,6 +91,9 @@ pub(crate) fn messages() -> Vec<(&'static str, &'static str, &'static str, Messa
             Message::Part(part(Some(version(&[])), vec![], true, true)),
         ),
         ("done", "the receipt, with 3 shards refused", "R5, R8", Message::Done(3)),
+        ("pull", "the opening of a pull of three shards", "J2", pull()),
+        ("survey", "asks how the peer stands", "J1", Message::Survey),
+        ("standing", "the answer to survey: a replica of two shards that catches up itself", "J1", standing()),
         ("push", "a batch that touched two shards, told to two replicas", "P1, P4", Message::Push(push())),
         ("ask", "a question for rights to sell", "B4", Message::Ask(ask())),
         (
