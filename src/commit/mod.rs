@@ -112,6 +112,9 @@ enum Work {
     IdTaken {
         replica: ReplicaId,
     },
+    CatchingUp {
+        is_so: bool,
+    },
     Ledger {
         reply: oneshot::Sender<Result<LedgerView, StorageError>>,
     },
@@ -258,6 +261,12 @@ impl Committer {
     /// Tells that another node is linked to a peer under this replica's id.
     pub(crate) async fn id_taken(&self, replica: ReplicaId) -> Result<(), Stopped> {
         self.work.send(Work::IdTaken { replica }).await.map_err(|_| Stopped)
+    }
+
+    /// Notes in the settings whether this node catches up with its peers, so that it knows after a restart. Should the
+    /// queue be full, the note is left out: it costs a mark in the status alone.
+    pub(crate) fn note_catching_up(&self, is_so: bool) {
+        let _ = self.work.try_send(Work::CatchingUp { is_so });
     }
 
     /// Waits until everything that could be read of the table before this call is durable (rule R8): to be called

@@ -23,7 +23,7 @@ use super::{Claim, Committer, Durable, Event, Given, OwnWrites, Progress, Remote
 use crate::clock::WallClock;
 use crate::error::WriteError;
 use crate::limits::{COMMIT_QUEUE_MAX, COMMITS_TO_PUSH_MAX, GROUP_BYTES_TARGET, GROUP_WORK_MAX, LAG_BATCHES_MAX};
-use crate::settings::Stored;
+use crate::settings::{self, Stored};
 use crate::storage::{Batch, DataDirectory, Engine, StorageError, Transaction};
 use crate::subscribe::{Changed, Notice};
 use crate::table::Table;
@@ -168,6 +168,7 @@ impl Worker {
                     self.mint_incarnation("another node is linked under this replica's id");
                 }
                 Work::IdTaken { .. } => {}
+                Work::CatchingUp { is_so } => self.settings.extend(settings::catching_up(is_so)),
                 Work::Ledger { reply } => {
                     let _ = reply.send(self.engine.ledger());
                 }
@@ -404,7 +405,7 @@ impl Worker {
             Work::Ledger { reply } => {
                 let _ = reply.send(Err(StorageError::Closed));
             }
-            Work::OwnFuture { .. } | Work::IdTaken { .. } | Work::Close => {}
+            Work::OwnFuture { .. } | Work::IdTaken { .. } | Work::CatchingUp { .. } | Work::Close => {}
         }
     }
 

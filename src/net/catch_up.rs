@@ -64,7 +64,7 @@ struct Figures {
 #[derive(Debug)]
 struct State {
     phase: Phase,
-    /// Slots were lost at open.
+    /// Slots were lost, or had not arrived before the last end.
     lossy: bool,
     plan: Option<Plan>,
     /// Ends the pulls under way.
@@ -85,7 +85,7 @@ pub(super) struct Assignment {
 }
 
 impl CatchUp {
-    /// A node that was opened. `lossy` says that something of its state was lost.
+    /// A node that was opened. `lossy` says that something of its state was lost, or had not arrived before its last end.
     pub(super) fn new(lossy: bool) -> Self {
         let state = State {
             phase: Phase::Alone,
@@ -101,12 +101,12 @@ impl CatchUp {
     }
 
     /// A peer was configured, found or linked. The first one decides whether there is something to catch up with: not
-    /// if this node has a state of its own by then.
-    pub(super) fn peer_known(&self, is_empty: bool, bytes_received: u64) {
+    /// if this node has a state of its own by then, and lacked nothing at open. Returns whether it begins to catch up now.
+    pub(super) fn peer_known(&self, is_empty: bool, bytes_received: u64) -> bool {
         let begins = {
             let mut state = self.state.lock();
             if state.phase != Phase::Alone {
-                return;
+                return false;
             }
             let begins = is_empty || state.lossy;
             state.phase = if begins { Phase::CatchingUp } else { Phase::Done };
@@ -117,6 +117,7 @@ impl CatchUp {
             gauge!("stockmesh_catching_up").set(1.0);
             self.tell(|progress| progress.catching_up = true);
         }
+        begins
     }
 
     pub(super) fn is_catching_up(&self) -> bool {
@@ -272,19 +273,25 @@ impl CatchUp {
 
     /// A plain reconciliation was complete. It ends the catching up (rule J6) if nothing is left to be pulled. If the peer
     /// catches up itself, this is so only if no other kind of peer is linked, and none is missing or appeared for a while.
-    pub(super) fn reconciled(&self, peer: ReplicaId, peer_catches_up: bool, others: impl Fn(&BTreeSet<ReplicaId>) -> Others) {
+    /// Returns whether it ended.
+    pub(super) fn reconciled(
+        &self,
+        peer: ReplicaId,
+        peer_catches_up: bool,
+        others: impl Fn(&BTreeSet<ReplicaId>) -> Others,
+    ) -> bool {
         {
             let mut state = self.state.lock();
             let pulls = state.plan.as_ref().is_some_and(|plan| !plan.is_over());
             if state.phase != Phase::CatchingUp || pulls {
-                return;
+                return false;
             }
             if peer_catches_up {
                 state.joiners.insert(peer);
                 let since = *state.among_joiners_since.get_or_insert_with(Instant::now);
                 match others(&state.joiners) {
-                    Others::Linked => return,
-                    Others::Missing if since.elapsed() < JOIN_AMONG_JOINERS_TIME => return,
+                    Others::Linked => return false,
+                    Others::Missing if since.elapsed() < JOIN_AMONG_JOINERS_TIME => return false,
                     Others::Missing | Others::None => {}
                 }
             }
@@ -297,6 +304,7 @@ impl CatchUp {
             progress.shards_done = progress.shards_total;
             progress.catching_up = false;
         });
+        true
     }
 
     fn publish(&self) {

@@ -43,8 +43,9 @@ pub(super) async fn reconcile(link: &Arc<Link>, shared: &Shared) -> Result<(), S
     }
     let outcome = reconcile_whole(link, shared).await?;
     drop(guard);
-    if outcome.shards_refused == 0 {
-        shared.catch_up.reconciled(link.replica, peer_catches_up, |known| shared.registry.others(known));
+    let others = |known: &_| shared.registry.others(known);
+    if outcome.shards_refused == 0 && shared.catch_up.reconciled(link.replica, peer_catches_up, others) {
+        shared.committer.note_catching_up(false);
     }
     if shared.catch_up.is_catching_up() {
         want_again(link.replica, shared);

@@ -86,7 +86,9 @@ impl Shared {
 
     /// A peer was configured, found or linked.
     pub(super) fn note_peer_known(&self) {
-        self.catch_up.peer_known(self.table.is_empty(), self.registry.traffic().1);
+        if self.catch_up.peer_known(self.table.is_empty(), self.registry.traffic().1) {
+            self.committer.note_catching_up(true);
+        }
     }
 
     /// Asks for a reconciliation with a peer as soon as possible.

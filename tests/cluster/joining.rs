@@ -139,6 +139,42 @@ async fn a_peer_that_dies_in_the_middle_is_made_up_for() {
     assert!(joining.peers.len() >= 2, "{joining:?}");
 }
 
+/// A node that ends in the middle knows at the next opening that it lacks something, and goes on where it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_restarted_in_the_middle_goes_on_where_it_was() {
+    let mesh = Mesh::new();
+    let stores = full(&mesh, 1, 40_000).await;
+    let directory = tempfile::tempdir().unwrap();
+    let open = || mesh.builder("empty").shards(MANY_SHARDS).data_dir(directory.path());
+    let proxy = Proxy::start(address(&stores[0]), Weather::default(), 1).await;
+    let empty = open().open().await.unwrap();
+    empty.add_peer(proxy.address()).unwrap();
+    let mut joining = empty.joining();
+    while joining.next().await.is_some_and(|progress| progress.shards_done < 3) {}
+    // Else it would catch up while it closes.
+    proxy.go_dark();
+    assert!(empty.status().catching_up, "in the middle");
+    empty.close().await.unwrap();
+    assert!(joining.next().await.is_none_or(|last| last.catching_up), "it did not catch up");
+    assert_eq!(joining.next().await, None, "and nothing more is told of a closed store");
+    drop(empty);
+
+    let again = open().open().await.unwrap();
+    let (held, full) = (again.status().slots, stores[0].status());
+    assert!(0 < held && held < full.slots, "{held} slots");
+    assert!(!again.status().catching_up, "nobody is known yet");
+    dial(&again, &stores[0]);
+    assert!(again.status().catching_up, "it has not forgotten");
+    let joining = wait_caught_up(&again).await;
+    assert_eq!(again.status().fingerprint, full.fingerprint);
+    assert!(joining.slots < full.slots, "what was claimed does not come again: {joining:?}");
+    again.close().await.unwrap();
+    drop(again);
+
+    let whole = open().peer(address(&stores[0]).to_string()).open().await.unwrap();
+    assert!(!whole.status().catching_up, "that is over");
+}
+
 /// Full nodes that dial an empty one leave it to it what it pulls from whom.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn peers_that_dial_an_empty_node_do_not_send_the_same() {
