@@ -12,8 +12,8 @@ use stockmesh_proto::id::Dot;
 use stockmesh_proto::product::{GrantSlot, Product, StockSlot};
 use stockmesh_proto::register::Register;
 use stockmesh_proto::wire::{
-    BatchRecord, Hello, Message, Open, Part, Push, PushShard, Refusal, RefusalCode, Scope, ShardRecord,
-    SnapshotRecord, Standing, Summary,
+    BatchRecord, Hello, Message, Open, Part, Push, PushShard, Refusal, RefusalCode, Scope, ShardRecord, SnapshotRecord,
+    Standing, Summary,
 };
 use stockmesh_proto::{ClusterId, Currency, Fingerprint, Location, Price, ReplicaId, ShardIndex, Sku, VersionVector};
 

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{ReplicaId, ShardIndex};
 use crate::limits::{
-    FINGERPRINT_GROUP_SHARDS, PULL_PAUSE_MS_MAX, PULL_PEERS_MAX, PULL_PAUSE_MS_MIN, PULL_PORTION_SHARDS_MAX, PULL_SILENCE_MS_MAX,
-    PULL_SILENCE_MS_MIN,
+    FINGERPRINT_GROUP_SHARDS, PULL_PAUSE_MS_MAX, PULL_PAUSE_MS_MIN, PULL_PEERS_MAX, PULL_PORTION_SHARDS_MAX,
+    PULL_SILENCE_MS_MAX, PULL_SILENCE_MS_MIN,
 };
 use crate::wire::Scope;
 
@@ -86,7 +86,8 @@ impl Plan {
             return None;
         }
         let offered: Vec<ShardIndex> = self.left.intersection(&known.offers).copied().collect();
-        let helpers = self.peers.values().filter(|peer| !peer.offers.is_disjoint(&self.left)).take(PULL_PEERS_MAX).count();
+        let helpers =
+            self.peers.values().filter(|peer| !peer.offers.is_disjoint(&self.left)).take(PULL_PEERS_MAX).count();
         let (_, total) = self.progress();
         let width_min = total.div_ceil(16).clamp(1, usize::try_from(FINGERPRINT_GROUP_SHARDS).unwrap_or(1));
         let share = offered.len().div_ceil(2 * helpers.max(1));
@@ -163,14 +164,21 @@ impl Plan {
             self.silence_ms_max = self.silence_ms_max.saturating_mul(2).min(PULL_SILENCE_MS_MAX);
         }
         for number in &overdue {
+            let peer = self.pulls.get(number).map(|pull| pull.peer);
             self.failed(*number, now_ms);
+            // Longer than after a failure that was told: else it would take the next portion, and keep that too.
+            if let Some(peer) = peer.and_then(|peer| self.peers.get_mut(&peer)) {
+                peer.paused_until_ms = peer.paused_until_ms.max(now_ms.saturating_add(self.silence_ms_max));
+            }
         }
         overdue
     }
 
-    /// Whether nothing is being pulled, and no peer offers anything that is left.
+    /// Whether nothing is to arrive any more, and no peer offers anything that is left. Of a pull of which all arrived, the
+    /// receipt may be still to come.
     pub fn is_over(&self) -> bool {
-        self.pulls.is_empty() && self.peers.values().all(|peer| peer.offers.is_disjoint(&self.left))
+        self.pulls.values().all(|pull| pull.shards.is_empty())
+            && self.peers.values().all(|peer| peer.offers.is_disjoint(&self.left))
     }
 
     /// Whether a peer offers something that is left, or being pulled from another one that may fail.

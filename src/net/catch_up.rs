@@ -97,7 +97,12 @@ impl CatchUp {
             bytes_before: 0,
         };
         let figures = Figures { now: JoinProgress::default(), readers: Some(watch::Sender::default()) };
-        Self { state: Mutex::new(state), figures: Mutex::new(figures), changes: watch::Sender::new(0), begun: Instant::now() }
+        Self {
+            state: Mutex::new(state),
+            figures: Mutex::new(figures),
+            changes: watch::Sender::new(0),
+            begun: Instant::now(),
+        }
     }
 
     /// A peer was configured, found or linked. The first one decides whether there is something to catch up with: not

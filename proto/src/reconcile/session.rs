@@ -114,7 +114,9 @@ impl Session {
                 (self.outcome.equal, self.outcome.receipt) = (true, true);
                 Ok(self.finish())
             }
-            (Turn::Reply, Message::Summary(summaries)) if self.scope.is_none() => self.handle_questions(summaries, view),
+            (Turn::Reply, Message::Summary(summaries)) if self.scope.is_none() => {
+                self.handle_questions(summaries, view)
+            }
             (Turn::Reply, Message::End) if self.incoming.is_none() => self.end_turn(Job::End),
             (Turn::Answer, Message::End) if self.incoming.is_none() => self.end_turn(Job::Done),
             (Turn::Reply | Turn::Answer | Turn::Receipt, Message::Part(part)) => self.handle_part(part, view, now_ms),

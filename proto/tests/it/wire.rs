@@ -7,8 +7,8 @@ use stockmesh_proto::counter::Counters;
 use stockmesh_proto::hlc::Stamp;
 use stockmesh_proto::product::{Product, StockSlot};
 use stockmesh_proto::wire::{
-    BatchRecord, Hello, Message, Open, Part, Push, PushShard, Refusal, RefusalCode, Scope, ShardRecord,
-    SnapshotRecord, Standing, Summary, WireError, decode_body, frame_length,
+    BatchRecord, Hello, Message, Open, Part, Push, PushShard, Refusal, RefusalCode, Scope, ShardRecord, SnapshotRecord,
+    Standing, Summary, WireError, decode_body, frame_length,
 };
 use stockmesh_proto::{ClusterId, Fingerprint, ShardIndex, VersionVector};
 
@@ -357,7 +357,8 @@ fn a_scope_that_is_not_one_is_refused() {
     for bad in [&[][..], &[3, 2], &[3, 3], &rising] {
         assert!(matches!(Message::decode(&frame(bad)), Err(WireError::Malformed(_))), "{bad:?}");
     }
-    let standing = |count: usize| Message::Standing(Standing { catching_up: false, leaves: vec![Fingerprint::EMPTY; count] });
+    let standing =
+        |count: usize| Message::Standing(Standing { catching_up: false, leaves: vec![Fingerprint::EMPTY; count] });
     let read = |count: usize| Message::decode(&standing(count).encode().unwrap()[4..]);
     assert!(read(4_096).is_ok() && read(4_097).is_err());
 }
