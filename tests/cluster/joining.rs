@@ -12,8 +12,8 @@ use stockmesh_proto::{Fingerprint, ReplicaId, ShardIndex, VersionVector};
 use crate::support::proxy::{Proxy, Weather};
 use crate::support::raw::{ALPN, Raw, accept_hello, frame, hello, listen, read, write};
 use crate::support::{
-    Mesh, SHARDS, address, dial, full_mesh, links_up, metrics, on_hand, wait_converged, wait_linked, wait_until,
-    wait_within,
+    Mesh, PATIENCE, SHARDS, address, dial, full_mesh, links_up, metrics, on_hand, wait_converged, wait_linked,
+    wait_until, wait_within,
 };
 
 /// Enough shards that each of several peers has a part.
@@ -154,8 +154,10 @@ async fn a_node_that_is_restarted_in_the_middle_goes_on_where_it_was() {
     proxy.go_dark();
     assert!(empty.status().catching_up, "in the middle");
     empty.close().await.unwrap();
-    assert!(joining.next().await.is_none_or(|last| last.catching_up), "it did not catch up");
-    assert_eq!(joining.next().await, None, "and nothing more is told of a closed store");
+    let last = tokio::time::timeout(PATIENCE, joining.next()).await.expect("a closed store ends it");
+    assert!(last.is_none_or(|last| last.catching_up), "it did not catch up");
+    let end = tokio::time::timeout(PATIENCE, joining.next()).await.expect("a closed store ends it");
+    assert_eq!(end, None, "and nothing more is told");
     drop(empty);
 
     let again = open().open().await.unwrap();
@@ -242,7 +244,7 @@ async fn a_node_does_not_take_another_that_catches_up_for_the_cluster() {
     let [left, right] = [node(&mesh, "left").await, node(&mesh, "right").await];
     dial(&left, &right);
     left.add_peer(proxy.address()).unwrap();
-    wait_linked(&[left.clone()], 1).await;
+    wait_linked(std::slice::from_ref(&left), 1).await;
     wait_until("they know that they hold the same", || {
         left.status().peers.iter().any(|peer| peer.reconciled_ago.is_some())
     })
