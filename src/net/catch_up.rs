@@ -233,8 +233,12 @@ impl CatchUp {
 
     /// A peer is gone, or breaks rules.
     pub(super) fn leave(&self, peer: ReplicaId) {
-        if let Some(plan) = &mut self.state.lock().plan {
-            plan.leave(peer);
+        {
+            let State { plan, cancels, .. } = &mut *self.state.lock();
+            if let Some(plan) = plan {
+                plan.leave(peer);
+                cancels.retain(|number, _| plan.pulls().any(|(pull, ..)| pull == *number));
+            }
         }
         self.changed();
     }
@@ -328,5 +332,58 @@ impl CatchUp {
 
     fn now_ms(&self) -> u64 {
         u64::try_from(Duration::as_millis(&self.begun.elapsed())).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn peer(bits: u64) -> ReplicaId {
+        ReplicaId::from_random(bits)
+    }
+
+    /// A plain reconciliation with one peer ends nothing while another one is being pulled from (rule J6).
+    #[test]
+    fn catching_up_goes_on_while_something_is_pulled() {
+        let catch_up = CatchUp::new(false);
+        assert!(catch_up.peer_known(true, 0));
+        assert!(catch_up.offer(peer(1), &[ShardIndex(3)], false));
+        let pull = catch_up.next(peer(1)).unwrap();
+        assert!(!catch_up.reconciled(peer(2), false, |_| Others::None));
+        catch_up.ended(pull.number, true);
+        assert!(catch_up.reconciled(peer(2), false, |_| Others::None));
+        assert!(!catch_up.is_busy());
+        assert!(!catch_up.figures().catching_up);
+    }
+
+    /// Among peers that catch up too it goes on while there may be another kind (rule J6).
+    #[test]
+    fn among_joiners_it_ends_when_nobody_else_is_there() {
+        let catch_up = CatchUp::new(true);
+        assert!(catch_up.peer_known(false, 0), "something was lost, though not all");
+        assert!(!catch_up.reconciled(peer(1), true, |_| Others::Linked));
+        assert!(!catch_up.reconciled(peer(1), true, |_| Others::Missing));
+        assert!(catch_up.reconciled(peer(1), true, |known| {
+            assert!(known.contains(&peer(1)));
+            Others::None
+        }));
+    }
+
+    /// A pull of a peer that is gone is given up, and its work offered to the next one.
+    #[test]
+    fn a_peer_that_is_gone_leaves_its_work() {
+        let catch_up = CatchUp::new(false);
+        catch_up.peer_known(true, 0);
+        for bits in [1, 2] {
+            catch_up.offer(peer(bits), &[ShardIndex(3)], false);
+        }
+        let pull = catch_up.next(peer(1)).unwrap();
+        assert!(catch_up.next(peer(2)).is_none() && catch_up.may_need(peer(2)));
+        catch_up.leave(peer(1));
+        let Assignment { number, scope, .. } = catch_up.next(peer(2)).unwrap();
+        assert!(number != pull.number && scope.contains(ShardIndex(3)));
+        assert_eq!(catch_up.state.lock().cancels.len(), 1);
     }
 }

@@ -109,6 +109,8 @@ async fn an_empty_node_pulls_from_several_peers_and_nothing_twice() {
 /// A peer that dies in the middle: the rest comes from the others, and what had arrived does not come again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_dies_in_the_middle_is_made_up_for() {
+    metrics::record();
+    let passed_on = metrics::counter("stockmesh_pulls_passed_on_total");
     let mesh = Mesh::new();
     let stores = full(&mesh, 3, 20_000).await;
     // One of them answers to nothing any more, and nobody is told.
@@ -128,6 +130,7 @@ async fn a_peer_that_dies_in_the_middle_is_made_up_for() {
     dial(&empty, &stores[2]);
     // Not only once the dead link's idle time is over: a silent peer's work is passed on to idle ones.
     wait_within(Duration::from_secs(15), "the node has caught up", || !empty.status().catching_up).await;
+    assert!(metrics::counter("stockmesh_pulls_passed_on_total") > passed_on, "the silent peer's work was passed on");
     let (status, full) = (empty.status(), stores[1].status());
     assert_eq!(status.fingerprint, full.fingerprint);
     let joining = status.joining;
@@ -219,11 +222,15 @@ async fn the_first_nodes_of_a_cluster_do_not_catch_up_for_ever() {
     assert!(!first.status().catching_up, "nobody is known");
     assert_eq!(watch(first.clone()).await.len(), 1, "how it stands, and the end");
     first.product("MUG-01").unwrap().receive(5).await.unwrap();
-    // Two that know each other, and one more address where nobody ever answers.
     let second = mesh.builder("second").peer(address(&first).to_string()).open().await.unwrap();
     wait_until("the second has caught up", || !second.status().catching_up && on_hand(&second, "MUG-01") == 5).await;
-    assert!(!first.status().catching_up, "it had a state of its own before it met anybody");
+    // Also an address where nobody ever answers changes nothing for who has a state of its own, but for who has none.
     let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let alone = mesh.node("alone").await;
+    alone.product("MUG-01").unwrap().receive(5).await.unwrap();
+    alone.add_peer(nobody.local_addr().unwrap().to_string()).unwrap();
+    assert!(!alone.status().catching_up, "it had a state of its own before it knew of anybody");
+    assert!(!first.status().catching_up);
     let [third, fourth] = [mesh.node("third").await, mesh.node("fourth").await];
     third.add_peer(nobody.local_addr().unwrap().to_string()).unwrap();
     third.add_peer(address(&fourth).to_string()).unwrap();
