@@ -232,7 +232,9 @@ async fn the_first_nodes_of_a_cluster_do_not_catch_up_for_ever() {
     assert!(!alone.status().catching_up, "it had a state of its own before it knew of anybody");
     assert!(!first.status().catching_up);
     let [third, fourth] = [mesh.node("third").await, mesh.node("fourth").await];
-    third.add_peer(nobody.local_addr().unwrap().to_string()).unwrap();
+    for store in [&third, &fourth] {
+        store.add_peer(nobody.local_addr().unwrap().to_string()).unwrap();
+    }
     third.add_peer(address(&fourth).to_string()).unwrap();
     assert!(third.status().catching_up);
     wait_until("two empty nodes are enough for each other", || {
