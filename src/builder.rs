@@ -312,7 +312,7 @@ impl Builder {
         let opening = tokio::task::spawn_blocking(move || open_place(place, policy, &recovering));
         let lost = |error: tokio::task::JoinError| OpenError::Thread(std::io::Error::other(error));
         let (recovered, directory) = opening.await.map_err(lost)??;
-        let Recovered { table, engine, clock, settings, books } = recovered;
+        let Recovered { table, engine, clock, settings, books, lossy } = recovered;
         let drift_ms_max = milliseconds(self.drift_max);
         let (committer, commits) = Worker::start(
             Arc::clone(&table),
@@ -344,6 +344,7 @@ impl Builder {
                     network: self.network,
                     #[cfg(feature = "clients")]
                     clients: self.clients,
+                    lossy,
                 };
                 match start_node(node, &self.peers, &table, &committer, commits) {
                     Ok(node) => Some(node),

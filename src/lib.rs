@@ -109,6 +109,7 @@ mod product;
 mod batch;
 mod ledger;
 mod messages;
+mod joining;
 mod status;
 mod retire;
 mod leave;
@@ -133,6 +134,7 @@ pub use error::{
 };
 pub use hold::{Hold, HoldId, HoldState, Resolved};
 pub use inspect::{InspectError, Inspection, inspect};
+pub use joining::{JoinProgress, Joining};
 pub use leave::{HoldsAtLeave, Leave, Left};
 pub use ledger::{LedgerError, Movement, MovementKind, Movements};
 pub use messages::{Broadcast, Delivery, Messages, PeerMessage, SendError};

@@ -138,6 +138,15 @@ pub(crate) const SESSIONS_MAX: usize = 4;
 /// Streams of pushes that one peer may have open; it needs one.
 pub(crate) const PUSH_STREAMS_MAX: usize = 2;
 
+/// How often it is looked whether a peer is silent in a pull, or its pause is over.
+pub(crate) const PULL_LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Pause before a node that catches up reconciles again.
+pub(crate) const JOIN_AGAIN_AFTER: Duration = Duration::from_millis(250);
+/// How long a node that met only others that catch up too waits for one that does not.
+pub(crate) const JOIN_AMONG_JOINERS_TIME: Duration = Duration::from_secs(10);
+/// How long a new link is left to a peer that catches up, before this node reconciles on its part.
+pub(crate) const JOIN_YIELD_TIME_MAX: Duration = Duration::from_secs(120);
+
 /// Merges that may be under way before the next message is read.
 pub(crate) const SESSION_MERGES_MAX: usize = 8;
 

@@ -18,6 +18,7 @@ const KEY_FORMER: &str = "former-replicas";
 const KEY_CLUSTER: &str = "cluster";
 const KEY_SHARDS: &str = "shards";
 const KEY_LOCATION: &str = "location";
+const KEY_CATCHING_UP: &str = "catching-up";
 
 /// Who a directory is, and what it was made for.
 #[derive(Clone, Debug)]
@@ -34,6 +35,16 @@ pub(crate) struct Settings {
 pub(crate) fn identity(replica: ReplicaId, former: &[ReplicaId]) -> Stored {
     let former: Vec<String> = former.iter().map(ReplicaId::to_string).collect();
     vec![entry(KEY_REPLICA, replica.to_string()), entry(KEY_FORMER, former.join(" "))]
+}
+
+/// The entry that says that this node lacks what its peers hold; gone once it has caught up.
+pub(crate) fn catching_up(is_so: bool) -> Stored {
+    vec![(Cow::Borrowed(KEY_CATCHING_UP), is_so.then(|| b"yes".to_vec()))]
+}
+
+/// Whether that entry is there.
+pub(crate) fn is_catching_up(stored: &BTreeMap<String, Vec<u8>>) -> bool {
+    stored.contains_key(KEY_CATCHING_UP)
 }
 
 fn entry(key: &'static str, value: String) -> (Cow<'static, str>, Option<Vec<u8>>) {

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use stockmesh_proto::{ClusterId, Fingerprint, Location, ReplicaId};
 
 use crate::certificate::NodeName;
-use crate::net::{PeerStatus, Refused};
+use crate::net::{JoinProgress, PeerStatus, Refused};
 use crate::witness::Incarnation;
 
 /// Whether writes become durable.
@@ -60,6 +60,12 @@ pub struct Status {
     /// Shards in which slots were missing that this node had claimed to hold, since the store was opened. They were
     /// repaired from a peer; that they were lost at all means a failing disk, a copied directory, or a bug.
     pub shards_in_doubt: Vec<u16>,
+    /// Whether this node may lack what its peers hold, since it was opened empty or had lost something, and has not
+    /// reconciled in full since: what it serves to readers is not all yet. A node that never knew of a peer has nobody to
+    /// catch up with, and one that has a state of its own when it meets its first peer does not count as catching up.
+    pub catching_up: bool,
+    /// How far it got, see [`Store::joining`](crate::Store::joining).
+    pub joining: JoinProgress,
     /// Whether the node was told to keep no links.
     pub offline: bool,
     /// The address that it listens on.

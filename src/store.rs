@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use crate::batch::Batch;
 use crate::error::{CloseError, GetError, ReloadError, ReplicationError};
 use crate::hold::Hold;
+use crate::joining::Joining;
 use crate::leave::Leave;
 use crate::ledger::Movements;
 use crate::limits::{CLOSE_DRAIN_TIME_MAX, HOLDS_PAGE};
@@ -190,6 +191,7 @@ impl Store {
         let Replica { table, committer, node, cluster, location, .. } = &*self.inner;
         let (products, slots) = table.sizes();
         let (bytes_sent, bytes_received) = node.as_ref().map(Node::traffic).unwrap_or_default();
+        let joining = node.as_ref().map(Node::join_progress).unwrap_or_default();
         let durability = match committer.failure() {
             Some(cause) => Durability::Poisoned { cause },
             None if committer.is_closed() => Durability::Closed,
@@ -211,6 +213,8 @@ impl Store {
             last_batch: committer.last_batch(),
             journal_bytes: committer.journal_bytes(),
             shards_in_doubt: committer.shards_repaired().iter().map(|shard| shard.0).collect(),
+            catching_up: joining.catching_up,
+            joining,
             offline: node.as_ref().is_some_and(Node::is_offline),
             listen: self.local_addr(),
             identity_expires: node.as_ref().and_then(Node::identity_expires),
@@ -234,6 +238,25 @@ impl Store {
     /// The members of the cluster besides this node, as far as it knows: also those that are down or left.
     pub fn members(&self) -> Vec<Member> {
         self.inner.node.as_ref().map(Node::members).unwrap_or_default()
+    }
+
+    /// How this node catches up with its peers: how it stands now, then at changes, until it has caught up, see
+    /// [`Joining`]. Reads are served meanwhile, of what has arrived.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let store = stockmesh::Store::builder().in_memory().location("berlin").open().await?;
+    /// let mut joining = store.joining();
+    /// while let Some(progress) = joining.next().await {
+    ///     println!("{} of {} shards", progress.shards_done, progress.shards_total);
+    /// }
+    /// assert!(!store.status().catching_up);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn joining(&self) -> Joining {
+        Joining::new(self.inner.node.as_ref().and_then(Node::joining))
     }
 
     /// Keeps a link with a further peer, `host:port`, from now on, as [`Builder::peer`](crate::Builder::peer) does. An

@@ -112,6 +112,11 @@ impl Table {
         })
     }
 
+    /// Whether no slot is known here.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.root() == Fingerprint::EMPTY
+    }
+
     fn shard(&self, shard: ShardIndex) -> Option<&RwLock<Shard>> {
         self.shards.get(shard.as_usize())
     }

@@ -12,8 +12,8 @@ use stockmesh_proto::id::Dot;
 use stockmesh_proto::product::{GrantSlot, Product, StockSlot};
 use stockmesh_proto::register::Register;
 use stockmesh_proto::wire::{
-    BatchRecord, Hello, Message, Open, Part, Push, PushShard, Refusal, RefusalCode, ShardRecord, SnapshotRecord,
-    Summary,
+    BatchRecord, Hello, Message, Open, Part, Push, PushShard, Refusal, RefusalCode, Scope, ShardRecord, SnapshotRecord,
+    Standing, Summary,
 };
 use stockmesh_proto::{ClusterId, Currency, Fingerprint, Location, Price, ReplicaId, ShardIndex, Sku, VersionVector};
 
@@ -74,6 +74,9 @@ fn save_encodings() {
         ("refuse", Message::Refuse(Refusal { code: RefusalCode::OtherCluster, reason })),
         ("open", Message::Open(Open { root: fingerprint, groups: vec![fingerprint; 16] })),
         ("summary", Message::Summary(vec![summary.clone(), summary])),
+        ("pull", Message::Pull(Scope::new(vec![shard, ShardIndex(shard.0 + 9)]).unwrap())),
+        ("survey", Message::Survey),
+        ("standing", Message::Standing(Standing { catching_up: true, leaves: vec![fingerprint; 4] })),
         ("end", Message::End),
         ("equal", Message::Equal),
         ("part-empty", part(Some(version.clone()), 0, false, true)),

@@ -5,7 +5,7 @@ mod pair;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use stockmesh_proto::reconcile::{Agreement, Effect, Session, Settings};
-use stockmesh_proto::wire::{Message, Open, Part, Summary};
+use stockmesh_proto::wire::{Message, Open, Part, Scope, Summary};
 use stockmesh_proto::{Fingerprint, ShardIndex};
 
 use crate::input::{products, version};
@@ -24,10 +24,12 @@ enum Step {
     Forge { side: usize, message: Message },
 }
 
-/// Whether the first session is opened with an agreement, and what happens.
+/// Whether the first session is opened with an agreement, or is a pull, and what happens.
 #[derive(Debug)]
 struct Script {
     agreement: Option<bool>,
+    /// The first session is a pull of these shards.
+    scope: Option<u8>,
     bytes_target: usize,
     steps: Vec<Step>,
 }
@@ -45,8 +47,15 @@ fn fingerprint(input: &mut Unstructured<'_>) -> Result<Fingerprint> {
     Ok(Fingerprint::from_bits(u128::from(u8::arbitrary(input)?)))
 }
 
+/// The shards of which the mask has the bit, one of them that does not exist; the first if there is none.
+fn scope(mask: u8) -> Scope {
+    let shards = (0..=SHARDS).filter(|shard| mask >> shard & 1 == 1).map(ShardIndex).collect();
+    Scope::new(shards).unwrap_or_else(|| Scope::new(vec![ShardIndex(0)]).unwrap())
+}
+
 fn message(input: &mut Unstructured<'_>) -> Result<Message> {
     Ok(match u8::arbitrary(input)? % 8 {
+        0 if bool::arbitrary(input)? => Message::Pull(scope(u8::arbitrary(input)?)),
         0 => Message::Open(Open { root: fingerprint(input)?, groups: vec![fingerprint(input)?] }),
         1 => {
             let count = u8::arbitrary(input)? % 4;
@@ -87,11 +96,13 @@ impl<'a> Arbitrary<'a> for Script {
     fn arbitrary(input: &mut Unstructured<'a>) -> Result<Self> {
         let agreement = Option::<bool>::arbitrary(input)?;
         let bytes_target = if bool::arbitrary(input)? { 0 } else { 1 << 16 };
+        // Shards that exist, so that the session is an honest one.
+        let scope = Option::<u8>::arbitrary(input)?.map(|mask| mask % (1 << SHARDS));
         let mut steps = Vec::new();
         while !input.is_empty() && steps.len() < 64 {
             steps.push(Step::arbitrary(input)?);
         }
-        Ok(Self { agreement, bytes_target, steps })
+        Ok(Self { agreement, scope, bytes_target, steps })
     }
 }
 
@@ -101,6 +112,9 @@ pub fn run(data: &[u8]) {
     let mut replicas = [Replica::new(1), Replica::new(2)];
     let settings = Settings { shards: shard_count(), drift_ms_max: 60_000, chunk_bytes_target: script.bytes_target };
     let mut sessions = open(settings, &replicas, script.agreement);
+    if let Some(mask) = script.scope {
+        sessions[0] = Session::pull(settings, scope(mask));
+    }
     // Nothing was forged, damaged or lost so far, so claims can be held against the writes that were made.
     let mut is_honest = true;
     for step in &script.steps {

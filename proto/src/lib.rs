@@ -11,6 +11,7 @@
 //! - [`operation::Writer`] turns users' operations into slots with new dots, [`reconcile::Session`] makes two replicas
 //!   equal, [`gossip`] packs, spreads and checks pushes, [`check`] judges what came from elsewhere, and [`wire`] is the
 //!   encoding of it all.
+//! - A replica that lacks much pulls from several peers at once: [`joining`] tells what from whom.
 //! - A replica that lacks rights to sell asks for them: [`demand`] tells what it sells, [`asking`] whom it asks and when
 //!   not to, and [`grant`] what it is given.
 //!
@@ -87,6 +88,7 @@ pub mod grant;
 pub mod asking;
 
 pub mod reconcile;
+pub mod joining;
 
 pub use fingerprint::Fingerprint;
 pub use id::{ClusterId, Dot, InvalidInput, Location, Quantity, Reference, ReplicaId, ShardCount, ShardIndex, Sku};

@@ -70,6 +70,8 @@ pub const SUMMARY_BYTES_TARGET: usize = 128 << 10;
 /// Most version-vector entries one reconciliation keeps of its peer: what bounds its memory.
 /// Enough for 256 shards of 2,048 replicas, counted twice: once as summarised and once as sent.
 pub const SESSION_VERSION_ENTRIES_MAX: usize = 1_048_576;
+/// Most shards of one pull.
+pub const PULL_SHARDS_MAX: usize = 256;
 /// Deepest nesting of MessagePack arrays and maps.
 pub const WIRE_DEPTH_MAX: usize = 32;
 /// Most elements a list reserves memory for before the elements have arrived.
@@ -125,6 +127,19 @@ pub const BACK_OFF_MS_MIN: u64 = 100;
 pub const BACK_OFF_MS_MAX: u64 = 10_000;
 /// Most (peer, product, location) whose pauses are kept: what bounds the memory of the back-off.
 pub const BACK_OFF_ENTRIES_MAX: usize = 65_536;
+
+/// Shards of one pull at the most, as a replica cuts them: few enough that several peers share the work.
+pub const PULL_PORTION_SHARDS_MAX: usize = 64;
+/// Peers that are pulled from at once: what bounds the memory of pulls.
+pub const PULL_PEERS_MAX: usize = 8;
+/// How long a peer may be silent in a pull while an idle one could do its work, in milliseconds, at first …
+pub const PULL_SILENCE_MS_MIN: u64 = 2_000;
+/// … and at the most: it doubles each time.
+pub const PULL_SILENCE_MS_MAX: u64 = 30_000;
+/// Pause before a peer is asked again whose pull broke off, in milliseconds. It doubles with each failure in a row.
+pub const PULL_PAUSE_MS_MIN: u64 = 50;
+/// The longest such pause, in milliseconds.
+pub const PULL_PAUSE_MS_MAX: u64 = 5_000;
 
 // Clients: programs that ask a node over the network (`PROTOCOL.md`, section 19).
 

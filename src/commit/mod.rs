@@ -143,6 +143,9 @@ enum Work {
     RetiredHere {
         replica: ReplicaId,
     },
+    CatchingUp {
+        is_so: bool,
+    },
     Ledger {
         reply: oneshot::Sender<Result<LedgerView, StorageError>>,
     },
@@ -342,6 +345,12 @@ impl Committer {
     /// Changes when there may be something to take over for the retired, or to do again.
     pub(crate) fn retirement_news(&self) -> watch::Receiver<u64> {
         self.progress.retirement_news.subscribe()
+    }
+
+    /// Notes in the settings whether this node catches up with its peers, so that it knows after a restart. Should the
+    /// queue be full, the note is left out: it costs a mark in the status alone.
+    pub(crate) fn note_catching_up(&self, is_so: bool) {
+        let _ = self.work.try_send(Work::CatchingUp { is_so });
     }
 
     /// Waits until everything that could be read of the table before this call is durable (rule R8): to be called

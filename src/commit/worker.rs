@@ -25,7 +25,7 @@ use crate::clock::WallClock;
 use crate::error::WriteError;
 use crate::limits::{COMMIT_QUEUE_MAX, COMMITS_TO_PUSH_MAX, GROUP_BYTES_TARGET, GROUP_WORK_MAX, LAG_BATCHES_MAX};
 use crate::retirements::Retirements;
-use crate::settings::Stored;
+use crate::settings::{self, Stored};
 use crate::storage::{Batch, DataDirectory, Engine, LedgerView, StorageError, Transaction};
 use crate::subscribe::{Changed, Notice};
 use crate::table::Table;
@@ -177,6 +177,7 @@ impl Worker {
                     self.mint_incarnation("another node is linked under this replica's id", None);
                 }
                 Work::IdTaken { .. } => {}
+                Work::CatchingUp { is_so } => self.settings.extend(settings::catching_up(is_so)),
                 Work::Fence { retired, wanted, reply } => self.apply_fence(retired, wanted, reply, &mut answers),
                 Work::RetiredHere { replica } => self.heed_retirement(replica),
                 Work::Ledger { reply } => answers.push(Answer::Ledger(reply)),
@@ -428,7 +429,11 @@ impl Worker {
             Work::Fence { reply, .. } => {
                 let _ = reply.send(Err(Stopped));
             }
-            Work::OwnFuture { .. } | Work::IdTaken { .. } | Work::RetiredHere { .. } | Work::Close => {}
+            Work::OwnFuture { .. }
+            | Work::IdTaken { .. }
+            | Work::RetiredHere { .. }
+            | Work::CatchingUp { .. }
+            | Work::Close => {}
         }
     }
 

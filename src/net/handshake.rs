@@ -18,12 +18,15 @@ use crate::limits::{HANDSHAKE_TIME_MAX, REFUSAL_TIME_MAX};
 /// Features that this version demands of a peer.
 const FEATURES_REQUIRED: u64 = 0;
 /// Features that this version knows.
-const FEATURES_KNOWN: u64 = FEATURE_RIGHTS | FEATURE_MESSAGES | FEATURE_RETIREMENT;
+const FEATURES_KNOWN: u64 = FEATURE_RIGHTS | FEATURE_MESSAGES | FEATURE_PULLS | FEATURE_RETIREMENT;
 /// The node answers questions for rights (rule B4).
 const FEATURE_RIGHTS: u64 = 1;
 
 /// The node takes messages of the application and answers pings (rule A1).
 const FEATURE_MESSAGES: u64 = 2;
+
+/// The node answers surveys and serves pulls (rules J1, J2).
+const FEATURE_PULLS: u64 = 8;
 
 /// The node takes part in retiring replicas, and takes holds of those that leave (rules Q1, Q8).
 const FEATURE_RETIREMENT: u64 = 16;
@@ -36,6 +39,11 @@ pub(super) fn knows_rights(hello: &Hello) -> bool {
 /// Whether a peer may be sent messages of the application.
 pub(super) fn knows_messages(hello: &Hello) -> bool {
     (hello.features_known | hello.features_required) & FEATURE_MESSAGES != 0
+}
+
+/// Whether a peer may be surveyed and pulled from.
+pub(super) fn knows_pulls(hello: &Hello) -> bool {
+    (hello.features_known | hello.features_required) & FEATURE_PULLS != 0
 }
 
 /// Whether a peer takes part in retiring replicas.

@@ -48,6 +48,8 @@ pub(super) struct Link {
     pub(super) knows_messages: bool,
     /// The peer takes part in retiring replicas (rule Q1).
     pub(super) knows_retirement: bool,
+    /// The peer tells how it stands, and serves pulls (section 16 of the protocol).
+    pub(super) knows_pulls: bool,
     /// What is left of the questions that it may ask now.
     pub(super) asks: Mutex<Allowance>,
     /// KiB of what the peer sent that may be decoded and not merged yet.

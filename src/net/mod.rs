@@ -6,8 +6,9 @@
 //! (what applications send each other), `members` (who belongs to the cluster), `meter` (what a peer sends), `penalties` (peers that
 //! sent too much), `bindings` (whose a replica id is), `link` and `registry` (what is known of
 //! links and peers), `rights` (who waits for
-//! them), `shared` (what all tasks share), `trust` (whether links may go on), `expiring` (the end of the own certificate),
-//! `handshake`, `handshakes` (how many there may be), `session` (drives the core's state machine), `verdict` (on peers that
+//! them), `catch_up` (what this node still lacks), `shared` (what all tasks share), `trust` (whether links may go on), `expiring` (the end of the own certificate),
+//! `handshake`, `handshakes` (how many there may be), `session` (drives the core's state machine), `pull` (from several
+//! peers at once), `verdict` (on peers that
 //! break rules), `push`, `exchange` (asking for rights and giving them), `messages`, `retire` (replicas that
 //! never return), `hand_over` (holds of nodes that leave), `serve` (one link's tasks), `dial`,
 //! `clients` (programs that connect; optional), `node`, which starts them all, and `departing` (what it does about nodes that go).
@@ -15,6 +16,7 @@
 use crate::certificate;
 
 mod bindings;
+mod catch_up;
 mod certified;
 mod der;
 #[cfg(feature = "clients")]
@@ -37,6 +39,7 @@ mod messages;
 mod meter;
 mod node;
 mod penalties;
+mod pull;
 mod push;
 mod raw_keys;
 mod refusal;
@@ -52,6 +55,7 @@ mod trust;
 mod validity;
 mod verdict;
 
+pub use catch_up::JoinProgress;
 #[cfg(feature = "clients")]
 pub(crate) use clients::{ClientLink, Dialled, dial_as_client};
 pub(crate) use dial::check_address;

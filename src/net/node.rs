@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use super::catch_up::{CatchUp, JoinProgress};
 use super::certificate::NodeName;
 use super::dial::keep_linked;
 use super::exchange::{obtain, rebalance_for_ever};
@@ -36,6 +37,7 @@ use super::mail::{PeerMessage, SendError};
 use super::members::{Member, Members};
 use super::meter::PeerLimits;
 use super::penalties::Penalties;
+use super::pull::reconcile;
 use super::push::push_commits;
 use super::refusal::{CloseCode, NEW_INCARNATION, explain};
 use super::registry::{PeerStatus, Refused, Registry};
@@ -44,7 +46,6 @@ use super::revocation::RevocationFile;
 use super::rights::Rights;
 use super::rights::queue::{self, Turn};
 use super::serve::establish;
-use super::session::reconcile;
 use super::shared::{Shared, SharedInner};
 use super::trust::{self, watch_revocations};
 use super::verdict::judge;
@@ -74,6 +75,8 @@ pub(crate) struct NodeSettings {
     /// Whether programs may connect.
     #[cfg(feature = "clients")]
     pub(crate) clients: bool,
+    /// Something of the state was lost at open.
+    pub(crate) lossy: bool,
 }
 
 impl NodeSettings {
@@ -131,6 +134,7 @@ impl Node {
             registry: Registry::new(),
             members: Members::new(),
             rights: Arc::new(Rights::new(settings.policy)),
+            catch_up: CatchUp::new(settings.lossy),
             inbox: Mutex::new(Some(broadcast::Sender::new(MESSAGES_WAITING_MAX))),
             endpoint,
             current: watch::Sender::new(Current { identity: settings.identity, rotated: None }),
@@ -173,6 +177,7 @@ impl Node {
     /// Dials a peer from now on, for ever.
     pub(crate) fn add_peer(&self, address: &str) {
         if let Some(number) = self.shared.registry.add_peer(address) {
+            self.shared.note_peer_known();
             self.shared.spawn(keep_linked(number, address.to_owned(), self.shared.clone()));
         }
     }
@@ -227,6 +232,15 @@ impl Node {
     /// The members of the cluster, besides this node.
     pub(crate) fn members(&self) -> Vec<Member> {
         self.shared.members.all()
+    }
+
+    /// How far this node has caught up with its peers, now and from now on.
+    pub(crate) fn joining(&self) -> Option<watch::Receiver<JoinProgress>> {
+        self.shared.catch_up.progress()
+    }
+
+    pub(crate) fn join_progress(&self) -> JoinProgress {
+        self.shared.catch_up.figures()
     }
 
     pub(crate) fn refusals(&self) -> Vec<Refused> {
@@ -378,6 +392,7 @@ impl Node {
         self.shared.endpoint.close(code.code(), reason.as_bytes());
         let _ = tokio::time::timeout(CLOSE_TIME_MAX, self.shared.endpoint.wait_idle()).await;
         drop(self.shared.inbox.lock().take());
+        self.shared.catch_up.close();
         let mut tasks = std::mem::take(&mut *self.shared.tasks.lock());
         tasks.shutdown().await;
     }

@@ -1,6 +1,6 @@
 //! What is known of links and peers: for choosing whom to talk to, and for the operator.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -82,6 +82,17 @@ struct Peer {
     replica: Option<ReplicaId>,
     state: LinkState,
     last_error: Option<String>,
+}
+
+/// Peers besides some that are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Others {
+    /// One is linked.
+    Linked,
+    /// One is configured, and there is no link to it.
+    Missing,
+    /// There is none.
+    None,
 }
 
 #[derive(Debug, Default)]
@@ -190,6 +201,18 @@ impl Registry {
     /// Forgets whose the replica ids were: this node tells nodes apart otherwise now.
     pub(super) fn forget_nodes(&self) {
         self.entries.lock().bindings.clear();
+    }
+
+    /// What other peers there are besides these.
+    pub(super) fn others(&self, known: &BTreeSet<ReplicaId>) -> Others {
+        let entries = self.entries.lock();
+        let mut linked = entries.links.iter().filter(|(_, link)| link.is_open());
+        if linked.any(|(replica, _)| !known.contains(replica)) {
+            return Others::Linked;
+        }
+        let mut configured = entries.peers.iter().map(|peer| peer.replica);
+        let is_missing = configured.any(|replica| replica.is_none_or(|replica| !known.contains(&replica)));
+        if is_missing { Others::Missing } else { Others::None }
     }
 
     /// Forgets a link that ended.

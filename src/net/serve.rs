@@ -10,15 +10,15 @@ use quinn::{Connection, RecvStream, SendStream};
 use stockmesh_proto::ReplicaId;
 use stockmesh_proto::limits::TELL_BYTES_MAX;
 use stockmesh_proto::reconcile::StateView;
-use stockmesh_proto::wire::{FrameKind, Message};
+use stockmesh_proto::wire::{FrameKind, Message, Standing};
 use tokio::sync::{Semaphore, mpsc};
 use tracing::{Instrument, info, info_span};
 
 use super::bindings::NodeKey;
 use super::certificate::CertificateFingerprint;
 use super::exchange::answer;
-use super::frames::{FrameError, read_metered};
-use super::handshake::{Greeting, HandshakeError, knows_messages, knows_retirement, knows_rights};
+use super::frames::{FrameError, read_metered, write_message};
+use super::handshake::{Greeting, HandshakeError, knows_messages, knows_pulls, knows_retirement, knows_rights};
 use super::identity::Identity;
 use super::link::{Allowance, Link, PushFrame};
 use super::messages;
@@ -73,6 +73,7 @@ pub(super) fn establish(
         knows_rights: knows_rights(&hello) && !certified.read_only,
         knows_messages: knows_messages(&hello),
         knows_retirement: knows_retirement(&hello),
+        knows_pulls: knows_pulls(&hello),
         asks: Mutex::new(Allowance::full(ASKS_PER_SECOND_MAX)),
         unmerged: Arc::new(Semaphore::new(usize::try_from(PEER_UNMERGED_KIB_MAX).unwrap_or(usize::MAX))),
         telling: Semaphore::new(MESSAGES_AT_ONCE_MAX),
@@ -119,8 +120,10 @@ pub(super) fn establish(
     review(&link, shared);
     let span = info_span!("link", peer = %link.replica);
     shared.spawn(run(Arc::clone(&link), push_queue, shared.clone()).instrument(span));
-    // The dialler reconciles at once; with both sides at it, the work would be done twice.
-    if dialled_by != link.replica {
+    shared.note_peer_known();
+    // The dialler reconciles at once; with both sides at it, the work would be done twice. But whoever catches up pulls,
+    // and is left to it.
+    if dialled_by != link.replica || (link.knows_pulls && shared.catch_up.is_catching_up()) {
         shared.want_reconciliation(link.replica);
     }
     Ok(link)
@@ -214,7 +217,7 @@ async fn serve_stream(
         return Err(FrameError::Violation(reason).into());
     }
     match first {
-        Some(open @ Message::Open(_)) => {
+        Some(open @ (Message::Open(_) | Message::Pull(_))) => {
             // Reconciliations wait for each other; questions for rights do not wait for them.
             let is_beside = sessions.available_permits() < SESSIONS_MAX;
             let _permit = sessions.acquire().await;
@@ -223,6 +226,7 @@ async fn serve_stream(
             }
             respond(open, send, receive, link, shared).await.map(|_| ())
         }
+        Some(Message::Survey) => stand(send, shared).await,
         Some(Message::Ask(ask)) => answer(ask, send, link, shared).await,
         Some(Message::Tell(bytes)) => messages::receive(bytes, send, link, shared).await,
         Some(Message::Ping) => messages::receive_ping(send, link).await,
@@ -239,7 +243,21 @@ async fn serve_stream(
 /// Whether a read-only member may begin a stream with such a frame: only with what cannot change the state (rule K2). A
 /// list of what may come, so that a kind that is added later does not come in unnoticed.
 fn may_come_of_read_only(kind: FrameKind) -> bool {
-    matches!(kind, FrameKind::Open | FrameKind::Ask | FrameKind::Tell | FrameKind::Ping)
+    matches!(
+        kind,
+        FrameKind::Open | FrameKind::Pull | FrameKind::Survey | FrameKind::Ask | FrameKind::Tell | FrameKind::Ping
+    )
+}
+
+/// Tells a peer how this node stands (rule J1): once that is durable (rule R8).
+async fn stand(mut send: SendStream, shared: &Shared) -> Result<(), SyncError> {
+    let tree = shared.table.tree();
+    let leaves = shared.table.count().indexes().map(|shard| tree.leaf(shard)).collect();
+    shared.committer.barrier().await?;
+    let standing = Standing { catching_up: shared.catch_up.is_busy(), leaves };
+    write_message(&mut send, &Message::Standing(standing)).await?;
+    let _ = send.finish();
+    Ok(())
 }
 
 async fn accept_pushes(link: &Arc<Link>, shared: &Shared) {

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use metrics::{counter, histogram};
 use quinn::{RecvStream, SendStream};
+use stockmesh_proto::delta::slot_count;
+use stockmesh_proto::joining::PullNumber;
 use stockmesh_proto::limits::FRAME_BYTES_MAX;
 use stockmesh_proto::reconcile::{Agreement, Direction, Effect, Outcome, Session, SessionError, StateView};
 use stockmesh_proto::wire::Message;
@@ -47,15 +48,12 @@ impl SyncError {
     }
 }
 
-/// Reconciles with a peer, as the side that opens. At most one at a time per link; whoever waited, and finds that a
-/// reconciliation has begun and ended since it wanted one, is served.
-pub(super) async fn reconcile(link: &Arc<Link>, shared: &Shared) -> Result<(), SyncError> {
-    let guard = link.reconciling.lock().await;
-    // Two that only read have nothing to tell each other.
-    let Some(direction) = link.direction() else { return Ok(()) };
-    if !link.wanted.swap(false, Ordering::SeqCst) {
-        return Ok(());
-    }
+/// Reconciles all shards with a peer, as the side that opens. The caller holds the link's lock.
+pub(super) async fn reconcile_whole(
+    link: &Arc<Link>,
+    direction: Direction,
+    shared: &Shared,
+) -> Result<Outcome, SyncError> {
     let (group, own_writes) = (shared.committer.durable(), shared.table.own_writes());
     let begun = Instant::now();
     let agreement = link.agreement.lock().clone();
@@ -74,12 +72,11 @@ pub(super) async fn reconcile(link: &Arc<Link>, shared: &Shared) -> Result<(), S
     if outcome.shards_refused == 0 {
         *link.pulled.lock() = Some(begun);
     }
-    drop(guard);
     histogram!("stockmesh_reconcile_seconds").record(begun.elapsed());
     counter!("stockmesh_reconciliations_total").increment(1);
     debug!(peer = %link.replica, ?outcome, "reconciled");
     shared.confirmations.send_modify(|count| *count += 1);
-    Ok(())
+    Ok(outcome)
 }
 
 /// Takes part in a reconciliation that a peer opened.
@@ -100,7 +97,8 @@ pub(super) async fn respond(
     Ok(outcome)
 }
 
-async fn drive(
+/// Runs a session to its end.
+pub(super) async fn drive(
     mut session: Session,
     send: &mut SendStream,
     receive: &mut RecvStream,
@@ -131,6 +129,9 @@ async fn drive(
         let Some(message) = message else {
             return Err(FrameError::Ended("the peer ended the reconciliation early".into()).into());
         };
+        if let Some((number, _)) = merges.pull {
+            shared.catch_up.heard(number);
+        }
         take(&mut session, message, (link, shared), &mut merges).await?;
     }
 }
@@ -158,10 +159,19 @@ async fn carry_out(
 ) -> Result<(), SyncError> {
     match effect {
         Effect::Merge { delta, claim } => {
+            let is_whole = claim.is_some();
             let claim = merges.admit(delta.shard, claim).await?;
+            if shared.catch_up.is_catching_up() {
+                let bytes_received = shared.registry.traffic().1;
+                shared.catch_up.note_received(delta.products.len(), slot_count(&delta.products), bytes_received);
+            }
+            let shard = delta.shard;
             let source = link.source(&delta.products).await;
-            let delta = RemoteDelta { shard: delta.shard, products: delta.products, claim };
+            let delta = RemoteDelta { shard, products: delta.products, claim };
             merges.push(shared.committer.merge(vec![delta], source).await?).await?;
+            if let Some((number, peer)) = merges.pull.filter(|_| is_whole) {
+                shared.catch_up.arrived(number, peer, shard);
+            }
         }
         Effect::OwnFuture { shard, .. } if link.read_only => doubt_reader(shard, link, shared),
         Effect::OwnFuture { shard, sequence } => {
@@ -199,7 +209,9 @@ type Merge = oneshot::Receiver<Result<RemoteOutcome, Stopped>>;
 
 /// Merges that were queued and are not durable yet.
 #[derive(Default)]
-struct Merges {
+pub(super) struct Merges {
+    /// In a pull: its number, and from whom.
+    pull: Option<(PullNumber, ReplicaId)>,
     waiting: VecDeque<Merge>,
     /// The shard of which a chunk was queued and more follow.
     unfinished: Option<ShardIndex>,
@@ -208,6 +220,11 @@ struct Merges {
 }
 
 impl Merges {
+    /// Those of a pull, whose progress is told.
+    pub(super) fn of_pull(number: PullNumber, peer: ReplicaId) -> Self {
+        Self { pull: Some((number, peer)), ..Self::default() }
+    }
+
     /// What may be claimed with a shard's next chunk. The last of several chunks waits until the others are known to
     /// be merged: its claim speaks of them too.
     async fn admit(&mut self, shard: ShardIndex, claim: Option<VersionVector>) -> Result<Claim, Stopped> {

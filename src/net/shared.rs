@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::catch_up::CatchUp;
 #[cfg(feature = "clients")]
 use super::clients::Clients;
 use super::identity::{Current, Identity};
@@ -39,6 +40,8 @@ pub(super) struct SharedInner {
     /// Who belongs to the cluster, besides this node.
     pub(super) members: Members,
     pub(super) rights: Arc<Rights>,
+    /// Whether this node lacks what its peers hold, and what it pulls from whom.
+    pub(super) catch_up: CatchUp,
     /// Hands messages of peers to whoever listens here, until the node is closed.
     pub(super) inbox: Mutex<Option<broadcast::Sender<PeerMessage>>>,
     pub(super) endpoint: Endpoint,
@@ -104,6 +107,13 @@ impl Shared {
             return identity.server_of_clients();
         }
         identity.server()
+    }
+
+    /// A peer was configured, found or linked.
+    pub(super) fn note_peer_known(&self) {
+        if self.catch_up.peer_known(self.table.is_empty(), self.registry.traffic().1) {
+            self.committer.note_catching_up(true);
+        }
     }
 
     /// Asks for a reconciliation with a peer as soon as possible.

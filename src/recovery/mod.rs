@@ -17,7 +17,7 @@ use crate::commit::{delete_holds, snapshot};
 use crate::error::OpenError;
 use crate::limits::{FORMER_REPLICAS_MAX, RECORD_BYTES_MAX};
 use crate::retirements::Retirements;
-use crate::settings::Settings;
+use crate::settings::{self, Settings};
 use crate::storage::{Damage, DataDirectory, Engine, LoadReport, Mark, StorageError, StoredRow, Transaction};
 use crate::table::Table;
 
@@ -67,6 +67,8 @@ pub(crate) struct Recovered {
     pub(crate) clock: Clock,
     pub(crate) settings: Settings,
     pub(crate) books: Books,
+    /// Something of the state was lost, or had not arrived yet: the peers have it.
+    pub(crate) lossy: bool,
 }
 
 /// Everything that was read, before anything is decided.
@@ -312,10 +314,10 @@ fn adopt(mut engine: Engine, loaded: Loaded, mut books: Books, wanted: &Wanted) 
             settings
         }
     };
-    let clock = loaded.clock();
+    let (clock, lossy) = (loaded.clock(), settings::is_catching_up(&loaded.settings));
     let table = loaded.into_table(settings.replica);
     books::check(&books, &table);
-    Ok(Recovered { table: Arc::new(table), engine, clock, settings, books })
+    Ok(Recovered { table: Arc::new(table), engine, clock, settings, books, lossy })
 }
 
 /// Takes a new id, since the directory is a copy: the holds stay with the old one (rules I2, B6).
@@ -361,7 +363,8 @@ fn rebuild(
     };
     let mut engine = directory.create_aside(last.unwrap_or_default())?;
     engine.load(&mut |_| ())?;
-    engine.commit(&Transaction { settings: settings.to_stored(), ..Transaction::default() })?;
+    let stored = [settings.to_stored(), settings::catching_up(true)].concat();
+    engine.commit(&Transaction { settings: stored, ..Transaction::default() })?;
     // The old engine ends here, as its file must be closed before another is put in its place.
     if let Some(old_engine) = old_engine {
         save_ledger(&old_engine, &mut engine)?;
@@ -384,7 +387,7 @@ fn rebuild(
     for damage in lost {
         warn!(%damage, "requests of this part of the ledger are not remembered");
     }
-    Ok(Recovered { table: Arc::new(table), engine, clock, settings, books })
+    Ok(Recovered { table: Arc::new(table), engine, clock, settings, books, lossy: true })
 }
 
 /// Enters what can be read of the old ledger into the new one, whose numbers begin anew.

@@ -11,6 +11,7 @@ mod convergence;
 mod drift;
 mod hostile;
 mod identity;
+mod joining;
 mod lifecycle;
 mod limits;
 mod links;

@@ -107,8 +107,15 @@ impl Damaged {
         perform(&store, &write).await.unwrap();
         let mut expected = Model::of(&self.peer);
         expected.apply(&write);
+        assert!(!store.status().catching_up, "nobody is known to catch up with");
+        let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        store.add_peer(nobody.local_addr().unwrap().to_string()).unwrap();
+        assert!(store.status().catching_up, "something was lost");
         link(&store, &self.peer);
         assert_eq!(converged(&[&store, &self.peer]).await, expected);
+        let mut joining = store.joining();
+        while joining.next().await.is_some_and(|progress| progress.catching_up) {}
+        assert!(!store.status().catching_up);
         store.close().await.unwrap();
         // From now on it is whole, and asks for no policy.
         let store = node_at("damaged", path).await;

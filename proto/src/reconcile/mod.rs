@@ -1,6 +1,6 @@
 //! Reconciliation (anti-entropy): push-pull between two replicas, as a state machine without I/O.
 //!
-//! The two sides take turns on one stream (rules R1 to R8, diagram in `PROTOCOL.md`, section 4). A session borrows a
+//! The two sides take turns on one stream, over all shards or, in a pull, over some of them (rules R1 to R8 and J2, diagram in `PROTOCOL.md`, section 4). A session borrows a
 //! view of the state, and returns messages and effects; it owns no state of the replica, so there is one truth.
 //!
 //! The caller's part is small: hand every message that arrives to [`Session::handle`] and carry out the effects in
@@ -123,6 +123,8 @@ pub struct Outcome {
     pub slots_sent: u64,
     /// Shards whose delta was refused here.
     pub shards_refused: u32,
+    /// The session was a pull: it speaks of the shards in its scope alone (rule J2).
+    pub scoped: bool,
     /// The peer gave its receipt: all that arrived there is durable. Given to the side that opened.
     pub receipt: bool,
     /// Shards whose delta the peer refused. Known to the side that opened.
@@ -131,9 +133,9 @@ pub struct Outcome {
 
 impl Outcome {
     /// Whether the peer durably holds everything this side had when the session began. Known to the side that opened, once
-    /// the session is finished.
+    /// the session is finished. A pull tells no such thing.
     pub fn peer_holds_all(&self) -> bool {
-        self.receipt && self.shards_refused_by_peer == 0
+        self.receipt && !self.scoped && self.shards_refused_by_peer == 0
     }
 }
 
@@ -157,6 +159,17 @@ pub enum SessionError {
         /// What came.
         got: usize,
         /// What the cluster has.
+        wanted: usize,
+    },
+    /// A pull came to a shard that its scope does not name.
+    #[error("shard {0} is not in the scope of the pull; it was not applied")]
+    OutOfScope(ShardIndex),
+    /// A pull did not summarise a shard of its scope.
+    #[error("the pull names {wanted} shards and summarises {got}; nothing was applied")]
+    Unsummarised {
+        /// Shards that were summarised.
+        got: usize,
+        /// Shards in the scope.
         wanted: usize,
     },
     /// The version vectors of a session exceed the limit on its memory.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::turn::{Job, PartJob, PartState, Turn};
+use super::turn::{Job, Opened, PartJob, PartState, Turn};
 use super::{Agreement, Direction, Effect, Outcome, SessionError, Settings, StateView};
 use crate::check::{DeltaRefused, DriftCheck, check_products};
 use crate::delta::{ShardDelta, slot_count};
@@ -10,7 +10,7 @@ use crate::fingerprint::{Fingerprint, FingerprintTree};
 use crate::id::{ShardIndex, Sku};
 use crate::limits::{SESSION_VERSION_ENTRIES_MAX, SUMMARIES_PER_FRAME_MAX, SUMMARY_BYTES_TARGET};
 use crate::version::VersionVector;
-use crate::wire::{Message, Open, Part, Summary};
+use crate::wire::{Message, Open, Part, Scope, Summary};
 
 /// One side of one reconciliation.
 #[derive(Debug)]
@@ -20,7 +20,9 @@ pub struct Session {
     is_opener: bool,
     turn: Turn,
     outgoing: VecDeque<Job>,
-    opened: Option<Open>,
+    opened: Option<Opened>,
+    /// In a pull: the shards that it speaks of.
+    scope: Option<Scope>,
     /// What the opener summarised; kept by the other side until the opening ends.
     summarised: BTreeMap<ShardIndex, Summary>,
     /// Shards whose delta this side sends in this session.
@@ -52,7 +54,16 @@ impl Session {
         Self::new(settings, true, jobs.into())
     }
 
-    /// Waits for the peer to open one.
+    /// Opens a reconciliation of some shards alone (rule J2). Each of them is summarised at once.
+    pub fn pull(settings: Settings, scope: Scope) -> Self {
+        let shards = scope.shards().iter().copied().collect();
+        let jobs = [Job::Pull(scope.clone()), Job::Summaries(shards), Job::End];
+        let mut session = Self::new(settings, true, jobs.into());
+        session.limit_to(scope);
+        session
+    }
+
+    /// Waits for the peer to open one, of either kind.
     pub fn accept(settings: Settings) -> Self {
         Self::new(settings, false, VecDeque::new())
     }
@@ -65,6 +76,7 @@ impl Session {
             turn: Turn::Opening,
             outgoing,
             opened: None,
+            scope: None,
             summarised: BTreeMap::new(),
             sending: BTreeSet::new(),
             received: BTreeSet::new(),
@@ -78,6 +90,11 @@ impl Session {
     #[must_use]
     pub fn with_direction(self, direction: Direction) -> Self {
         Self { direction, ..self }
+    }
+
+    fn limit_to(&mut self, scope: Scope) {
+        self.scope = Some(scope);
+        self.outcome.scoped = true;
     }
 
     /// Whether the session is over.
@@ -96,15 +113,18 @@ impl Session {
         }
         match (self.turn, message) {
             (Turn::Opening, Message::Open(open)) if self.opened.is_none() => self.handle_open(open),
+            (Turn::Opening, Message::Pull(scope)) if self.opened.is_none() => self.handle_pull(scope),
             (Turn::Opening, Message::Summary(summaries)) if self.opened.is_some() => {
                 self.handle_opening(summaries, view)
             }
-            (Turn::Opening, Message::End) if self.opened.is_some() => Ok(self.reply(view)),
+            (Turn::Opening, Message::End) if self.opened.is_some() => self.reply(view),
             (Turn::Reply, Message::Equal) if self.received.is_empty() && self.incoming.is_none() => {
                 (self.outcome.equal, self.outcome.receipt) = (true, true);
                 Ok(self.finish())
             }
-            (Turn::Reply, Message::Summary(summaries)) => self.handle_questions(summaries, view),
+            (Turn::Reply, Message::Summary(summaries)) if self.scope.is_none() => {
+                self.handle_questions(summaries, view)
+            }
             (Turn::Reply, Message::End) if self.incoming.is_none() => self.end_turn(Job::End),
             (Turn::Answer, Message::End) if self.incoming.is_none() => self.end_turn(Job::Done),
             (Turn::Reply | Turn::Answer | Turn::Receipt, Message::Part(part)) => self.handle_part(part, view, now_ms),
@@ -124,6 +144,7 @@ impl Session {
                     let tree = view.tree();
                     return Some(Message::Open(Open { root: tree.root(), groups: tree.groups().to_vec() }));
                 }
+                Job::Pull(scope) => return Some(Message::Pull(scope)),
                 Job::Summaries(shards) => {
                     if let Some(message) = self.summaries(shards, view) {
                         return Some(message);
@@ -178,7 +199,16 @@ impl Session {
         if open.groups.len() != wanted {
             return Err(SessionError::Groups { got: open.groups.len(), wanted });
         }
-        self.opened = Some(open);
+        self.opened = Some(Opened::Whole(open));
+        Ok(Vec::new())
+    }
+
+    fn handle_pull(&mut self, scope: Scope) -> Result<Vec<Effect>, SessionError> {
+        for shard in scope.shards() {
+            self.check_shard(*shard)?;
+        }
+        self.opened = Some(Opened::Scoped);
+        self.limit_to(scope);
         Ok(Vec::new())
     }
 
@@ -200,24 +230,30 @@ impl Session {
         Ok(effects)
     }
 
-    /// The opening is complete: decides what to send and what to ask (rule R2).
-    fn reply(&mut self, view: &dyn StateView) -> Vec<Effect> {
+    /// The opening is complete: decides what to send and what to ask (rule R2). In a pull all is summarised, and nothing
+    /// is asked (rule J2).
+    fn reply(&mut self, view: &dyn StateView) -> Result<Vec<Effect>, SessionError> {
         let mut effects = Vec::new();
-        self.turn = Turn::Reply;
         let tree = view.tree();
-        let Some(open) = self.opened.take() else { return effects };
         let summarised = std::mem::take(&mut self.summarised);
-        if open.root == tree.root() && summarised.values().all(|theirs| view.summary(theirs.shard) == *theirs) {
+        let (is_equal, questions) = match (self.opened.take(), &self.scope) {
+            (Some(Opened::Whole(open)), _) => (open.root == tree.root(), self.questions(&open, &summarised, &tree)),
+            (_, Some(scope)) if scope.shards().len() != summarised.len() => {
+                return Err(SessionError::Unsummarised { got: summarised.len(), wanted: scope.shards().len() });
+            }
+            _ => (true, VecDeque::new()),
+        };
+        self.turn = Turn::Reply;
+        if is_equal && summarised.values().all(|theirs| view.summary(theirs.shard) == *theirs) {
             self.outgoing.push_back(Job::Equal);
-            return effects;
+            return Ok(effects);
         }
-        let questions = self.questions(&open, &summarised, &tree);
         for theirs in summarised.into_values() {
             self.compare(theirs, view, true, &mut effects);
         }
         self.outgoing.push_back(Job::Summaries(questions));
         self.outgoing.push_back(Job::End);
-        effects
+        Ok(effects)
     }
 
     /// Shards that the opener did not summarise, in groups whose rest differs: the group's sum less the summarised
@@ -348,6 +384,9 @@ impl Session {
 
     fn check_shard(&self, shard: ShardIndex) -> Result<(), SessionError> {
         match self.settings.shards.index(shard.0) {
+            Some(_) if self.scope.as_ref().is_some_and(|scope| !scope.contains(shard)) => {
+                Err(SessionError::OutOfScope(shard))
+            }
             Some(_) => Ok(()),
             None => Err(DeltaRefused::UnknownShard(shard).into()),
         }

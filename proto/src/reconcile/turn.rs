@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use crate::id::{ShardIndex, Sku};
 use crate::version::VersionVector;
+use crate::wire::{Open, Scope};
 
 /// The four turns of a reconciliation. The opener sends in the first and third, the other side in the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,7 @@ impl Turn {
 #[derive(Debug)]
 pub(super) enum Job {
     Open,
+    Pull(Scope),
     Summaries(VecDeque<ShardIndex>),
     Part(PartJob),
     End,
@@ -63,4 +65,13 @@ pub(super) struct PartJob {
 pub(super) enum PartState {
     Unsent,
     From(Sku),
+}
+
+/// How the opening began.
+#[derive(Debug)]
+pub(super) enum Opened {
+    /// Of all shards, with the opener's sums.
+    Whole(Open),
+    /// Of some shards alone.
+    Scoped,
 }

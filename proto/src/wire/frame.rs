@@ -25,6 +25,12 @@ pub enum FrameKind {
     Part = 20,
     /// All that arrived in this reconciliation is durable here.
     Done = 21,
+    /// Opens a reconciliation of some shards alone.
+    Pull = 22,
+    /// Asks how the peer stands.
+    Survey = 23,
+    /// How a replica stands.
+    Standing = 24,
     /// A committed batch.
     Push = 32,
     /// Asks for rights to sell.
@@ -62,6 +68,9 @@ impl FrameKind {
             Self::Equal,
             Self::Part,
             Self::Done,
+            Self::Pull,
+            Self::Survey,
+            Self::Standing,
             Self::Push,
             Self::Ask,
             Self::Granted,
@@ -89,7 +98,9 @@ impl FrameKind {
             Self::Hello | Self::Refuse | Self::Ask => HELLO_BYTES_MAX,
             Self::Open => OPEN_BYTES_MAX,
             Self::Tell => TELL_BYTES_MAX,
-            Self::Told | Self::Ping | Self::Fence | Self::Fenced | Self::Taken => HELLO_BYTES_MAX,
+            Self::Told | Self::Ping | Self::Fence | Self::Fenced | Self::Taken | Self::Pull | Self::Survey => {
+                HELLO_BYTES_MAX
+            }
             Self::Retire | Self::Retired => OPEN_BYTES_MAX,
             _ => FRAME_BYTES_MAX,
         }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::frame::{FrameKind, WireError, decode_body, encode_frame, split_kind};
+use super::pull::{Scope, Standing};
 use super::push::Push;
 use super::retirement::{Fence, Fenced, HoldTaken, Retire, Retired, TakeHold};
 use super::{bounded, delta};
@@ -241,6 +242,12 @@ pub enum Message {
     Part(Part),
     /// All that arrived is durable. Carries the number of shards that were refused.
     Done(u32),
+    /// Opens a reconciliation of some shards alone (rule J2).
+    Pull(Scope),
+    /// Asks how the peer stands (rule J1).
+    Survey,
+    /// Answers that.
+    Standing(Standing),
     /// A committed batch.
     Push(Push),
     /// Asks for rights.
@@ -285,6 +292,9 @@ impl Message {
             Self::Equal => encode_frame(FrameKind::Equal, &()),
             Self::Part(part) => encode_frame(FrameKind::Part, part),
             Self::Done(refused) => encode_frame(FrameKind::Done, refused),
+            Self::Pull(scope) => encode_frame(FrameKind::Pull, scope),
+            Self::Survey => encode_frame(FrameKind::Survey, &()),
+            Self::Standing(standing) => encode_frame(FrameKind::Standing, standing),
             Self::Push(push) => encode_frame(FrameKind::Push, push),
             Self::Ask(ask) => encode_frame(FrameKind::Ask, ask),
             Self::Granted(granted) => encode_frame(FrameKind::Granted, granted),
@@ -321,6 +331,12 @@ impl Message {
             }
             FrameKind::Part => Self::Part(decode_body(body)?),
             FrameKind::Done => Self::Done(decode_body(body)?),
+            FrameKind::Pull => Self::Pull(decode_body(body)?),
+            FrameKind::Survey => {
+                decode_body::<()>(body)?;
+                Self::Survey
+            }
+            FrameKind::Standing => Self::Standing(decode_body(body)?),
             FrameKind::Push => Self::Push(decode_body(body)?),
             FrameKind::Ask => Self::Ask(decode_body(body)?),
             FrameKind::Granted => Self::Granted(decode_body(body)?),
@@ -350,6 +366,9 @@ impl Message {
             Self::Equal => FrameKind::Equal,
             Self::Part(_) => FrameKind::Part,
             Self::Done(_) => FrameKind::Done,
+            Self::Pull(_) => FrameKind::Pull,
+            Self::Survey => FrameKind::Survey,
+            Self::Standing(_) => FrameKind::Standing,
             Self::Push(_) => FrameKind::Push,
             Self::Ask(_) => FrameKind::Ask,
             Self::Granted(_) => FrameKind::Granted,

@@ -11,7 +11,8 @@ use stockmesh_proto::product::{GrantSlot, InheritanceSlot, Product, StockSlot, T
 use stockmesh_proto::register::Register;
 use stockmesh_proto::wire::{
     Ask, BatchRecord, Fence, Fenced, Granted, Hello, HoldTaken, LedgerPart, LedgerRecord, LedgerRequest, Message,
-    NotRetired, Open, Part, Push, PushShard, Retire, Retired, ShardRecord, SnapshotRecord, Summary, TakeHold,
+    NotRetired, Open, Part, Push, PushShard, Retire, Retired, Scope, ShardRecord, SnapshotRecord, Standing, Summary,
+    TakeHold,
 };
 use stockmesh_proto::{
     ClusterId, Currency, Dot, Fingerprint, Location, Price, Reference, ReplicaId, ShardCount, ShardIndex, Sku,
@@ -175,6 +176,15 @@ pub(crate) fn hello() -> Hello {
 pub(crate) fn open() -> Message {
     let groups = vec![fingerprint(0, 0), fingerprint(1, 2), fingerprint(u64::MAX, u64::MAX), fingerprint(0, 1)];
     Message::Open(Open { root: fingerprint(0x0011_2233_4455_6677, 0x8899_aabb_ccdd_eeff), groups })
+}
+
+pub(crate) fn pull() -> Message {
+    Message::Pull(Scope::new(vec![ShardIndex(5), ShardIndex(130), ShardIndex(4095)]).unwrap())
+}
+
+pub(crate) fn standing() -> Message {
+    let leaves = vec![fingerprint(3, 4), Fingerprint::EMPTY];
+    Message::Standing(Standing { catching_up: true, leaves })
 }
 
 pub(crate) fn summary() -> Message {

@@ -11,8 +11,8 @@ use stockmesh_proto::wire::client::{Answer, Request};
 use crate::clients::client_vectors;
 use crate::values::{
     NORTH, SMALL, ask, batch, fence, fenced, granted, hello, hold, ledger, ledger_inherited, ledger_plain, missing,
-    mixed_products, named_products, open, part_inheritances, part_middle, push, reference, retire, retired, snapshot,
-    stamp, summary, take, taken, version,
+    mixed_products, named_products, open, part_inheritances, part_middle, pull, push, reference, retire, retired,
+    snapshot, stamp, standing, summary, take, taken, version,
 };
 
 pub(crate) enum Value {
@@ -113,6 +113,9 @@ pub(crate) fn messages() -> Vec<(&'static str, &'static str, &'static str, Messa
             Message::Part(part(Some(version(&[])), vec![], true, true)),
         ),
         ("done", "the receipt, with 3 shards refused", "R5, R8", Message::Done(3)),
+        ("pull", "the opening of a pull of three shards", "J2", pull()),
+        ("survey", "asks how the peer stands", "J1", Message::Survey),
+        ("standing", "the answer to survey: a replica of two shards that catches up itself", "J1", standing()),
         ("push", "a batch that touched two shards, told to two replicas", "P1, P4", Message::Push(push())),
         ("ask", "a question for rights to sell", "B4", Message::Ask(ask())),
         (

@@ -9,7 +9,7 @@ use stockmesh_proto::check::{DeltaRefused, DriftCheck};
 use stockmesh_proto::gossip::check_push;
 use stockmesh_proto::limits::{REPLICAS_MAX, SESSION_VERSION_ENTRIES_MAX};
 use stockmesh_proto::reconcile::{Direction, Effect, Session, SessionError, StateView};
-use stockmesh_proto::wire::{Message, Open, Part, Push, PushShard, Summary};
+use stockmesh_proto::wire::{Message, Open, Part, Push, PushShard, Scope, Summary};
 use stockmesh_proto::{Fingerprint, ShardIndex, VersionVector};
 
 use crate::support::conversation::settings;
@@ -40,6 +40,10 @@ fn summary() -> impl Strategy<Value = Message> {
     vec(one, 0..4).prop_map(Message::Summary)
 }
 
+fn scope() -> impl Strategy<Value = Scope> {
+    proptest::collection::btree_set(shard(), 1..5).prop_map(|shards| Scope::new(shards.into_iter().collect()).unwrap())
+}
+
 fn message() -> impl Strategy<Value = Message> {
     let groups = prop_oneof![8 => Just(1_usize), 1 => 0_usize..4];
     let open = (fingerprint(), groups)
@@ -47,6 +51,7 @@ fn message() -> impl Strategy<Value = Message> {
     let push = Push { origin: replica_id(1), told: Vec::new(), shards: Vec::new() };
     prop_oneof![
         3 => open,
+        2 => scope().prop_map(Message::Pull),
         4 => summary(),
         10 => part(),
         4 => Just(Message::End),
@@ -61,6 +66,8 @@ fn message() -> impl Strategy<Value = Message> {
 struct Account {
     versions: BTreeMap<ShardIndex, VersionVector>,
     refused: bool,
+    /// In a pull: its scope, outside of which nothing may be touched (rule J2).
+    scope: Option<Scope>,
 }
 
 impl Account {
@@ -73,7 +80,13 @@ impl Account {
             }
             self.refused |= effects.iter().any(|effect| matches!(effect, Effect::Refused { .. }));
         }
+        if let Message::Pull(scope) = message {
+            self.scope = Some(scope.clone());
+        }
         for effect in effects {
+            if let (Effect::Merge { delta, .. }, Some(scope)) = (effect, &self.scope) {
+                assert!(scope.contains(delta.shard), "nothing outside of a pull's scope is merged");
+            }
             match (message, effect) {
                 (Message::Part(part), Effect::Merge { delta, claim }) => {
                     assert!(!self.refused, "nothing after a refused chunk is merged");
@@ -106,6 +119,7 @@ proptest! {
         script in vec((message(), any::<bool>()), 0..16),
         is_opener in any::<bool>(),
         direction in prop::sample::select(vec![Direction::Both, Direction::PullOnly, Direction::ServeOnly]),
+        scope in proptest::option::of(proptest::sample::subsequence(vec![0_u16, 1, 2, 3], 1..4)),
         with_opening in any::<bool>(),
         own in operations(),
         now_ms in prop_oneof![Just(1_000_u64), Just(1_u64 << 47)],
@@ -114,9 +128,14 @@ proptest! {
         let mut replica = Replica::new(replica_id(1), count);
         replica.write(&own, 1_000);
         let settings = settings(count, 0, 60_000);
-        let mut session = if is_opener { Session::open(settings, &replica, None) } else { Session::accept(settings) };
+        let scope = scope.map(|shards| Scope::new(shards.into_iter().map(ShardIndex).collect()).unwrap());
+        let mut session = match &scope {
+            Some(scope) if is_opener => Session::pull(settings, scope.clone()),
+            None if is_opener => Session::open(settings, &replica, None),
+            _ => Session::accept(settings),
+        };
         session = session.with_direction(direction);
-        let mut account = Account::default();
+        let mut account = Account { scope: scope.filter(|_| is_opener), ..Account::default() };
         let opening = Open { root: Fingerprint::from_bits(1), groups: vec![Fingerprint::from_bits(1)] };
         let opening = [(Message::Open(opening), true), (Message::End, true)];
         let opening = opening.into_iter().filter(|_| with_opening && !is_opener);

@@ -7,6 +7,7 @@ mod clients;
 mod delta;
 mod gossip;
 mod hostile;
+mod joining;
 mod laws;
 mod operations;
 mod read_only;

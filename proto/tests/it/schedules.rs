@@ -23,6 +23,13 @@ enum Step {
         chunk_bytes_target: usize,
         with_agreement: bool,
     },
+    /// A reconciliation of some shards alone.
+    Pull {
+        opener: Index,
+        accepter: Index,
+        chunk_bytes_target: usize,
+        mask: u16,
+    },
     /// Some steps of one conversation: who does what.
     Talk(Index, Vec<(bool, bool)>),
     Finish(Index),
@@ -37,6 +44,12 @@ enum Step {
     Wait(u64),
 }
 
+fn pull(chunk_bytes_target: impl Strategy<Value = usize>) -> impl Strategy<Value = Step> {
+    (any::<Index>(), any::<Index>(), chunk_bytes_target, any::<u16>()).prop_map(
+        |(opener, accepter, chunk_bytes_target, mask)| Step::Pull { opener, accepter, chunk_bytes_target, mask },
+    )
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let index = any::<Index>;
     prop_oneof![
@@ -47,6 +60,7 @@ fn step() -> impl Strategy<Value = Step> {
                 Step::Open { opener, accepter, chunk_bytes_target, with_agreement }
             }
         ),
+        4 => pull(prop_oneof![Just(0_usize), Just(1 << 16)]),
         10 => (index(), vec((any::<bool>(), any::<bool>()), 1..8)).prop_map(|(which, moves)| Step::Talk(which, moves)),
         4 => index().prop_map(Step::Finish),
         1 => index().prop_map(Step::HangUp),
@@ -58,6 +72,12 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+fn pair(survivors: &[usize], opener: &Index, accepter: &Index) -> (usize, usize) {
+    let opener = survivors[opener.index(survivors.len())];
+    let others: Vec<usize> = survivors.iter().copied().filter(|other| *other != opener).collect();
+    (opener, others[accepter.index(others.len())])
+}
+
 fn take(world: &mut World, step: &Step, with_deaths: bool) {
     let survivors = world.survivors();
     let pick = |index: &Index| survivors[index.index(survivors.len())];
@@ -65,10 +85,12 @@ fn take(world: &mut World, step: &Step, with_deaths: bool) {
         Step::Write(who, operations) => world.write(pick(who), operations),
         Step::Sync(who) => world.sync(pick(who)),
         Step::Open { opener, accepter, chunk_bytes_target, with_agreement } => {
-            let opener = pick(opener);
-            let others: Vec<usize> = survivors.iter().copied().filter(|other| *other != opener).collect();
-            let accepter = others[accepter.index(others.len())];
+            let (opener, accepter) = pair(&survivors, opener, accepter);
             world.open(opener, accepter, *chunk_bytes_target, *with_agreement);
+        }
+        Step::Pull { opener, accepter, chunk_bytes_target, mask } => {
+            let (opener, accepter) = pair(&survivors, opener, accepter);
+            world.pull(opener, accepter, *chunk_bytes_target, *mask);
         }
         Step::Talk(which, moves) if !world.conversations.is_empty() => {
             let position = which.index(world.conversations.len());
@@ -232,6 +254,7 @@ fn trap_step() -> impl Strategy<Value = Step> {
         5 => (index(), index(), any::<bool>()).prop_map(|(opener, accepter, with_agreement)| {
             Step::Open { opener, accepter, chunk_bytes_target: 0, with_agreement }
         }),
+        4 => pull(Just(0)),
         8 => (index(), vec((any::<bool>(), any::<bool>()), 1..10)).prop_map(|(which, moves)| Step::Talk(which, moves)),
         2 => index().prop_map(Step::Finish),
         2 => index().prop_map(Step::Sync),

@@ -5,7 +5,7 @@ use stockmesh_proto::check::DriftCheck;
 use stockmesh_proto::movement::Reason;
 use stockmesh_proto::operation::Operation;
 use stockmesh_proto::reconcile::{Effect, StateView};
-use stockmesh_proto::wire::{FrameKind, PushShard};
+use stockmesh_proto::wire::{FrameKind, PushShard, Scope};
 use stockmesh_proto::{ShardIndex, VersionVector};
 
 use crate::support::conversation::{ACCEPTER, Conversation, OPENER, reconcile, settings};
@@ -48,9 +48,15 @@ fn superseded() -> Superseded {
     Superseded { writer, other, relay, receiver, log }
 }
 
-/// Starts a session in which the receiver gets the first chunk of the relay's delta, product A, and no more.
-fn receive_first_chunk(relay: &mut Replica, receiver: &mut Replica) -> Conversation {
-    let mut conversation = Conversation::open(receiver, relay, settings(shard_count(1), 0, 60_000), None);
+/// Starts a session, or a pull of the one shard, in which the receiver gets the first chunk of the relay's delta, product
+/// A, and no more.
+fn receive_first_chunk(relay: &mut Replica, receiver: &mut Replica, is_pull: bool) -> Conversation {
+    let settings = settings(shard_count(1), 0, 60_000);
+    let mut conversation = if is_pull {
+        Conversation::pull(receiver, relay, settings, Scope::new(vec![SHARD]).unwrap())
+    } else {
+        Conversation::open(receiver, relay, settings, None)
+    };
     while conversation.send(OPENER, receiver) {}
     while conversation.deliver(ACCEPTER, relay, NOW_MS).unwrap() {}
     assert!(conversation.send(ACCEPTER, relay));
@@ -63,9 +69,19 @@ fn receive_first_chunk(relay: &mut Replica, receiver: &mut Replica) -> Conversat
 
 #[test]
 fn trap_advancing_part_way() {
+    advance_part_way(false);
+}
+
+/// The same in a pull, which is broken off in the same place (rule J2).
+#[test]
+fn trap_advancing_part_way_in_a_pull() {
+    advance_part_way(true);
+}
+
+fn advance_part_way(is_pull: bool) {
     let Superseded { mut writer, mut relay, mut receiver, log, .. } = superseded();
     // The link breaks after the first chunk; then relay and the other writer die.
-    drop(receive_first_chunk(&mut relay, &mut receiver));
+    drop(receive_first_chunk(&mut relay, &mut receiver, is_pull));
     assert!(receiver.shard(SHARD).version().is_empty(), "a shard is claimed with its last chunk only (rule R4)");
     assert_eq!(log.missing(&receiver), None);
     reconcile(&mut receiver, &mut writer, NOW_MS);
@@ -76,7 +92,7 @@ fn trap_advancing_part_way() {
 #[test]
 fn trap_advancing_part_way_done_wrong_parts_replicas() {
     let Superseded { mut writer, mut relay, mut receiver, log, .. } = superseded();
-    drop(receive_first_chunk(&mut relay, &mut receiver));
+    drop(receive_first_chunk(&mut relay, &mut receiver, false));
     // Wrong: the claim of the whole delta is joined with its first chunk.
     let claim = relay.summary(SHARD).version;
     receiver.shard_mut(SHARD).claim(&claim);
@@ -98,13 +114,15 @@ fn check_the_net(left: &mut Replica, right: &mut Replica) {
 
 #[test]
 fn a_whole_delta_is_claimed_with_its_last_chunk() {
-    let Superseded { writer, other, mut relay, mut receiver, log } = superseded();
-    let mut conversation = receive_first_chunk(&mut relay, &mut receiver);
-    conversation.run(&mut receiver, &mut relay, NOW_MS);
-    assert_eq!(receiver.contents(), relay.contents());
-    assert_eq!(log.missing(&receiver), None);
-    let claimed: VersionVector = [(writer.id, 2), (other.id, 1)].into_iter().collect();
-    assert_eq!(*receiver.shard(SHARD).version(), claimed);
+    for is_pull in [false, true] {
+        let Superseded { writer, other, mut relay, mut receiver, log } = superseded();
+        let mut conversation = receive_first_chunk(&mut relay, &mut receiver, is_pull);
+        conversation.run(&mut receiver, &mut relay, NOW_MS);
+        assert_eq!(receiver.contents(), relay.contents());
+        assert_eq!(log.missing(&receiver), None);
+        let claimed: VersionVector = [(writer.id, 2), (other.id, 1)].into_iter().collect();
+        assert_eq!(*receiver.shard(SHARD).version(), claimed);
+    }
 }
 
 /// The writer commits a price for B; before it is pushed, the other's greater price arrives. Another witness holds the

@@ -7,8 +7,8 @@ use stockmesh_proto::counter::Counters;
 use stockmesh_proto::hlc::Stamp;
 use stockmesh_proto::product::{Product, StockSlot};
 use stockmesh_proto::wire::{
-    BatchRecord, Hello, Message, Open, Part, Push, PushShard, Refusal, RefusalCode, ShardRecord, SnapshotRecord,
-    Summary, WireError, decode_body, frame_length,
+    BatchRecord, Hello, Message, Open, Part, Push, PushShard, Refusal, RefusalCode, Scope, ShardRecord, SnapshotRecord,
+    Standing, Summary, WireError, decode_body, frame_length,
 };
 use stockmesh_proto::{ClusterId, Fingerprint, ShardIndex, VersionVector};
 
@@ -43,6 +43,10 @@ fn hello() -> impl Strategy<Value = Hello> {
     )
 }
 
+fn scope() -> impl Strategy<Value = Scope> {
+    prop::collection::btree_set(shard(), 1..20).prop_map(|shards| Scope::new(shards.into_iter().collect()).unwrap())
+}
+
 fn message() -> impl Strategy<Value = Message> {
     let summary = (shard(), fingerprint(), version());
     let summary = summary.prop_map(|(shard, fingerprint, version)| Summary { shard, fingerprint, version });
@@ -62,6 +66,10 @@ fn message() -> impl Strategy<Value = Message> {
             Message::Part(Part { shard, version, products, full, last })
         }),
         any::<u32>().prop_map(Message::Done),
+        scope().prop_map(Message::Pull),
+        Just(Message::Survey),
+        (any::<bool>(), vec(fingerprint(), 0..20))
+            .prop_map(|(catching_up, leaves)| Message::Standing(Standing { catching_up, leaves })),
         push.prop_map(|(origin, told, shards)| Message::Push(Push { origin, told, shards })),
     ]
 }
@@ -152,9 +160,10 @@ proptest! {
     }
 }
 
-const KINDS: [u8; 14] = [1, 2, 16, 17, 18, 19, 20, 21, 32, 48, 49, 64, 65, 66];
+const KINDS: [u8; 17] = [1, 2, 16, 17, 18, 19, 20, 21, 22, 23, 24, 32, 48, 49, 64, 65, 66];
 /// Kinds with short frames, and what their frames may have at the most.
-const SHORT_KINDS: [(u8, usize); 6] = [(1, 1_000), (2, 1_000), (16, 16_000), (48, 1_000), (65, 1_000), (66, 1_000)];
+const SHORT_KINDS: [(u8, usize); 8] =
+    [(1, 1_000), (2, 1_000), (16, 16_000), (22, 1_000), (23, 1_000), (48, 1_000), (65, 1_000), (66, 1_000)];
 
 /// The header of an array of `length` elements, in its longest form: five bytes.
 fn array(length: u32) -> Vec<u8> {
@@ -349,4 +358,19 @@ fn many_names_are_written_as_fast_as_they_are_read() {
     let elapsed = start.elapsed();
     assert!(elapsed.as_secs() < 10, "{elapsed:?}: in the square of the names it takes minutes in a debug build");
     assert_eq!(Message::decode(&bytes[4..]).unwrap(), message);
+}
+
+/// Rule J2: a scope is neither empty nor too long, and names each shard once, in rising order.
+#[test]
+fn a_scope_that_is_not_one_is_refused() {
+    let frame = |shards: &[u16]| [&[22][..], &rmp_serde::to_vec(shards).unwrap()].concat();
+    let rising: Vec<u16> = (0..=256).collect();
+    assert!(matches!(Message::decode(&frame(&rising[..256])), Ok(Message::Pull(_))));
+    for bad in [&[][..], &[3, 2], &[3, 3], &rising] {
+        assert!(matches!(Message::decode(&frame(bad)), Err(WireError::Malformed(_))), "{bad:?}");
+    }
+    let standing =
+        |count: usize| Message::Standing(Standing { catching_up: false, leaves: vec![Fingerprint::EMPTY; count] });
+    let read = |count: usize| Message::decode(&standing(count).encode().unwrap()[4..]);
+    assert!(read(4_096).is_ok() && read(4_097).is_err());
 }

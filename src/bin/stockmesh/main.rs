@@ -9,6 +9,7 @@ mod cluster;
 mod config;
 mod demo;
 mod inspect;
+mod joining;
 mod node;
 mod progress;
 mod remote;

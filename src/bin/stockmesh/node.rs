@@ -32,12 +32,14 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
         products = status.products,
         "the node is up"
     );
+    let joining = tokio::spawn(crate::joining::show(store.joining()));
     let name = loop {
         match signals.next().await {
             Signal::Reload => reload(&store, &config.identity),
             Signal::End(name) => break name,
         }
     };
+    joining.abort();
     tracing::info!(signal = name, "closing");
     store.close().await.context("the store did not close cleanly")?;
     Ok(Outcome::Good)

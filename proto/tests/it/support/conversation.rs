@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use stockmesh_proto::reconcile::{Agreement, Effect, Outcome, Session, SessionError, Settings};
-use stockmesh_proto::wire::{FrameKind, Message};
+use stockmesh_proto::wire::{FrameKind, Message, Scope};
 use stockmesh_proto::{ReplicaId, ShardCount};
 
 use super::replica::Replica;
@@ -42,6 +42,12 @@ impl Conversation {
             transcript: Vec::new(),
             outcome: None,
         }
+    }
+
+    /// The same over some shards alone.
+    pub(crate) fn pull(opener: &Replica, accepter: &Replica, settings: Settings, scope: Scope) -> Self {
+        let sessions = [Session::pull(settings, scope), Session::accept(settings)];
+        Self { sessions, ..Self::open(opener, accepter, settings, None) }
     }
 
     /// Lets a side send its next message; false if it has none now. What it read is durable before it leaves.

@@ -7,7 +7,7 @@ use stockmesh_proto::check::DriftCheck;
 use stockmesh_proto::gossip::{choose, note_told};
 use stockmesh_proto::operation::{Operation, Reader};
 use stockmesh_proto::reconcile::{Agreement, Effect};
-use stockmesh_proto::wire::{Message, Push};
+use stockmesh_proto::wire::{Message, Push, Scope};
 use stockmesh_proto::{Location, ReplicaId, ShardCount, ShardIndex, Sku};
 
 use super::conversation::{Conversation, settings};
@@ -153,6 +153,15 @@ impl World {
         self.conversations.push(conversation);
     }
 
+    /// Opens a conversation over the shards of which the mask has the bit, or over the first one.
+    pub(crate) fn pull(&mut self, opener: usize, accepter: usize, chunk_bytes_target: usize, mask: u16) {
+        let settings = settings(self.count(), chunk_bytes_target, self.drift_ms_max);
+        let scope: Vec<ShardIndex> = self.count().indexes().filter(|shard| mask >> shard.0 & 1 == 1).collect();
+        let scope = Scope::new(scope).unwrap_or_else(|| Scope::new(vec![ShardIndex(0)]).unwrap());
+        let conversation = Conversation::pull(&self.replicas[opener], &self.replicas[accepter], settings, scope);
+        self.conversations.push(conversation);
+    }
+
     /// A side of a conversation sends: what it read is durable first, so its pushes go out too.
     pub(crate) fn step_send(&mut self, position: usize, side: usize) -> bool {
         let conversation = &mut self.conversations[position];
@@ -183,6 +192,9 @@ impl World {
             assert!(moved, "the session is stuck");
         }
         let conversation = self.conversations.remove(position);
+        if conversation.sessions[0].outcome().scoped {
+            return;
+        }
         let [opener, accepter] = conversation.parties.map(|id| self.number_of(id));
         let tree = &self.replicas[opener].state.tree;
         self.agreements.insert((opener, accepter), Agreement::of(tree, self.count()));

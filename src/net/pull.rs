@@ -1,0 +1,168 @@
+//! Reconciles with a peer as the side that opens: what differs much is first pulled in parts, from several peers at once
+//! (section 16 of the protocol).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use metrics::counter;
+use stockmesh_proto::limits::FRAME_BYTES_MAX;
+use stockmesh_proto::reconcile::{Direction, Session, StateView};
+use stockmesh_proto::wire::{Message, Standing};
+use stockmesh_proto::{ReplicaId, ShardIndex};
+use tracing::debug;
+
+use super::catch_up::Assignment;
+use super::frames::{FrameError, read_message, write_message};
+use super::link::Link;
+use super::session::{Merges, SyncError, drive, reconcile_whole};
+use super::shared::Shared;
+use crate::limits::{JOIN_AGAIN_AFTER, JOIN_YIELD_TIME_MAX, PULL_LOOK_EVERY, REPLY_TIME_MAX};
+
+/// A difference in so many shards, as a part of all, is large: it is pulled in parts.
+const LARGE_PART: usize = 4;
+
+/// Reconciles with a peer, as the side that opens. At most one at a time per link; whoever waited, and finds that a
+/// reconciliation has begun and ended since it wanted one, is served.
+pub(super) async fn reconcile(link: &Arc<Link>, shared: &Shared) -> Result<(), SyncError> {
+    let guard = link.reconciling.lock().await;
+    // Two that only read have nothing to tell each other.
+    let Some(direction) = link.direction() else { return Ok(()) };
+    if !link.wanted.swap(false, Ordering::SeqCst) {
+        return Ok(());
+    }
+    let is_new = link.agreement.lock().is_none();
+    let mut peer_catches_up = false;
+    if link.knows_pulls && direction != Direction::ServeOnly && (is_new || shared.catch_up.is_catching_up()) {
+        let standing = survey(link, shared).await?;
+        peer_catches_up = standing.catching_up;
+        // Whoever catches up pulls what it lacks, from whom it likes: to send it the same from here would double it.
+        if peer_catches_up && !shared.catch_up.is_busy() && link.since.elapsed() < JOIN_YIELD_TIME_MAX {
+            return Ok(());
+        }
+        if !peer_catches_up {
+            pull_what_differs(link, &standing, direction, shared).await?;
+        }
+    }
+    let outcome = reconcile_whole(link, direction, shared).await?;
+    drop(guard);
+    let others = |known: &_| shared.registry.others(known);
+    if outcome.shards_refused == 0 && shared.catch_up.reconciled(link.replica, peer_catches_up, others) {
+        shared.committer.note_catching_up(false);
+    }
+    if shared.catch_up.is_catching_up() {
+        want_again(link.replica, shared);
+    }
+    Ok(())
+}
+
+/// Asks for another reconciliation after a moment, for as long as this node catches up.
+fn want_again(peer: ReplicaId, shared: &Shared) {
+    let shared_of_task = shared.clone();
+    shared.spawn(async move {
+        tokio::time::sleep(JOIN_AGAIN_AFTER).await;
+        if shared_of_task.catch_up.is_catching_up() {
+            shared_of_task.want_reconciliation(peer);
+        }
+    });
+}
+
+/// Asks a peer how it stands.
+async fn survey(link: &Link, shared: &Shared) -> Result<Standing, SyncError> {
+    // A peer may grant no stream at all.
+    let opened = tokio::time::timeout(REPLY_TIME_MAX, link.connection.open_bi()).await;
+    let (mut send, mut receive) = opened.map_err(|_| FrameError::Stalled)??;
+    write_message(&mut send, &Message::Survey).await?;
+    let _ = send.finish();
+    match read_message(&mut receive, FRAME_BYTES_MAX, Some(REPLY_TIME_MAX)).await? {
+        Some(Message::Standing(standing)) if standing.leaves.len() == usize::from(shared.table.count().get()) => {
+            Ok(standing)
+        }
+        Some(_) => Err(FrameError::Violation("a survey was answered with something else".into()).into()),
+        None => Err(FrameError::Ended("the peer did not answer the survey".into()).into()),
+    }
+}
+
+/// Pulls the shards in which a peer differs, if they are many, beside whoever else can help.
+async fn pull_what_differs(
+    link: &Arc<Link>,
+    standing: &Standing,
+    direction: Direction,
+    shared: &Shared,
+) -> Result<(), SyncError> {
+    let tree = shared.table.tree();
+    let leaves = shared.table.count().indexes().zip(&standing.leaves);
+    let differing: Vec<ShardIndex> =
+        leaves.filter(|(shard, theirs)| tree.leaf(*shard) != **theirs).map(|(shard, _)| shard).collect();
+    let is_large = differing.len() > standing.leaves.len() / LARGE_PART;
+    if !shared.catch_up.offer(link.replica, &differing, is_large) {
+        return Ok(());
+    }
+    // Two at a time, so that one transfers while the other waits for an answer or for the disk.
+    let result = tokio::try_join!(pull_for_long(link, direction, shared), pull_for_long(link, direction, shared));
+    if result.is_err() {
+        shared.catch_up.leave(link.replica);
+    }
+    shared.catch_up.close_plan();
+    result.map(|_| ())
+}
+
+/// Pulls one portion after the other, until nobody needs this peer any more.
+async fn pull_for_long(link: &Arc<Link>, direction: Direction, shared: &Shared) -> Result<(), SyncError> {
+    let catch_up = &shared.catch_up;
+    let mut changes = catch_up.changes();
+    loop {
+        changes.borrow_and_update();
+        match catch_up.next(link.replica) {
+            Some(assignment) => {
+                let number = assignment.number;
+                let pulled = pull(assignment, link, direction, shared).await;
+                catch_up.ended(number, matches!(pulled, Ok(true)));
+                if let Err(error) = pulled {
+                    counter!("stockmesh_pulls_failed_total").increment(1);
+                    debug!(peer = %link.replica, %error, "a pull did not end");
+                    // Anything else may go better next time.
+                    if error.violation().is_some() || !link.is_open() || matches!(error, SyncError::Stopped(_)) {
+                        return Err(error);
+                    }
+                }
+            }
+            None if catch_up.may_need(link.replica) => {
+                tokio::select! {
+                    _ = changes.changed() => {}
+                    error = link.connection.closed() => return Err(error.into()),
+                    // Silence and pauses end without a change.
+                    () = tokio::time::sleep(PULL_LOOK_EVERY) => catch_up.end_overdue(),
+                }
+            }
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Pulls one portion. False if it was given to another peer meanwhile.
+async fn pull(
+    assignment: Assignment,
+    link: &Arc<Link>,
+    direction: Direction,
+    shared: &Shared,
+) -> Result<bool, SyncError> {
+    let Assignment { number, scope, cancelled } = assignment;
+    counter!("stockmesh_pulls_total").increment(1);
+    let opened = tokio::time::timeout(REPLY_TIME_MAX, link.connection.open_bi()).await;
+    let (mut send, mut receive) = opened.map_err(|_| FrameError::Stalled)??;
+    let session = Session::pull(shared.session_settings(), scope).with_direction(direction);
+    let merges = Merges::of_pull(number, link.replica);
+    let pulled = tokio::select! {
+        pulled = drive(session, &mut send, &mut receive, (link, shared), merges) => pulled.map(|_| true),
+        _ = cancelled => Ok(false),
+    };
+    match pulled {
+        Ok(true) => drop(send.finish()),
+        _ => {
+            // Not ended in the middle of a frame, which would be a fault of this side.
+            let _ = send.reset(0_u32.into());
+            let _ = receive.stop(0_u32.into());
+        }
+    }
+    pulled
+}
