@@ -224,9 +224,9 @@ pub(crate) const CLIENT_STREAMS_MAX: usize = 8;
 /// Requests of one client per second; whoever asks more often is read more slowly.
 #[cfg(feature = "clients")]
 pub(crate) const CLIENT_REQUESTS_PER_SECOND_MAX: u32 = 2_000;
-/// How long a request may wait for its turn before it is refused.
+/// How long a request may wait for its turn before it is refused: shorter than a client waits for its welcome.
 #[cfg(feature = "clients")]
-pub(crate) const CLIENT_WAIT_MAX: Duration = Duration::from_secs(5);
+pub(crate) const CLIENT_WAIT_MAX: Duration = Duration::from_secs(3);
 /// How long peers may be asked for rights on behalf of a client.
 #[cfg(feature = "clients")]
 pub(crate) const CLIENT_DEADLINE_MAX: Duration = Duration::from_secs(30);
