@@ -43,9 +43,20 @@ impl Available {
         let all = |product: &KeyedProduct| product.on_hand() - product.held();
         let at = |product: &KeyedProduct, location: &Location| product.available_at(location);
         let mut by_location: Vec<(Location, i128, i128)> = Vec::new();
-        for location in after.locations() {
+        // Stock is in the order of locations, so that those of one stand together; inheritances are few.
+        let compared = |location: &Location| {
             let units = before.map_or(0, |before| at(before, location));
-            by_location.push((location.clone(), units, at(after, location)));
+            (location.clone(), units, at(after, location))
+        };
+        for slot in after.stock() {
+            if by_location.last().is_none_or(|(location, ..)| *location != slot.location) {
+                by_location.push(compared(&slot.location));
+            }
+        }
+        for slot in after.inheritances() {
+            if by_location.iter().all(|(location, ..)| *location != slot.location) {
+                by_location.push(compared(&slot.location));
+            }
         }
         by_location.retain(|(_, before, after)| before != after);
         Self { all: (before.map_or(0, all), all(after)), by_location }

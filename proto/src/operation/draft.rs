@@ -155,15 +155,6 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// A replica that was retired at a location counts nothing there any more (rule E6).
-    fn check_living(&mut self, sku: &Sku, location: &Location) -> Result<(), Refused> {
-        let own = self.writer.own;
-        if self.with_seen(sku, |seen| seen.is_retired(location, own)) {
-            return Err(Refused::Retired { sku: sku.clone(), location: location.clone(), own });
-        }
-        Ok(())
-    }
-
     /// Raises this replica's counters at a location.
     fn count(&mut self, write: Write, sku: &Sku, location: &Location, more: Counters) -> Result<(), Refused> {
         self.check_living(sku, location)?;

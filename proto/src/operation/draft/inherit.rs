@@ -68,6 +68,15 @@ impl Draft<'_> {
         self.check_living(sku, location)
     }
 
+    /// A replica that was retired at a location counts nothing there any more (rule E6).
+    pub(super) fn check_living(&mut self, sku: &Sku, location: &Location) -> Result<(), Refused> {
+        let own = self.writer.own;
+        if self.with_seen(sku, |seen| seen.is_retired(location, own)) {
+            return Err(Refused::Retired { sku: sku.clone(), location: location.clone(), own });
+        }
+        Ok(())
+    }
+
     /// What this replica took over so far, if there is room for a slot.
     fn taken(&mut self, sku: &Sku, location: &Location, from: ReplicaId) -> Result<Taken, Refused> {
         let own = self.writer.own;

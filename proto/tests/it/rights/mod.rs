@@ -13,6 +13,7 @@ mod holds;
 mod judge;
 mod node;
 mod random;
+mod refused;
 mod retire;
 mod spec;
 mod steps;
