@@ -44,8 +44,6 @@ pub(crate) const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a refusal may take to reach the peer.
 pub(crate) const REFUSAL_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// Links that a node keeps at most.
-pub(crate) const LINKS_MAX: usize = 1024;
 
 /// Two nodes count as dialling each other at the same time if their links come up within this.
 pub(crate) const SAME_TIME: Duration = Duration::from_secs(2);
