@@ -73,8 +73,8 @@
 //!
 //! # Features
 //!
-//! `certificates` issues the certificates of a cluster, `transactions` reads CSV files, `cli` is the program, and
-//! `testing` has disks that fail on purpose.
+//! `certificates` issues the certificates of a cluster, `transactions` reads CSV files, `mdns` finds nodes on the local
+//! network, `cli` is the program, and `testing` has disks that fail on purpose.
 //!
 //! Modules in reading order, each resting on those above it only.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -111,6 +111,11 @@ mod builder;
 
 mod inspect;
 
+pub mod discovery {
+    //! Where nodes of the cluster may be found: sources of addresses for [`Builder::discover`](crate::Builder::discover).
+
+    pub use crate::net::{Candidate, Discovery, DiscoveryError, Dns, Found};
+}
 #[cfg(feature = "certificates")]
 pub mod certificates;
 #[cfg(feature = "transactions")]
@@ -124,8 +129,8 @@ pub use inspect::{InspectError, Inspection, inspect};
 pub use ledger::{LedgerError, Movement, MovementKind, Movements};
 pub use messages::{Broadcast, Delivery, Messages, PeerMessage, SendError};
 pub use net::{
-    CertificateFingerprint, Identity, IdentityError, InvalidFingerprint, LinkState, Member, MemberState, PeerStatus,
-    Refused,
+    CertificateFingerprint, DialStatus, Identity, IdentityError, InvalidFingerprint, LinkState, Member, MemberState,
+    PeerStatus, Refused, SourceStatus,
 };
 pub use product::{Product, Reason};
 pub use query::{Products, Query};

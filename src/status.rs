@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use stockmesh_proto::{ClusterId, Fingerprint, Location, ReplicaId};
 
-use crate::net::{PeerStatus, Refused};
+use crate::net::{DialStatus, PeerStatus, Refused, SourceStatus};
 
 /// Whether writes become durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +62,14 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// The last links that were refused, with the reason.
     pub refusals: Vec<Refused>,
+    /// Where nodes are looked for, besides the configured peers.
+    pub sources: Vec<SourceStatus>,
+    /// Members and candidates that were dialled or will be, those that failed first; at most 256.
+    pub dials: Vec<DialStatus>,
+    /// Copies of pushes that arrived since the store was opened …
+    pub pushes_received: u64,
+    /// … and how many of them brought something new. The rest are what spreading by chance costs.
+    pub pushes_new: u64,
     /// Bytes of UDP payload sent since the store was opened.
     pub bytes_sent: u64,
     /// Bytes of UDP payload received since the store was opened.

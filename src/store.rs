@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "testing")]
+use stockmesh_proto::Location;
 use stockmesh_proto::hold::{Hold as Record, HoldId};
 use stockmesh_proto::operation::Books;
 use stockmesh_proto::reconcile::StateView;
@@ -174,6 +176,7 @@ impl Store {
         let Replica { table, committer, node, cluster, location, .. } = &*self.inner;
         let (products, slots) = table.sizes();
         let (bytes_sent, bytes_received) = node.as_ref().map(Node::traffic).unwrap_or_default();
+        let (pushes_received, pushes_new) = node.as_ref().map(Node::pushes).unwrap_or_default();
         let durability = match committer.failure() {
             Some(cause) => Durability::Poisoned { cause },
             None if committer.is_closed() => Durability::Closed,
@@ -197,6 +200,10 @@ impl Store {
             identity_expires: node.as_ref().and_then(Node::identity_expires),
             peers: node.as_ref().map(Node::peers).unwrap_or_default(),
             refusals: node.as_ref().map(Node::refusals).unwrap_or_default(),
+            sources: node.as_ref().map(Node::sources).unwrap_or_default(),
+            dials: node.as_ref().map(Node::dials).unwrap_or_default(),
+            pushes_received,
+            pushes_new,
             bytes_sent,
             bytes_received,
         }
@@ -217,6 +224,25 @@ impl Store {
         self.inner.node.as_ref().map(Node::members).unwrap_or_default()
     }
 
+    /// Puts a member into the table of members, for tests.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    pub fn learn_member(&self, replica: ReplicaId, address: SocketAddr, location: &str, state: crate::MemberState) {
+        if let (Some(node), Ok(location)) = (&self.inner.node, Location::new(location)) {
+            let (labels, version) = Default::default();
+            node.learn_member(Member { replica, address, location, labels, version, read_only: false, state });
+        }
+    }
+
+    /// Asks for a link to a member for a while, for tests.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    pub fn want_link(&self, replica: ReplicaId) {
+        if let Some(node) = &self.inner.node {
+            node.want_link(replica);
+        }
+    }
+
     /// Keeps a link with a further peer, `host:port`, from now on, as [`Builder::peer`](crate::Builder::peer) does. An
     /// address that is known already changes nothing. The list is not stored: a reopened store knows the peers that its
     /// builder names.
@@ -225,7 +251,7 @@ impl Store {
     /// If the address is not of that form, or the store has no identity.
     pub fn add_peer(&self, address: impl Into<String>) -> Result<(), InvalidInput> {
         let address = address.into();
-        check_address(&address)?;
+        check_address("peer", &address)?;
         match &self.inner.node {
             Some(node) => {
                 node.add_peer(&address);

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::certificate::CertificateFingerprint;
 use super::frames::{FrameError, read_message, write_message};
 use super::identity::Identity;
+use super::own_dials::LEADS_HERE;
 use super::refusal::{CloseCode, explain};
 use super::shared::Shared;
 use super::trust::revoked;
@@ -18,12 +19,20 @@ use crate::limits::{HANDSHAKE_TIME_MAX, REFUSAL_TIME_MAX};
 /// Features that this version demands of a peer.
 const FEATURES_REQUIRED: u64 = 0;
 /// Features that this version knows.
-const FEATURES_KNOWN: u64 = FEATURE_RIGHTS | FEATURE_MESSAGES;
+const FEATURES_KNOWN: u64 = FEATURE_RIGHTS | FEATURE_MESSAGES | FEATURE_SURPLUS;
 /// The node answers questions for rights (rule B4).
 const FEATURE_RIGHTS: u64 = 1;
 
 /// The node takes messages of the application and answers pings (rule A1).
 const FEATURE_MESSAGES: u64 = 2;
+
+/// The node bears that a link is ended as surplus, and leaves the peer alone for a while then (rule T4).
+const FEATURE_SURPLUS: u64 = 32;
+
+/// Whether a peer's link may be ended as surplus.
+pub(super) fn knows_surplus(hello: &Hello) -> bool {
+    (hello.features_known | hello.features_required) & FEATURE_SURPLUS != 0
+}
 
 /// Whether a peer may be asked for rights.
 pub(super) fn knows_rights(hello: &Hello) -> bool {
@@ -106,6 +115,11 @@ pub(super) async fn welcome(
         };
         let own = hello(shared);
         let told = own.replica;
+        if shared.own_dials.meets_itself(connection) {
+            // No peer that could be told anything; the dialling side of this node knows now.
+            connection.close(CloseCode::Refused.code(), LEADS_HERE.as_bytes());
+            return Err(HandshakeError::new(LEADS_HERE));
+        }
         let verdict = admissible(connection, shared).and_then(|()| judge(&theirs, &own, shared));
         let answer = match &verdict {
             Ok(()) => Message::Hello(own),

@@ -10,9 +10,10 @@ use metrics::counter;
 use parking_lot::Mutex;
 use quinn::{Endpoint, Incoming};
 use stockmesh_proto::grant::GrantPolicy;
-use stockmesh_proto::limits::PUSH_FAN_OUT_DEFAULT;
+use stockmesh_proto::limits::{LINKS_MAX, PUSH_FAN_OUT_DEFAULT};
 use stockmesh_proto::operation::Shortfall;
 use stockmesh_proto::reconcile::StateView;
+use stockmesh_proto::topology::{LinkBudget, reconcile_with};
 use stockmesh_proto::wire::Message;
 use stockmesh_proto::{ClusterId, Location, ReplicaId, Sku};
 use tokio::runtime::Handle;
@@ -23,6 +24,9 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::dial::keep_linked;
+use super::discovery::Discovery;
+#[cfg(feature = "mdns")]
+use super::discovery::LocalNetwork;
 use super::exchange::{obtain, rebalance_for_ever};
 use super::expiring::{is_due, is_past, watch_expiry};
 use super::handshake::welcome;
@@ -30,6 +34,7 @@ use super::handshakes::Handshakes;
 use super::identity::{Current, Identity};
 use super::mail::{PeerMessage, SendError};
 use super::members::{Member, Members};
+use super::own_dials::OwnDials;
 use super::push::push_commits;
 use super::refusal::{CloseCode, NEW_INCARNATION, explain};
 use super::registry::{PeerStatus, Refused, Registry};
@@ -38,13 +43,16 @@ use super::rights::Rights;
 use super::rights::queue::{self, Turn};
 use super::serve::establish;
 use super::session::reconcile;
-use super::shared::{Shared, SharedInner};
+use super::shared::{PushCounts, Shared, SharedInner};
+use super::sources::listen_to;
+use super::targets::{DialStatus, SourceStatus, Targets};
+use super::topology::keep_topology;
 use super::trust::{self, watch_revocations};
 use super::verdict::judge;
 use crate::clock::WallClock;
 use crate::commit::{Committer, Event, OwnWrites};
 use crate::error::{ReloadError, ReplicationError};
-use crate::limits::{ASK_AGAIN_AFTER, CLOSE_TIME_MAX, HANDSHAKE_TIME_MAX, LINKS_MAX, MESSAGES_WAITING_MAX, URGENT_MAX};
+use crate::limits::{ASK_AGAIN_AFTER, CLOSE_TIME_MAX, HANDSHAKE_TIME_MAX, MESSAGES_WAITING_MAX, URGENT_MAX};
 use crate::table::Table;
 
 /// What a node is started with.
@@ -58,6 +66,17 @@ pub(crate) struct NodeSettings {
     pub(crate) drift_ms_max: u64,
     pub(crate) wall: WallClock,
     pub(crate) policy: Arc<dyn GrantPolicy>,
+    pub(crate) topology: TopologySettings,
+}
+
+/// Where others are found, and how many of them are linked.
+#[derive(Debug)]
+pub(crate) struct TopologySettings {
+    pub(crate) budget: LinkBudget,
+    pub(crate) refresh_every: Duration,
+    pub(crate) sources: Vec<Box<dyn Discovery>>,
+    #[cfg(feature = "mdns")]
+    pub(crate) mdns: bool,
 }
 
 /// A running node. Its tasks end when it is dropped.
@@ -95,6 +114,10 @@ impl Node {
             committer,
             registry: Registry::new(),
             members: Members::new(),
+            targets: Targets::new(),
+            own_dials: OwnDials::default(),
+            budget: settings.topology.budget,
+            pushes: PushCounts::default(),
             rights: Arc::new(Rights::new(settings.policy)),
             inbox: Mutex::new(Some(broadcast::Sender::new(MESSAGES_WAITING_MAX))),
             endpoint,
@@ -118,7 +141,16 @@ impl Node {
         shared.spawn(relink_after_incarnation(shared.clone()));
         shared.spawn(rebalance_for_ever(shared.clone()));
         shared.spawn(watch_expiry(shared.clone()));
-        drop(links_queue);
+        shared.spawn(keep_topology(links_queue, settings.topology.refresh_every, shared.clone()));
+        let mut sources = settings.topology.sources;
+        #[cfg(feature = "mdns")]
+        if settings.topology.mdns {
+            sources.push(Box::new(LocalNetwork::new(shared.endpoint.local_addr()?, &shared.cluster)));
+        }
+        for source in sources {
+            let number = shared.targets.add_source(&source.name());
+            shared.spawn(listen_to(number, source, shared.clone()));
+        }
         if let Some(file) = settings.revocations {
             shared.spawn(watch_revocations(file, shared.clone()));
         }
@@ -172,6 +204,32 @@ impl Node {
     /// The members of the cluster, besides this node.
     pub(crate) fn members(&self) -> Vec<Member> {
         self.shared.members.all()
+    }
+
+    /// Puts a member into the table, for tests.
+    #[cfg(feature = "testing")]
+    pub(crate) fn learn_member(&self, member: Member) {
+        self.shared.members.set(member);
+    }
+
+    /// Asks for a link to a member for a while, for tests.
+    #[cfg(feature = "testing")]
+    pub(crate) fn want_link(&self, replica: ReplicaId) {
+        self.shared.want_link(replica);
+    }
+
+    pub(crate) fn sources(&self) -> Vec<SourceStatus> {
+        self.shared.targets.sources()
+    }
+
+    pub(crate) fn dials(&self) -> Vec<DialStatus> {
+        self.shared.targets.status()
+    }
+
+    /// Copies of pushes that arrived, and how many of them changed something.
+    pub(crate) fn pushes(&self) -> (u64, u64) {
+        let pushes = &self.shared.pushes;
+        (pushes.received.load(Ordering::SeqCst), pushes.new.load(Ordering::SeqCst))
     }
 
     pub(crate) fn refusals(&self) -> Vec<Refused> {
@@ -380,7 +438,9 @@ async fn reconcile_for_ever(every: Duration, mut urgent: mpsc::Receiver<ReplicaI
             () = tokio::time::sleep_until(turn) => {
                 turn = next_turn();
                 let links = shared.registry.links();
-                if links.is_empty() { None } else { links.get(rand::random_range(0..links.len())).cloned() }
+                let locations: Vec<&Location> = links.iter().map(|link| &link.location).collect();
+                let chosen = reconcile_with(&shared.location, &locations, &mut rand::random::<u64>);
+                chosen.and_then(|place| links.get(place).cloned())
             }
         };
         let Some(link) = link else { continue };

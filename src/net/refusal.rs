@@ -23,6 +23,8 @@ pub(super) enum CloseCode {
     NewCertificate = 7,
     /// The node does not trust the peer's certificate any more.
     NotTrusted = 8,
+    /// The node has links enough, and the peer others (rule T4).
+    Surplus = 12,
 }
 
 /// Tells the peer why a link under a former replica id ends.

@@ -1,12 +1,15 @@
 //! What all tasks of a node share.
 
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
 use quinn::Endpoint;
 use stockmesh_proto::limits::CHUNK_BYTES_TARGET;
 use stockmesh_proto::reconcile::Settings as SessionSettings;
+use stockmesh_proto::topology::LinkBudget;
 use stockmesh_proto::{ClusterId, Location, ReplicaId};
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -15,9 +18,11 @@ use tokio::task::JoinSet;
 use super::identity::Current;
 use super::mail::PeerMessage;
 use super::members::Members;
+use super::own_dials::OwnDials;
 use super::registry::Registry;
 use super::revocation::Revoked;
 use super::rights::Rights;
+use super::targets::Targets;
 use crate::clock::WallClock;
 use crate::commit::Committer;
 use crate::table::Table;
@@ -32,6 +37,11 @@ pub(super) struct SharedInner {
     pub(super) registry: Registry,
     /// Who belongs to the cluster, besides this node.
     pub(super) members: Members,
+    /// Whom this node dials, besides the peers that the registry knows.
+    pub(super) targets: Targets,
+    pub(super) own_dials: OwnDials,
+    pub(super) budget: LinkBudget,
+    pub(super) pushes: PushCounts,
     pub(super) rights: Arc<Rights>,
     /// Hands messages of peers to whoever listens here, until the node is closed.
     pub(super) inbox: Mutex<Option<broadcast::Sender<PeerMessage>>>,
@@ -52,6 +62,14 @@ pub(super) struct SharedInner {
     pub(super) tasks: Mutex<JoinSet<()>>,
     /// The runtime that the store was opened on: a task must not end with that of a caller.
     pub(super) runtime: Handle,
+}
+
+/// Copies of pushes that arrived and were merged.
+#[derive(Debug, Default)]
+pub(super) struct PushCounts {
+    pub(super) received: AtomicU64,
+    /// Those that changed something here.
+    pub(super) new: AtomicU64,
 }
 
 impl std::fmt::Debug for Shared {
@@ -89,6 +107,11 @@ impl Shared {
     /// Asks for a link to a member soon, which lasts for a while.
     pub(super) fn want_link(&self, replica: ReplicaId) {
         let _ = self.links_wanted.try_send(replica);
+    }
+
+    /// Whether this node itself listens at an address, as far as that is known without dialling it.
+    pub(super) fn is_listening_at(&self, address: SocketAddr) -> bool {
+        self.endpoint.local_addr().is_ok_and(|own| own == address)
     }
 
     pub(super) fn is_offline(&self) -> bool {

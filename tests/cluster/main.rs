@@ -6,6 +6,7 @@
 #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss, clippy::cast_lossless)]
 
 mod convergence;
+mod discovery;
 mod drift;
 mod hostile;
 mod identity;
@@ -18,3 +19,4 @@ mod refusals;
 mod rights;
 mod slow;
 mod support;
+mod topology;
