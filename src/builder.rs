@@ -1,15 +1,14 @@
 //! Opens a store: every setting is checked here, and named with its value and rule if it is wrong.
 
+mod topology;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use stockmesh_proto::grant::{DemandShare, GrantPolicy};
-use stockmesh_proto::limits::{
-    DRIFT_MS_MAX, LINKS_DEFAULT, REFERENCE_WINDOW_MS_DEFAULT, REFERENCES_MAX_DEFAULT, SHARDS_DEFAULT,
-};
-use stockmesh_proto::topology::LinkBudget;
+use stockmesh_proto::limits::{DRIFT_MS_MAX, REFERENCE_WINDOW_MS_DEFAULT, REFERENCES_MAX_DEFAULT, SHARDS_DEFAULT};
 use stockmesh_proto::{ClusterId, InvalidInput, Location, ShardCount};
 use tokio::sync::mpsc;
 
@@ -18,16 +17,17 @@ use crate::commit::{OwnWrites, Worker};
 use crate::error::OpenError;
 use crate::expiry::expire_for_ever;
 use crate::limits::{
-    DRIFT_MAX, LEDGER_RETENTION_DEFAULT, LEDGER_RETENTION_MAX, LINK_REFRESH_EVERY, PEERS_MAX, RECONCILE_EVERY_MAX,
-    RECONCILE_EVERY_MIN, REFERENCE_WINDOW_MAX, REFERENCES_MAX, SOURCES_MAX,
+    DRIFT_MAX, LEDGER_RETENTION_DEFAULT, LEDGER_RETENTION_MAX, PEERS_MAX, RECONCILE_EVERY_MAX, RECONCILE_EVERY_MIN,
+    REFERENCE_WINDOW_MAX, REFERENCES_MAX,
 };
-use crate::net::{Discovery, Identity, Node, NodeSettings, RevocationFile, TopologySettings, check_address};
+use crate::net::{Identity, Node, NodeSettings, RevocationFile, check_address};
 use crate::recovery::{DamagePolicy, Recovered, Wanted, recover, recover_directory};
 use crate::replica::Replica;
 #[cfg(feature = "testing")]
 use crate::storage::Disk;
 use crate::storage::{DataDirectory, Engine, Mark, MemoryDisk, StorageError};
 use crate::store::Store;
+use topology::Topology;
 
 /// The cluster id when none is set.
 const CLUSTER_DEFAULT: &str = "stockmesh";
@@ -81,11 +81,7 @@ pub struct Builder {
     identity: Option<Identity>,
     revocations: Option<PathBuf>,
     peers: Vec<String>,
-    sources: Vec<Box<dyn Discovery>>,
-    #[cfg(feature = "mdns")]
-    mdns: bool,
-    links: usize,
-    links_refresh_every: Duration,
+    topology: Topology,
     reconcile_every: Duration,
     drift_max: Duration,
     damage: DamagePolicy,
@@ -115,11 +111,7 @@ impl Builder {
             identity: None,
             revocations: None,
             peers: Vec::new(),
-            sources: Vec::new(),
-            #[cfg(feature = "mdns")]
-            mdns: false,
-            links: LINKS_DEFAULT,
-            links_refresh_every: LINK_REFRESH_EVERY,
+            topology: Topology::default(),
             reconcile_every: RECONCILE_EVERY_DEFAULT,
             drift_max: Duration::from_millis(DRIFT_MS_MAX),
             damage: DamagePolicy::default(),
@@ -210,36 +202,6 @@ impl Builder {
         self
     }
 
-    /// A source of addresses at which nodes of the cluster may be found, see [`Discovery`]. May be called for up to 64
-    /// sources, which are merged. Needs an identity.
-    pub fn discover(mut self, source: impl Discovery + 'static) -> Self {
-        self.sources.push(Box::new(source));
-        self
-    }
-
-    /// Whether to find nodes of the cluster on the local network by multicast DNS, and be found there. By default not. Tells
-    /// everybody on that network a hash of the cluster's id and the port. Needs an identity.
-    #[cfg(feature = "mdns")]
-    pub fn mdns(mut self, mdns: bool) -> Self {
-        self.mdns = mdns;
-        self
-    }
-
-    /// How many links to keep, 2 to 1,024, 64 by default: with all members while they are not more, and beyond that with a
-    /// random part of them that changes over time, of about so many and at most half as many again. An idle link costs
-    /// about 39 KiB of memory at each side.
-    pub fn links(mut self, links: usize) -> Self {
-        self.links = links;
-        self
-    }
-
-    /// How often a link is replaced where not all members are linked: for tests, which have no minute.
-    #[cfg(feature = "testing")]
-    pub fn links_refresh_every(mut self, every: Duration) -> Self {
-        self.links_refresh_every = every;
-        self
-    }
-
     /// How often to reconcile with a random peer, 10 ms to a day, with a quarter of jitter. By default every second.
     /// Writes are pushed at once anyway; this bounds how long a lost push stays unnoticed. If both sides are equal it
     /// costs one round trip, of 16 bytes or so per 16 shards.
@@ -314,7 +276,7 @@ impl Builder {
             restored: self.restored,
         };
         self.check()?;
-        let budget = LinkBudget::new(self.links)?;
+        let topology = self.topology.checked()?;
         let revocations = self.revocations.map(RevocationFile::open).transpose()?;
         let (place, policy, recovering) = (self.place, self.damage, wanted.clone());
         let opening = tokio::task::spawn_blocking(move || open_place(place, policy, &recovering));
@@ -345,13 +307,7 @@ impl Builder {
                     drift_ms_max,
                     wall: self.wall,
                     policy: self.policy,
-                    topology: TopologySettings {
-                        budget,
-                        refresh_every: self.links_refresh_every,
-                        sources: self.sources,
-                        #[cfg(feature = "mdns")]
-                        mdns: self.mdns,
-                    },
+                    topology,
                 };
                 match start_node(node, &self.peers, &table, &committer, commits) {
                     Ok(node) => Some(node),
@@ -383,12 +339,8 @@ impl Builder {
             if let Some(peer) = self.peers.first() {
                 return unusable("peer", peer.clone());
             }
-            if let Some(source) = self.sources.first() {
-                return unusable("discover", source.name());
-            }
-            #[cfg(feature = "mdns")]
-            if self.mdns {
-                return unusable("mdns", self.mdns.to_string());
+            if let Some((field, value)) = self.topology.needs_identity() {
+                return unusable(field, value);
             }
         }
         if !(RECONCILE_EVERY_MIN..=RECONCILE_EVERY_MAX).contains(&self.reconcile_every) {
@@ -400,10 +352,6 @@ impl Builder {
         }
         if self.peers.len() > PEERS_MAX {
             return Err(InvalidInput::new("peer", self.peers.len(), format!("must be at most {PEERS_MAX} addresses")));
-        }
-        if self.sources.len() > SOURCES_MAX {
-            let rule = format!("must be at most {SOURCES_MAX} sources");
-            return Err(InvalidInput::new("discover", self.sources.len(), rule));
         }
         if self.reference_window > REFERENCE_WINDOW_MAX {
             let value = format!("{:?}", self.reference_window);

@@ -1,11 +1,12 @@
 //! The store: what an embedder holds.
 
+#[cfg(feature = "testing")]
+mod testing;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-#[cfg(feature = "testing")]
-use stockmesh_proto::Location;
 use stockmesh_proto::hold::{Hold as Record, HoldId};
 use stockmesh_proto::operation::Books;
 use stockmesh_proto::reconcile::StateView;
@@ -176,6 +177,7 @@ impl Store {
         let Replica { table, committer, node, cluster, location, .. } = &*self.inner;
         let (products, slots) = table.sizes();
         let (bytes_sent, bytes_received) = node.as_ref().map(Node::traffic).unwrap_or_default();
+        let (sources, dials) = node.as_ref().map(Node::dials).unwrap_or_default();
         let (pushes_received, pushes_new) = node.as_ref().map(Node::pushes).unwrap_or_default();
         let durability = match committer.failure() {
             Some(cause) => Durability::Poisoned { cause },
@@ -200,8 +202,8 @@ impl Store {
             identity_expires: node.as_ref().and_then(Node::identity_expires),
             peers: node.as_ref().map(Node::peers).unwrap_or_default(),
             refusals: node.as_ref().map(Node::refusals).unwrap_or_default(),
-            sources: node.as_ref().map(Node::sources).unwrap_or_default(),
-            dials: node.as_ref().map(Node::dials).unwrap_or_default(),
+            sources,
+            dials,
             pushes_received,
             pushes_new,
             bytes_sent,
@@ -222,25 +224,6 @@ impl Store {
     /// The members of the cluster besides this node, as far as it knows: also those that are down or left.
     pub fn members(&self) -> Vec<Member> {
         self.inner.node.as_ref().map(Node::members).unwrap_or_default()
-    }
-
-    /// Puts a member into the table of members, for tests.
-    #[cfg(feature = "testing")]
-    #[doc(hidden)]
-    pub fn learn_member(&self, replica: ReplicaId, address: SocketAddr, location: &str, state: crate::MemberState) {
-        if let (Some(node), Ok(location)) = (&self.inner.node, Location::new(location)) {
-            let (labels, version) = Default::default();
-            node.learn_member(Member { replica, address, location, labels, version, read_only: false, state });
-        }
-    }
-
-    /// Asks for a link to a member for a while, for tests.
-    #[cfg(feature = "testing")]
-    #[doc(hidden)]
-    pub fn want_link(&self, replica: ReplicaId) {
-        if let Some(node) = &self.inner.node {
-            node.want_link(replica);
-        }
     }
 
     /// Keeps a link with a further peer, `host:port`, from now on, as [`Builder::peer`](crate::Builder::peer) does. An

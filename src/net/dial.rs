@@ -67,20 +67,27 @@ pub(super) async fn keep_linked(number: usize, address: String, shared: Shared) 
     }
 }
 
-/// Waits while this node has links enough without the peer: after it was told that the peer has enough, or if its own are
-/// as many as it keeps. Now and then it is tried all the same, since whom it is linked with may be cut off together with it.
+/// Waits while this node has links enough without the peer: any at all if the peer said that it has enough, else as many
+/// as it keeps. Now and then it is tried all the same, since whom it is linked with may be cut off together with it; but
+/// the peer that has enough only while there are few others.
 async fn until_needed(is_surplus: bool, shared: &Shared) {
     let enough = if is_surplus { 1 } else { shared.budget.links() };
-    let waiting = async {
-        let mut changes = shared.registry.changes();
-        while shared.registry.links().len() >= enough {
-            if changes.changed().await.is_err() {
-                return;
+    let mut changes = shared.registry.changes();
+    let mut again = tokio::time::interval(SURPLUS_PAUSE.mul_f64(rand::random_range(0.75..=1.25)));
+    again.tick().await;
+    loop {
+        if shared.registry.links().len() < enough {
+            return;
+        }
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            _ = again.tick() => {
+                if !is_surplus || shared.registry.links().len() < shared.budget.own() {
+                    return;
+                }
             }
         }
-    };
-    let again = SURPLUS_PAUSE.mul_f64(rand::random_range(0.75..=1.25));
-    let _ = tokio::time::timeout(again, waiting).await;
+    }
 }
 
 async fn dial(address: &str, shared: &Shared) -> Result<Arc<Link>, HandshakeError> {

@@ -13,7 +13,7 @@ use stockmesh_proto::grant::GrantPolicy;
 use stockmesh_proto::limits::{LINKS_MAX, PUSH_FAN_OUT_DEFAULT};
 use stockmesh_proto::operation::Shortfall;
 use stockmesh_proto::reconcile::StateView;
-use stockmesh_proto::topology::{LinkBudget, reconcile_with};
+use stockmesh_proto::topology::reconcile_with;
 use stockmesh_proto::wire::Message;
 use stockmesh_proto::{ClusterId, Location, ReplicaId, Sku};
 use tokio::runtime::Handle;
@@ -24,9 +24,6 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::dial::keep_linked;
-use super::discovery::Discovery;
-#[cfg(feature = "mdns")]
-use super::discovery::LocalNetwork;
 use super::exchange::{obtain, rebalance_for_ever};
 use super::expiring::{is_due, is_past, watch_expiry};
 use super::handshake::welcome;
@@ -44,9 +41,8 @@ use super::rights::queue::{self, Turn};
 use super::serve::establish;
 use super::session::reconcile;
 use super::shared::{PushCounts, Shared, SharedInner};
-use super::sources::listen_to;
+use super::sources::{TopologySettings, start_topology};
 use super::targets::{DialStatus, SourceStatus, Targets};
-use super::topology::keep_topology;
 use super::trust::{self, watch_revocations};
 use super::verdict::judge;
 use crate::clock::WallClock;
@@ -69,19 +65,9 @@ pub(crate) struct NodeSettings {
     pub(crate) topology: TopologySettings,
 }
 
-/// Where others are found, and how many of them are linked.
-#[derive(Debug)]
-pub(crate) struct TopologySettings {
-    pub(crate) budget: LinkBudget,
-    pub(crate) refresh_every: Duration,
-    pub(crate) sources: Vec<Box<dyn Discovery>>,
-    #[cfg(feature = "mdns")]
-    pub(crate) mdns: bool,
-}
-
 /// A running node. Its tasks end when it is dropped.
 pub(crate) struct Node {
-    shared: Shared,
+    pub(super) shared: Shared,
 }
 
 impl std::fmt::Debug for Node {
@@ -141,16 +127,7 @@ impl Node {
         shared.spawn(relink_after_incarnation(shared.clone()));
         shared.spawn(rebalance_for_ever(shared.clone()));
         shared.spawn(watch_expiry(shared.clone()));
-        shared.spawn(keep_topology(links_queue, settings.topology.refresh_every, shared.clone()));
-        let mut sources = settings.topology.sources;
-        #[cfg(feature = "mdns")]
-        if settings.topology.mdns {
-            sources.push(Box::new(LocalNetwork::new(shared.endpoint.local_addr()?, &shared.cluster)));
-        }
-        for source in sources {
-            let number = shared.targets.add_source(&source.name());
-            shared.spawn(listen_to(number, source, shared.clone()));
-        }
+        start_topology(settings.topology, links_queue, &shared)?;
         if let Some(file) = settings.revocations {
             shared.spawn(watch_revocations(file, shared.clone()));
         }
@@ -206,24 +183,9 @@ impl Node {
         self.shared.members.all()
     }
 
-    /// Puts a member into the table, for tests.
-    #[cfg(feature = "testing")]
-    pub(crate) fn learn_member(&self, member: Member) {
-        self.shared.members.set(member);
-    }
-
-    /// Asks for a link to a member for a while, for tests.
-    #[cfg(feature = "testing")]
-    pub(crate) fn want_link(&self, replica: ReplicaId) {
-        self.shared.want_link(replica);
-    }
-
-    pub(crate) fn sources(&self) -> Vec<SourceStatus> {
-        self.shared.targets.sources()
-    }
-
-    pub(crate) fn dials(&self) -> Vec<DialStatus> {
-        self.shared.targets.status()
+    /// Where nodes are looked for, and what became of it.
+    pub(crate) fn dials(&self) -> (Vec<SourceStatus>, Vec<DialStatus>) {
+        (self.shared.targets.sources(), self.shared.targets.status())
     }
 
     /// Copies of pushes that arrived, and how many of them changed something.

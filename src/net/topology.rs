@@ -278,9 +278,11 @@ impl Topology {
             if self.dialling.contains_key(&target) || is_linked || picture.linked_at(address).is_some() {
                 continue;
             }
-            // Members are dialled as such, if they are needed.
-            let known = replica.and_then(|replica| picture.members.get(&replica)).or(member_at.get(&address).copied());
-            if known.is_some_and(|member| member.state == MemberState::Left || !picture.is_lonely) {
+            // Members are dialled as such, if they are needed; but in need also where they were met and say they are not.
+            let known = member_at.get(&address).copied().or(replica.and_then(|replica| picture.members.get(&replica)));
+            let is_of_use =
+                |member: &Member| picture.is_lonely && member.state != MemberState::Left && member.address != address;
+            if known.is_some_and(|member| !is_of_use(member)) {
                 continue;
             }
             let is_full = picture.links.len() >= shared.budget.links();
