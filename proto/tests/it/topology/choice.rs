@@ -64,6 +64,11 @@ proptest! {
         if linked.len() < links && dialled < budget.own() {
             prop_assert_eq!(plan.dial.len(), open.min(budget.own() - dialled).min((links - linked.len()).max(4_usize.min(budget.own()).saturating_sub(dialled))));
         }
+        // Of the own ones it ends as many as are too many, if all links together are.
+        let own_ended = linked.iter().filter(|link| link.is_own && end.contains(&link.replica)).count();
+        let own_endable = linked.iter().filter(|link| link.is_own && link.may_be_ended).count();
+        let own_too_many = dialled.saturating_sub(budget.own()).min(linked.len().saturating_sub(links));
+        prop_assert_eq!(own_ended, own_too_many.min(own_endable));
         // Ends nothing while it has no more than it should, and leaves so many.
         prop_assert!(plan.end.is_empty() || linked.len() - plan.end.len() >= links);
         let may_end = linked.iter().filter(|link| link.may_be_ended && !link.is_own).count();
