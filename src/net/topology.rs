@@ -305,7 +305,12 @@ impl Topology {
         let Some(member) = member.filter(|member| can_be_dialled(member.address)) else { return };
         let under_way = self.dialling.values().filter(|purpose| **purpose == Purpose::Temporary).count();
         let target = Target::Member(replica);
-        if self.temporary.len() + under_way < TEMPORARY_LINKS_MAX && !self.dialling.contains_key(&target) {
+        // In proportion to the others, since at the other side they count as those do.
+        let most = (shared.budget.links() / 4).clamp(1, TEMPORARY_LINKS_MAX);
+        let has_room = self.temporary.len() + under_way < most;
+        // However often it is asked for: whoever does not answer is dialled at the usual pauses.
+        let is_due = shared.targets.is_due(target, Instant::now()) && !self.dialling.contains_key(&target);
+        if has_room && is_due {
             self.dial(target, member.address, Purpose::Temporary, DIALS_AT_ONCE_MAX, shared);
         }
     }
