@@ -1,5 +1,7 @@
 //! Opens a store: every setting is checked here, and named with its value and rule if it is wrong.
 
+mod topology;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,6 +30,7 @@ use crate::replica::Replica;
 use crate::storage::Disk;
 use crate::storage::{DataDirectory, Engine, Mark, MemoryDisk, StorageError};
 use crate::store::Store;
+use topology::Topology;
 
 /// The cluster id when none is set.
 const CLUSTER_DEFAULT: &str = "stockmesh";
@@ -82,6 +85,7 @@ pub struct Builder {
     revocations: Option<PathBuf>,
     peer_limits: PeerLimits,
     peers: Vec<String>,
+    topology: Topology,
     reconcile_every: Duration,
     drift_max: Duration,
     damage: DamagePolicy,
@@ -116,6 +120,7 @@ impl Builder {
             revocations: None,
             peer_limits: PeerLimits::default(),
             peers: Vec::new(),
+            topology: Topology::default(),
             reconcile_every: RECONCILE_EVERY_DEFAULT,
             drift_max: Duration::from_millis(DRIFT_MS_MAX),
             damage: DamagePolicy::default(),
@@ -307,6 +312,7 @@ impl Builder {
             restored: self.restored,
         };
         self.check()?;
+        let topology = self.topology.checked()?;
         let revocations = self.revocations.map(RevocationFile::open).transpose()?;
         let (place, policy, recovering) = (self.place, self.damage, wanted.clone());
         let opening = tokio::task::spawn_blocking(move || open_place(place, policy, &recovering));
@@ -345,6 +351,7 @@ impl Builder {
                     #[cfg(feature = "clients")]
                     clients: self.clients,
                     lossy,
+                    topology,
                 };
                 match start_node(node, &self.peers, &table, &committer, commits) {
                     Ok(node) => Some(node),
@@ -383,6 +390,9 @@ impl Builder {
             if self.clients {
                 return unusable("clients", "true".into());
             }
+            if let Some((field, value)) = self.topology.needs_identity() {
+                return unusable(field, value);
+            }
         }
         if let Some(certified) = self.identity.as_ref().and_then(Identity::location)
             && certified.as_str() != self.location
@@ -413,7 +423,7 @@ impl Builder {
             let value = format!("{:?}", self.ledger_retention);
             return Err(InvalidInput::new("ledger_retention", value, "must be at most a hundred years"));
         }
-        self.peers.iter().try_for_each(|peer| check_address(peer))
+        self.peers.iter().try_for_each(|peer| check_address("peer", peer))
     }
 }
 

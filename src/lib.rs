@@ -74,7 +74,7 @@
 //! # Features
 //!
 //! `certificates` issues the certificates of a cluster, `transactions` reads CSV files, `clients` lets programs act on a
-//! running node over the network, `cli` is the program, and `testing` has disks that fail on purpose.
+//! running node over the network, `mdns` finds nodes on the local network, `cli` is the program, and `testing` has disks that fail on purpose.
 //!
 //! Modules in reading order, each resting on those above it only.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -120,6 +120,11 @@ mod builder;
 
 mod inspect;
 
+pub mod discovery {
+    //! Where nodes of the cluster may be found: sources of addresses for [`Builder::discover`](crate::Builder::discover).
+
+    pub use crate::net::{Candidate, Discovery, DiscoveryError, Dns, Found};
+}
 #[cfg(feature = "certificates")]
 pub mod certificates;
 #[cfg(feature = "transactions")]
@@ -141,7 +146,9 @@ pub use messages::{Broadcast, Delivery, Messages, PeerMessage, SendError};
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub use net::FaultyNetwork;
-pub use net::{Identity, IdentityError, LinkState, Member, MemberState, PeerLimits, PeerStatus, Refused};
+pub use net::{
+    DialStatus, Identity, IdentityError, LinkState, Member, MemberState, PeerLimits, PeerStatus, Refused, SourceStatus,
+};
 pub use product::{Product, Reason};
 pub use query::{Products, Query};
 pub use recovery::DamagePolicy;

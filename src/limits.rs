@@ -49,9 +49,6 @@ pub(crate) const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a refusal may take to reach the peer.
 pub(crate) const REFUSAL_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// Links that a node keeps at most.
-pub(crate) const LINKS_MAX: usize = 1024;
-
 /// Two nodes count as dialling each other at the same time if their links come up within this.
 pub(crate) const SAME_TIME: Duration = Duration::from_secs(2);
 /// Refusals that are remembered for the operator.
@@ -125,6 +122,53 @@ pub(crate) const PEER_UNMERGED_KIB_MAX: u32 = 8 << 10;
 pub(crate) const BINDINGS_MAX: usize = 16_384;
 /// … and of one node: its latest.
 pub(crate) const BINDINGS_OF_NODE_MAX: usize = 8;
+
+// Discovery and topology.
+
+/// How often a name is resolved again, with a third of jitter …
+pub(crate) const RESOLVE_EVERY_DEFAULT: Duration = Duration::from_secs(45);
+/// … and how often it may be.
+pub(crate) const RESOLVE_EVERY_MIN: Duration = Duration::from_secs(1);
+/// See [`RESOLVE_EVERY_MIN`].
+pub(crate) const RESOLVE_EVERY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Sources of candidates that one node may have.
+pub(crate) const SOURCES_MAX: usize = 64;
+/// Characters of a source's name and of its error that are shown.
+pub(crate) const SOURCE_SHOWN_MAX: usize = 200;
+/// A source is asked no more often than this, whatever it does.
+pub(crate) const SOURCE_PAUSE_MIN: Duration = Duration::from_secs(1);
+/// Candidates of all sources that are known at once.
+pub(crate) const CANDIDATES_MAX: usize = 1024;
+/// Targets of dials that are shown in the status.
+pub(crate) const DIALS_SHOWN_MAX: usize = 256;
+/// Addresses that are known to be the node's own …
+pub(crate) const OWN_ADDRESSES_MAX: usize = 64;
+/// … and for how long.
+pub(crate) const OWN_ADDRESS_TIME: Duration = Duration::from_secs(60 * 60);
+/// Dials of members and candidates that are under way at once …
+pub(crate) const DIALS_AT_ONCE_MAX: usize = 16;
+/// … of which so many may be to those that did not answer the last time, while there are links.
+pub(crate) const DIALS_OF_DEAD_MAX: usize = 4;
+/// Dials of members and candidates that begin within a second.
+pub(crate) const DIALS_PER_SECOND_MAX: u32 = 32;
+/// Members that do not answer and are dialled with the usual pauses. If there are more, pauses grow as their number.
+pub(crate) const DEAD_DIALLED_OFTEN_MAX: usize = 8;
+/// How long a member waits for the other one, if that is to dial first.
+pub(crate) const DIAL_GRACE: Duration = Duration::from_secs(2);
+/// How often the links are looked at, at the least …
+pub(crate) const TOPOLOGY_LOOK_EVERY: Duration = Duration::from_secs(1);
+/// … and at the most.
+pub(crate) const TOPOLOGY_PAUSE_MIN: Duration = Duration::from_millis(50);
+/// How often a link is replaced by another, in a cluster that is too large to link with all, with a quarter of jitter.
+pub(crate) const LINK_REFRESH_EVERY: Duration = Duration::from_secs(60);
+/// A link is not ended as surplus before: by then the peer knows other members.
+pub(crate) const LINK_SETTLED: Duration = Duration::from_secs(10);
+/// How long a member that has links enough is left alone.
+pub(crate) const SURPLUS_PAUSE: Duration = Duration::from_secs(5 * 60);
+/// Links that somebody asked for, beyond those that are chosen …
+pub(crate) const TEMPORARY_LINKS_MAX: usize = 16;
+/// … and how long they last.
+pub(crate) const TEMPORARY_LINK_TIME: Duration = Duration::from_secs(30);
 
 // Frames, reconciliations and pushes.
 

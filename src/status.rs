@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use stockmesh_proto::{ClusterId, Fingerprint, Location, ReplicaId};
 
 use crate::certificate::NodeName;
-use crate::net::{JoinProgress, PeerStatus, Refused};
+use crate::net::{DialStatus, JoinProgress, PeerStatus, Refused, SourceStatus};
 use crate::witness::Incarnation;
 
 /// Whether writes become durable.
@@ -77,6 +77,14 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// The last links that were refused, with the reason.
     pub refusals: Vec<Refused>,
+    /// Where nodes are looked for, besides the configured peers.
+    pub sources: Vec<SourceStatus>,
+    /// Members and candidates that were dialled or will be, those that failed first; at most 256.
+    pub dials: Vec<DialStatus>,
+    /// Copies of pushes that arrived since the store was opened …
+    pub pushes_received: u64,
+    /// … and how many of them brought something new. The rest are what spreading by chance costs.
+    pub pushes_new: u64,
     /// Bytes of UDP payload sent since the store was opened.
     pub bytes_sent: u64,
     /// Bytes of UDP payload received since the store was opened.

@@ -1,5 +1,8 @@
 //! The store: what an embedder holds.
 
+#[cfg(feature = "testing")]
+mod testing;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -192,6 +195,8 @@ impl Store {
         let (products, slots) = table.sizes();
         let (bytes_sent, bytes_received) = node.as_ref().map(Node::traffic).unwrap_or_default();
         let joining = node.as_ref().map(Node::join_progress).unwrap_or_default();
+        let (sources, dials) = node.as_ref().map(Node::dials).unwrap_or_default();
+        let (pushes_received, pushes_new) = node.as_ref().map(Node::pushes).unwrap_or_default();
         let durability = match committer.failure() {
             Some(cause) => Durability::Poisoned { cause },
             None if committer.is_closed() => Durability::Closed,
@@ -220,6 +225,10 @@ impl Store {
             identity_expires: node.as_ref().and_then(Node::identity_expires),
             peers: node.as_ref().map(Node::peers).unwrap_or_default(),
             refusals: node.as_ref().map(Node::refusals).unwrap_or_default(),
+            sources,
+            dials,
+            pushes_received,
+            pushes_new,
             bytes_sent,
             bytes_received,
         }
@@ -267,7 +276,7 @@ impl Store {
     /// If the address is not of that form, or the store has no identity.
     pub fn add_peer(&self, address: impl Into<String>) -> Result<(), InvalidInput> {
         let address = address.into();
-        check_address(&address)?;
+        check_address("peer", &address)?;
         match &self.inner.node {
             Some(node) => {
                 node.add_peer(&address);

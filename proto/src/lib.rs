@@ -9,7 +9,7 @@
 //! - A [`Shard`] is a part of the key space: products, a version vector of the writes they contain, and a fingerprint.
 //!   All that changes it is [merged](Shard::merge); what may be claimed then is [told separately](Shard::claim).
 //! - [`operation::Writer`] turns users' operations into slots with new dots, [`reconcile::Session`] makes two replicas
-//!   equal, [`gossip`] packs, spreads and checks pushes, [`check`] judges what came from elsewhere, and [`wire`] is the
+//!   equal, [`gossip`] packs, spreads and checks pushes, [`topology`] chooses the links over which all of it goes, [`check`] judges what came from elsewhere, and [`wire`] is the
 //!   encoding of it all.
 //! - A replica that lacks much pulls from several peers at once: [`joining`] tells what from whom.
 //! - A replica that lacks rights to sell asks for them: [`demand`] tells what it sells, [`asking`] whom it asks and when
@@ -82,6 +82,7 @@ pub mod wire;
 pub mod check;
 
 pub mod gossip;
+pub mod topology;
 
 pub mod demand;
 pub mod grant;

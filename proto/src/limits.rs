@@ -87,6 +87,19 @@ pub const PUSH_FAN_OUT_DEFAULT: usize = 16;
 /// left to reconciliation, in bytes by an estimate that is never too low.
 pub const PUSH_BYTES_MAX: usize = 512 << 10;
 
+/// Fewest links that a node may be told to keep …
+pub const LINKS_MIN: usize = 2;
+/// … and most: beyond it, it takes no further one.
+pub const LINKS_MAX: usize = 1024;
+/// Links that a node keeps when nothing else is said. An idle one costs about 39 KiB at each side.
+pub const LINKS_DEFAULT: usize = 64;
+/// Members that a node links with of its own choice however many link with it.
+pub const OWN_LINKS_MIN: usize = 4;
+/// One of so many links leads to another location, if there are others …
+pub const FAR_LINKS_SHARE: usize = 4;
+/// … and so does one of so many reconciliations.
+pub const FAR_RECONCILIATIONS_SHARE: u64 = 4;
+
 /// Members that a retirement may leave out: as many as a cluster can lose at once, and still be worth saving.
 pub const RETIRE_WITHOUT_MAX: usize = 1024;
 

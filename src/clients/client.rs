@@ -57,7 +57,7 @@ impl Client {
     /// If the address is not of that form, or with the reason why there is no connection.
     pub async fn connect(address: impl Into<String>, identity: Identity) -> Result<Self, ClientError> {
         let address = address.into();
-        check_address(&address)?;
+        check_address("address", &address)?;
         let open = Open::open(&address, &identity).await;
         let open = open.map_err(|reason| ClientError::Connect { address: address.clone(), reason })?;
         let welcome = Mutex::new(open.welcome.clone());

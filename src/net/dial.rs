@@ -2,56 +2,26 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
+use stockmesh_proto::ReplicaId;
 use stockmesh_proto::reconcile::StateView;
-use stockmesh_proto::{InvalidInput, ReplicaId};
 use tokio::time::Instant;
 use tracing::debug;
 
 use super::handshake::{HandshakeError, greet};
 use super::identity::SERVER_NAME;
 use super::link::Link;
+use super::own_dials::LEADS_HERE;
 use super::refusal::{CloseCode, closed_with, explain};
 use super::registry::LinkState;
 use super::serve::{establish, heed_close};
 use super::shared::Shared;
-use crate::limits::{DIAL_PAUSE_MAX, DIAL_PAUSE_MIN, DIAL_TARGETS_MAX, HANDSHAKE_TIME_MAX, LINK_LASTING};
+use super::targets::pause_after;
+use crate::limits::{DIAL_TARGETS_MAX, HANDSHAKE_TIME_MAX, LINK_LASTING, SURPLUS_PAUSE};
 
-/// Checks the form `host:port`; whether the name resolves is tried at every dial.
-pub(crate) fn check_address(address: &str) -> Result<(), InvalidInput> {
-    let rule = "must be host:port with a port from 1 to 65535";
-    let invalid = || InvalidInput::new("peer", address, rule);
-    let (host, port) = address.rsplit_once(':').ok_or_else(invalid)?;
-    let port: u16 = port.parse().map_err(|_| invalid())?;
-    let bracketed = host.starts_with('[') && host.ends_with(']');
-    if host.is_empty() || host.len() > 255 || port == 0 || (host.contains(':') && !bracketed) {
-        return Err(invalid());
-    }
-    Ok(())
-}
-
-/// Pauses that double up to a limit, each shortened by up to a half at random, so that nodes that lost each other at
-/// one moment do not dial at one moment.
-struct BackOff {
-    pause: Duration,
-}
-
-impl BackOff {
-    fn new() -> Self {
-        Self { pause: DIAL_PAUSE_MIN }
-    }
-
-    fn next(&mut self) -> Duration {
-        let pause = self.pause;
-        self.pause = (pause * 2).min(DIAL_PAUSE_MAX);
-        pause.mul_f64(rand::random_range(0.5..=1.0))
-    }
-}
-
-/// Keeps a link to one configured peer. Ends only with the store.
+/// Keeps a link to one configured peer, unless it has links enough and this node has others. Ends only with the store.
 pub(super) async fn keep_linked(number: usize, address: String, shared: Shared) {
-    let mut back_off = BackOff::new();
+    let mut failures = 0;
     let mut replica: Option<ReplicaId> = None;
     loop {
         shared.until_online().await;
@@ -63,14 +33,17 @@ pub(super) async fn keep_linked(number: usize, address: String, shared: Shared) 
                 dial(&address, &shared).await
             }
         };
+        failures += 1;
+        let mut is_surplus = false;
         let error = match linked {
             Ok(link) => {
                 replica = Some(link.replica);
                 shared.registry.note_peer(number, LinkState::Up, None, replica);
                 let ended = link.connection.closed().await;
                 if link.since.elapsed() >= LINK_LASTING {
-                    back_off = BackOff::new();
+                    failures = 1;
                 }
+                is_surplus = closed_with(&ended, CloseCode::Surplus);
                 let superfluous = closed_with(&ended, CloseCode::Duplicate);
                 (!superfluous).then(|| explain(&ended))
             }
@@ -80,12 +53,39 @@ pub(super) async fn keep_linked(number: usize, address: String, shared: Shared) 
             }
         };
         shared.registry.note_peer(number, LinkState::BackingOff, error, None);
+        let pause = async {
+            tokio::time::sleep(pause_after(failures)).await;
+            until_needed(is_surplus, &shared).await;
+        };
         tokio::select! {
-            () = tokio::time::sleep(back_off.next()) => {}
+            () = pause => {}
             // A peer that dials in meanwhile, or coming online again, ends the pause.
             () = shared.until_linked(replica) => {}
             () = shared.until_toggled() => {}
-            () = shared.until_rotated() => back_off = BackOff::new(),
+            () = shared.until_rotated() => failures = 0,
+        }
+    }
+}
+
+/// Waits while this node has links enough without the peer: any at all if the peer said that it has enough, else as many
+/// as it keeps. Now and then it is tried all the same, since whom it is linked with may be cut off together with it; but
+/// the peer that has enough only while there are few others.
+async fn until_needed(is_surplus: bool, shared: &Shared) {
+    let enough = if is_surplus { 1 } else { shared.budget.links() };
+    let mut changes = shared.registry.changes();
+    let mut again = tokio::time::interval(SURPLUS_PAUSE.mul_f64(rand::random_range(0.75..=1.25)));
+    again.tick().await;
+    loop {
+        if shared.registry.links().len() < enough {
+            return;
+        }
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            _ = again.tick() => {
+                if !is_surplus || shared.registry.links().len() < shared.budget.own() {
+                    return;
+                }
+            }
         }
     }
 }
@@ -93,8 +93,13 @@ pub(super) async fn keep_linked(number: usize, address: String, shared: Shared) 
 async fn dial(address: &str, shared: &Shared) -> Result<Arc<Link>, HandshakeError> {
     let resolved = tokio::net::lookup_host(address).await;
     let targets = resolved.map_err(|error| HandshakeError::new(format!("{address} cannot be resolved: {error}")))?;
-    let none = HandshakeError::new(format!("{address} resolves to no address"));
-    first_of(targets.take(DIAL_TARGETS_MAX), none, |target| dial_one(target, shared)).await
+    let mut none = HandshakeError::new(format!("{address} resolves to no address"));
+    let (own, others): (Vec<_>, Vec<_>) =
+        targets.partition(|target| shared.own_dials.leads_here(*target) || shared.is_listening_at(*target));
+    if !own.is_empty() {
+        none = HandshakeError::new(LEADS_HERE);
+    }
+    first_of(others.into_iter().take(DIAL_TARGETS_MAX), none, |target| dial_one(target, shared)).await
 }
 
 /// Dials one after the other until one takes the link: of the addresses of a name, one may be this very node's, or of
@@ -114,7 +119,7 @@ async fn first_of<T, Dialling: Future<Output = Result<T, HandshakeError>>>(
     Err(last)
 }
 
-async fn dial_one(target: SocketAddr, shared: &Shared) -> Result<Arc<Link>, HandshakeError> {
+pub(super) async fn dial_one(target: SocketAddr, shared: &Shared) -> Result<Arc<Link>, HandshakeError> {
     // A name may also resolve to addresses of a family that this endpoint does not speak.
     let identity = shared.current.borrow().identity.clone();
     let connecting = shared
@@ -127,13 +132,20 @@ async fn dial_one(target: SocketAddr, shared: &Shared) -> Result<Arc<Link>, Hand
     let linked = async {
         let connection = connected?;
         let told = shared.table.own();
+        // Before the hello, by which the other side will look for it.
+        let dial = shared.own_dials.begin(&connection);
         let greeting = match greet(&connection, &identity, deadline, shared).await {
             Ok(greeting) => greeting,
             Err(error) => {
+                if dial.was_met() {
+                    shared.own_dials.note(target);
+                    return Err(HandshakeError::new(LEADS_HERE));
+                }
                 heed_close(&connection, told, shared).await;
                 return Err(error);
             }
         };
+        drop(dial);
         let dialled_by = greeting.told;
         establish(connection, greeting, (dialled_by, identity), shared)
     };

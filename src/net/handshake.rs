@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::certificate::CertificateFingerprint;
 use super::frames::{FrameError, read_message, write_message};
 use super::identity::Identity;
+use super::own_dials::LEADS_HERE;
 use super::refusal::{CloseCode, explain};
 use super::shared::Shared;
 use super::trust::{retired, revoked};
@@ -18,7 +19,7 @@ use crate::limits::{HANDSHAKE_TIME_MAX, REFUSAL_TIME_MAX};
 /// Features that this version demands of a peer.
 const FEATURES_REQUIRED: u64 = 0;
 /// Features that this version knows.
-const FEATURES_KNOWN: u64 = FEATURE_RIGHTS | FEATURE_MESSAGES | FEATURE_PULLS | FEATURE_RETIREMENT;
+const FEATURES_KNOWN: u64 = FEATURE_RIGHTS | FEATURE_MESSAGES | FEATURE_PULLS | FEATURE_RETIREMENT | FEATURE_SURPLUS;
 /// The node answers questions for rights (rule B4).
 const FEATURE_RIGHTS: u64 = 1;
 
@@ -30,6 +31,14 @@ const FEATURE_PULLS: u64 = 8;
 
 /// The node takes part in retiring replicas, and takes holds of those that leave (rules Q1, Q8).
 const FEATURE_RETIREMENT: u64 = 16;
+
+/// The node bears that a link is ended as surplus, and leaves the peer alone for a while then (rule T4).
+const FEATURE_SURPLUS: u64 = 32;
+
+/// Whether a peer's link may be ended as surplus.
+pub(super) fn knows_surplus(hello: &Hello) -> bool {
+    (hello.features_known | hello.features_required) & FEATURE_SURPLUS != 0
+}
 
 /// Whether a peer may be asked for rights.
 pub(super) fn knows_rights(hello: &Hello) -> bool {
@@ -130,6 +139,11 @@ pub(super) async fn welcome(
         };
         let own = hello(identity, shared);
         let told = own.replica;
+        if shared.own_dials.meets_itself(connection) {
+            // No peer that could be told anything; the dialling side of this node knows now.
+            connection.close(CloseCode::Refused.code(), LEADS_HERE.as_bytes());
+            return Err(HandshakeError::new(LEADS_HERE));
+        }
         let verdict = admissible(connection, &theirs, identity, shared).and_then(|()| judge(&theirs, &own, shared));
         let answer = match &verdict {
             Ok(()) => Message::Hello(own),

@@ -50,6 +50,10 @@ pub(super) struct Link {
     pub(super) knows_retirement: bool,
     /// The peer tells how it stands, and serves pulls (section 16 of the protocol).
     pub(super) knows_pulls: bool,
+    /// The peer bears that the link is ended as surplus (rule T4).
+    pub(super) knows_surplus: bool,
+    /// Somebody at this node asked for the link, and it ends soon: it carries no pushes from here.
+    pub(super) is_temporary: AtomicBool,
     /// What is left of the questions that it may ask now.
     pub(super) asks: Mutex<Allowance>,
     /// KiB of what the peer sent that may be decoded and not merged yet.
@@ -102,7 +106,7 @@ impl Allowance {
         Self { per_second, left: per_second, filled: Instant::now() }
     }
 
-    fn take(&mut self, cost: u32) -> bool {
+    pub(super) fn take(&mut self, cost: u32) -> bool {
         let since = self.filled.elapsed().as_micros();
         let more = u32::try_from(since * u128::from(self.per_second) / 1_000_000).unwrap_or(u32::MAX);
         if more > 0 {

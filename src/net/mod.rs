@@ -1,20 +1,22 @@
 //! The network: mutually authenticated QUIC links, reconciliation with random peers, and pushes.
 //!
-//! Modules in reading order: `der`, `validity` and `certified` (what a certificate says), `raw_keys` (keys in place of certificates), `tls` (how links are
+//! Modules in reading order: `address` (what may be dialled), `discovery` (where nodes may be found), `der`, `validity` and `certified` (what a certificate says), `raw_keys` (keys in place of certificates), `tls` (how links are
 //! secured), `identity` (certificates),
 //! `revocation` (certificates that are not let in), `frames` (frames on streams), `refusal` (why a link ends), `faulty` (a network that loses, for tests), `mail`
 //! (what applications send each other), `members` (who belongs to the cluster), `meter` (what a peer sends), `penalties` (peers that
 //! sent too much), `bindings` (whose a replica id is), `link` and `registry` (what is known of
-//! links and peers), `rights` (who waits for
+//! links and peers), `targets` and `own_dials` (what is known of those that are dialled), `rights` (who waits for
 //! them), `catch_up` (what this node still lacks), `shared` (what all tasks share), `trust` (whether links may go on), `expiring` (the end of the own certificate),
 //! `handshake`, `handshakes` (how many there may be), `session` (drives the core's state machine), `pull` (from several
 //! peers at once), `verdict` (on peers that
 //! break rules), `push`, `exchange` (asking for rights and giving them), `messages`, `retire` (replicas that
 //! never return), `hand_over` (holds of nodes that leave), `serve` (one link's tasks), `dial`,
+//! `topology` (keeps the links that the core chooses), `sources` (listens to discovery),
 //! `clients` (programs that connect; optional), `node`, which starts them all, and `departing` (what it does about nodes that go).
 
 use crate::certificate;
 
+mod address;
 mod bindings;
 mod catch_up;
 mod certified;
@@ -23,6 +25,7 @@ mod der;
 mod clients;
 mod departing;
 mod dial;
+mod discovery;
 mod exchange;
 mod expiring;
 #[cfg(feature = "testing")]
@@ -38,6 +41,7 @@ mod members;
 mod messages;
 mod meter;
 mod node;
+mod own_dials;
 mod penalties;
 mod pull;
 mod push;
@@ -51,14 +55,20 @@ mod serve;
 mod session;
 mod shared;
 mod tls;
+mod sources;
+mod targets;
+#[cfg(feature = "testing")]
+mod testing;
+mod topology;
 mod trust;
 mod validity;
 mod verdict;
 
+pub(crate) use address::check_address;
 pub use catch_up::JoinProgress;
 #[cfg(feature = "clients")]
 pub(crate) use clients::{ClientLink, Dialled, dial_as_client};
-pub(crate) use dial::check_address;
+pub use discovery::{Candidate, Discovery, DiscoveryError, Dns, Found};
 #[cfg(feature = "testing")]
 pub use faulty::FaultyNetwork;
 #[cfg(feature = "clients")]
@@ -73,3 +83,5 @@ pub(crate) use refusal::{CloseCode, explain};
 pub use registry::{LinkState, PeerStatus, Refused};
 pub(crate) use retire::RetireRequest;
 pub(crate) use revocation::RevocationFile;
+pub(crate) use sources::TopologySettings;
+pub use targets::{DialStatus, SourceStatus};

@@ -10,9 +10,10 @@ use metrics::counter;
 use parking_lot::Mutex;
 use quinn::{Endpoint, Incoming};
 use stockmesh_proto::grant::GrantPolicy;
-use stockmesh_proto::limits::PUSH_FAN_OUT_DEFAULT;
+use stockmesh_proto::limits::{LINKS_MAX, PUSH_FAN_OUT_DEFAULT};
 use stockmesh_proto::operation::Shortfall;
 use stockmesh_proto::reconcile::StateView;
+use stockmesh_proto::topology::reconcile_with;
 use stockmesh_proto::wire::Message;
 use stockmesh_proto::{ClusterId, Location, ReplicaId, Sku};
 use tokio::runtime::Handle;
@@ -36,6 +37,7 @@ use super::link::Link;
 use super::mail::{PeerMessage, SendError};
 use super::members::{Member, Members};
 use super::meter::PeerLimits;
+use super::own_dials::OwnDials;
 use super::penalties::Penalties;
 use super::pull::reconcile;
 use super::push::push_commits;
@@ -46,15 +48,16 @@ use super::revocation::RevocationFile;
 use super::rights::Rights;
 use super::rights::queue::{self, Turn};
 use super::serve::establish;
-use super::shared::{Shared, SharedInner};
+use super::shared::{PushCounts, Shared, SharedInner};
+use super::sources::{TopologySettings, start_topology};
+use super::targets::{DialStatus, SourceStatus, Targets};
 use super::trust::{self, watch_revocations};
 use super::verdict::judge;
 use crate::clock::WallClock;
 use crate::commit::{Committer, Event, OwnWrites};
 use crate::error::{ReloadError, ReplicationError};
 use crate::limits::{
-    ASK_AGAIN_AFTER, CLOSE_TIME_MAX, HANDSHAKE_TIME_MAX, LINKS_MAX, MESSAGES_WAITING_MAX, RETIRE_REQUESTS_MAX,
-    URGENT_MAX,
+    ASK_AGAIN_AFTER, CLOSE_TIME_MAX, HANDSHAKE_TIME_MAX, MESSAGES_WAITING_MAX, RETIRE_REQUESTS_MAX, URGENT_MAX,
 };
 use crate::table::Table;
 
@@ -77,6 +80,7 @@ pub(crate) struct NodeSettings {
     pub(crate) clients: bool,
     /// Something of the state was lost at open.
     pub(crate) lossy: bool,
+    pub(crate) topology: TopologySettings,
 }
 
 impl NodeSettings {
@@ -133,6 +137,10 @@ impl Node {
             committer,
             registry: Registry::new(),
             members: Members::new(),
+            targets: Targets::new(),
+            own_dials: OwnDials::default(),
+            budget: settings.topology.budget,
+            pushes: PushCounts::default(),
             rights: Arc::new(Rights::new(settings.policy)),
             catch_up: CatchUp::new(settings.lossy),
             inbox: Mutex::new(Some(broadcast::Sender::new(MESSAGES_WAITING_MAX))),
@@ -163,7 +171,7 @@ impl Node {
         shared.spawn(relink_after_incarnation(shared.clone()));
         shared.spawn(rebalance_for_ever(shared.clone()));
         shared.spawn(watch_expiry(shared.clone()));
-        drop(links_queue);
+        start_topology(settings.topology, links_queue, &shared)?;
         if let Some(file) = settings.revocations {
             shared.spawn(watch_revocations(file, shared.clone()));
         }
@@ -241,6 +249,17 @@ impl Node {
 
     pub(crate) fn join_progress(&self) -> JoinProgress {
         self.shared.catch_up.figures()
+    }
+
+    /// Where nodes are looked for, and what became of it.
+    pub(crate) fn dials(&self) -> (Vec<SourceStatus>, Vec<DialStatus>) {
+        (self.shared.targets.sources(), self.shared.targets.status())
+    }
+
+    /// Copies of pushes that arrived, and how many of them changed something.
+    pub(crate) fn pushes(&self) -> (u64, u64) {
+        let pushes = &self.shared.pushes;
+        (pushes.received.load(Ordering::SeqCst), pushes.new.load(Ordering::SeqCst))
     }
 
     pub(crate) fn refusals(&self) -> Vec<Refused> {
@@ -478,7 +497,9 @@ async fn reconcile_for_ever(every: Duration, mut urgent: mpsc::Receiver<ReplicaI
                 turn = next_turn();
                 let mut links = shared.registry.links();
                 links.retain(|link| link.direction().is_some());
-                if links.is_empty() { None } else { links.get(rand::random_range(0..links.len())).cloned() }
+                let locations: Vec<&Location> = links.iter().map(|link| &link.location).collect();
+                let chosen = reconcile_with(&shared.location, &locations, &mut rand::random::<u64>);
+                chosen.and_then(|place| links.get(place).cloned())
             }
         };
         let Some(link) = link else { continue };

@@ -31,11 +31,12 @@ pub(super) async fn push_commits(mut commits: mpsc::Receiver<OwnWrites>, shared:
 
 /// Queues a push to those who were not told yet.
 fn spread(mut push: Push, from: Option<ReplicaId>, shared: &Shared) {
-    let links = shared.registry.links();
     if shared.is_read_only() {
         // It has none of its own, and nobody takes from it what others wrote (rule K2).
         return;
     }
+    let mut links = shared.registry.links();
+    links.retain(|link| !link.is_temporary.load(Ordering::SeqCst));
     let linked: Vec<ReplicaId> =
         links.iter().map(|link| link.replica).filter(|replica| Some(*replica) != from).collect();
     let targets = choose(&linked, &push, shared.fan_out, &mut rand::random::<u64>);
@@ -127,12 +128,16 @@ async fn merge(push: Push, link: &Link, shared: &Shared) -> Result<Option<Mergin
 async fn settle(merge: Merging, link: &Arc<Link>, shared: &Shared) -> Result<(), SyncError> {
     let outcome = merge.outcome.await.map_err(|_| Stopped)??;
     counter!("stockmesh_pushes_received_total").increment(1);
+    let is_new = outcome.slots_changed > 0;
+    shared.pushes.received.fetch_add(1, Ordering::SeqCst);
+    shared.pushes.new.fetch_add(u64::from(is_new), Ordering::SeqCst);
+    counter!("stockmesh_push_copies_total", "payload" => if is_new { "new" } else { "known" }).increment(1);
     if !outcome.gaps.is_empty() {
         counter!("stockmesh_push_gaps_total").increment(1);
         link.wanted.store(true, Ordering::SeqCst);
         shared.want_reconciliation(link.replica);
     }
-    if outcome.slots_changed > 0 {
+    if is_new {
         spread(merge.push, Some(link.replica), shared);
     }
     Ok(())

@@ -29,6 +29,8 @@ pub(crate) enum CloseCode {
     Retired = 10,
     /// The node leaves for good.
     Left = 11,
+    /// The node has links enough, and the peer others (rule T4).
+    Surplus = 12,
 }
 
 /// Tells the peer why a link under a former replica id ends.

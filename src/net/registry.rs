@@ -150,6 +150,11 @@ impl Registry {
         Some(entries.peers.len() - 1)
     }
 
+    /// Whether a configured peer was found to be this replica.
+    pub(super) fn is_peer(&self, replica: ReplicaId) -> bool {
+        self.entries.lock().peers.iter().any(|peer| peer.replica == Some(replica))
+    }
+
     /// Notes how a configured peer stands.
     pub(super) fn note_peer(&self, number: usize, state: LinkState, error: Option<String>, replica: Option<ReplicaId>) {
         let mut entries = self.entries.lock();

@@ -18,7 +18,9 @@ use super::bindings::NodeKey;
 use super::certificate::CertificateFingerprint;
 use super::exchange::answer;
 use super::frames::{FrameError, read_metered, write_message};
-use super::handshake::{Greeting, HandshakeError, knows_messages, knows_pulls, knows_retirement, knows_rights};
+use super::handshake::{
+    Greeting, HandshakeError, knows_messages, knows_pulls, knows_retirement, knows_rights, knows_surplus,
+};
 use super::identity::Identity;
 use super::link::{Allowance, Link, PushFrame};
 use super::messages;
@@ -74,6 +76,8 @@ pub(super) fn establish(
         knows_messages: knows_messages(&hello),
         knows_retirement: knows_retirement(&hello),
         knows_pulls: knows_pulls(&hello),
+        knows_surplus: knows_surplus(&hello),
+        is_temporary: AtomicBool::new(false),
         asks: Mutex::new(Allowance::full(ASKS_PER_SECOND_MAX)),
         unmerged: Arc::new(Semaphore::new(usize::try_from(PEER_UNMERGED_KIB_MAX).unwrap_or(usize::MAX))),
         telling: Semaphore::new(MESSAGES_AT_ONCE_MAX),
@@ -144,7 +148,13 @@ async fn run(link: Arc<Link>, push_queue: mpsc::Receiver<PushFrame>, shared: Sha
     shared.registry.remove(&link);
     gauge!("stockmesh_links").decrement(1.0);
     heed_close(&link.connection, link.told, &shared).await;
-    let reason = link.connection.close_reason().map(|reason| super::refusal::explain(&reason));
+    let ended = link.connection.close_reason();
+    let reason = ended.as_ref().map(super::refusal::explain);
+    // Whoever ends a link that it dialled itself may be dialled all the same.
+    let is_declined = ended.is_some_and(|ended| closed_with(&ended, CloseCode::Surplus));
+    if let Some(reason) = reason.clone().filter(|_| is_declined && link.dialled_by == link.told) {
+        shared.targets.declined(link.replica, link.address, reason);
+    }
     info!(peer = %link.replica, reason = reason.as_deref().unwrap_or("ended"), "link down");
 }
 

@@ -1,13 +1,15 @@
 //! What all tasks of a node share.
 
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use parking_lot::Mutex;
 use quinn::{Endpoint, ServerConfig};
 use stockmesh_proto::limits::CHUNK_BYTES_TARGET;
 use stockmesh_proto::reconcile::Settings as SessionSettings;
+use stockmesh_proto::topology::LinkBudget;
 use stockmesh_proto::{ClusterId, Location, ReplicaId};
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -20,11 +22,13 @@ use super::identity::{Current, Identity};
 use super::mail::PeerMessage;
 use super::members::Members;
 use super::meter::PeerLimits;
+use super::own_dials::OwnDials;
 use super::penalties::Penalties;
 use super::registry::Registry;
 use super::retire::RetireRequest;
 use super::revocation::Revoked;
 use super::rights::Rights;
+use super::targets::Targets;
 use crate::clock::WallClock;
 use crate::commit::Committer;
 use crate::table::Table;
@@ -39,6 +43,11 @@ pub(super) struct SharedInner {
     pub(super) registry: Registry,
     /// Who belongs to the cluster, besides this node.
     pub(super) members: Members,
+    /// Whom this node dials, besides the peers that the registry knows.
+    pub(super) targets: Targets,
+    pub(super) own_dials: OwnDials,
+    pub(super) budget: LinkBudget,
+    pub(super) pushes: PushCounts,
     pub(super) rights: Arc<Rights>,
     /// Whether this node lacks what its peers hold, and what it pulls from whom.
     pub(super) catch_up: CatchUp,
@@ -71,6 +80,14 @@ pub(super) struct SharedInner {
     pub(super) tasks: Mutex<JoinSet<()>>,
     /// The runtime that the store was opened on: a task must not end with that of a caller.
     pub(super) runtime: Handle,
+}
+
+/// Copies of pushes that arrived and were merged.
+#[derive(Debug, Default)]
+pub(super) struct PushCounts {
+    pub(super) received: AtomicU64,
+    /// Those that changed something here.
+    pub(super) new: AtomicU64,
 }
 
 impl std::fmt::Debug for Shared {
@@ -129,6 +146,11 @@ impl Shared {
     /// Whether this node is a read-only member.
     pub(super) fn is_read_only(&self) -> bool {
         self.current.borrow().identity.is_read_only()
+    }
+
+    /// Whether this node itself listens at an address, as far as that is known without dialling it.
+    pub(super) fn is_listening_at(&self, address: SocketAddr) -> bool {
+        self.endpoint.local_addr().is_ok_and(|own| own == address)
     }
 
     pub(super) fn is_offline(&self) -> bool {

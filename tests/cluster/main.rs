@@ -8,6 +8,7 @@
 mod binding;
 mod clients;
 mod convergence;
+mod discovery;
 mod drift;
 mod hostile;
 mod identity;
@@ -24,3 +25,4 @@ mod rights;
 mod roles;
 mod slow;
 mod support;
+mod topology;

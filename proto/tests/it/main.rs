@@ -15,5 +15,6 @@ mod reconcile;
 mod rights;
 mod schedules;
 mod support;
+mod topology;
 mod traps;
 mod wire;

@@ -16,6 +16,12 @@ const MAX_CONFIG_BYTES: u64 = 256 * 1024;
 /// Most peers in a file: each is dialled for ever.
 const MAX_PEERS: usize = 1_024;
 
+/// Most names in a file, each a source of its own.
+const MAX_DNS_NAMES: usize = 32;
+
+/// Bounds of `links`.
+const LINKS: std::ops::RangeInclusive<usize> = 2..=1_024;
+
 /// Bounds of `reconcile_every_ms`: shorter would keep links busy with asking, longer is a slip of the keyboard.
 const RECONCILE_EVERY_MS: std::ops::RangeInclusive<u64> = 10..=3_600_000;
 
@@ -34,6 +40,7 @@ peers = ["paris.example:7400", "[2001:db8::7]:7400"]
 cluster = "shops"
 shards = 256
 reconcile_every_ms = 1000
+links = 64                           # to all nodes while they are not more, else to a random part of them
 # clients = false                    # no `stockmesh status`, `sell` and the like may connect
 # revocations = "revoked.txt"        # fingerprints of certificates that are not let in; read again when it changes
 
@@ -52,6 +59,10 @@ key = "berlin.key"
 # streams_per_second = 10000
 # sessions_per_second = 500
 # slowed_ms_max = 30000              # so long within a minute it may be held back, then its link is closed
+
+[discovery]                          # besides `peers`; may be left out
+dns = ["nodes.example:7400"]         # all addresses of these names, resolved every 30 to 60 s
+mdns = false                         # on the local network, if the program was built with it
 "#;
 
 /// One node's settings; what is `None` is left to the store.
@@ -69,10 +80,23 @@ pub(crate) struct Config {
     /// Whether programs may connect.
     #[serde(default = "yes")]
     pub(crate) clients: bool,
+    pub(crate) links: Option<usize>,
+    #[serde(default)]
+    pub(crate) discovery: DiscoverySettings,
     /// The list of revoked certificates.
     pub(crate) revocations: Option<PathBuf>,
     pub(crate) identity: IdentityFiles,
     limits: Option<Limits>,
+}
+
+/// Where other nodes are found.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DiscoverySettings {
+    #[serde(default)]
+    pub(crate) dns: Vec<String>,
+    #[serde(default)]
+    pub(crate) mdns: bool,
 }
 
 /// The PEM files by which a node is known: authority, certificate and key; or key and pinned keys.
@@ -165,9 +189,18 @@ impl Config {
                 RECONCILE_EVERY_MS.end()
             );
         }
+        if let Some(links) = self.links {
+            let (least, most) = (LINKS.start(), LINKS.end());
+            ensure!(LINKS.contains(&links), "links {links}: must lie between {least} and {most}");
+        }
+        let names = self.discovery.dns.len();
+        ensure!(names <= MAX_DNS_NAMES, "dns: must not be more than {MAX_DNS_NAMES} names, but are {names}");
+        self.discovery.dns.iter().try_for_each(|name| check_peer("dns", name))?;
+        let may_mdns = cfg!(feature = "mdns") || !self.discovery.mdns;
+        ensure!(may_mdns, "mdns: this program was built without it; build it with `--features cli,mdns`");
         let peers = self.peers.len();
         ensure!(peers <= MAX_PEERS, "peers: must not be more than {MAX_PEERS}, but are {peers}");
-        self.peers.iter().try_for_each(|peer| check_peer(peer))
+        self.peers.iter().try_for_each(|peer| check_peer("peers", peer))
     }
 
     fn resolve(&mut self, directory: &Path) {
@@ -208,8 +241,8 @@ impl Config {
     }
 }
 
-fn check_peer(peer: &str) -> anyhow::Result<()> {
-    let rule = || format!("peers {peer:?}: must be a host and a port, such as paris.example:7400");
+fn check_peer(field: &str, peer: &str) -> anyhow::Result<()> {
+    let rule = || format!("{field} {peer:?}: must be a host and a port, such as paris.example:7400");
     let (host, port) = peer.rsplit_once(':').with_context(rule)?;
     let port: u16 = port.parse().with_context(rule)?;
     // An IPv6 address needs brackets, or its end would be taken for the port.
@@ -239,6 +272,7 @@ mod tests {
         assert_eq!(config.revocations, Some(directory.path().join("revoked.txt")));
         assert_eq!(config.reconcile_every(), Some(Duration::from_secs(1)));
         assert_eq!(config.peers.len(), 2);
+        assert_eq!((config.links, config.discovery.dns.len(), config.discovery.mdns), (Some(64), 1, false));
         assert!(config.clients, "unless the file says otherwise");
         assert!(!Config::parse(&SAMPLE.replace("# clients", "clients")).unwrap().clients);
     }
@@ -283,6 +317,11 @@ mod tests {
             ("shards = 256", "shards = 3", "shards 3: must be a power of two"),
             ("shards = 256", "shards = 0", "shards 0: must be a power of two"),
             ("= 1000", "= 1", "reconcile_every_ms 1: must lie between 10 and 3600000"),
+            ("links = 64", "links = 1 ", "links 1: must lie between 2 and 1024"),
+            ("links = 64", "links = 2000", "links 2000: must lie between 2 and 1024"),
+            ("\"nodes.example:7400\"", "\"nodes.example\"", "dns \"nodes.example\": must be a host and a port"),
+            #[cfg(not(feature = "mdns"))]
+            ("mdns = false", "mdns = true", "mdns: this program was built without it"),
             ("paris.example:7400", "paris.example", "peers \"paris.example\": must be a host"),
             ("paris.example:7400", ":7400", "peers \":7400\""),
             ("paris.example:7400", "paris:0", "peers \"paris:0\""),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use stockmesh::Store;
+use stockmesh::discovery::Dns;
 
 use crate::Outcome;
 use crate::config::{Config, IdentityFiles, SAMPLE};
@@ -72,6 +73,16 @@ async fn open(config: &Config, restored: bool) -> anyhow::Result<Store> {
     }
     if let Some(every) = config.reconcile_every() {
         builder = builder.reconcile_every(every);
+    }
+    if let Some(links) = config.links {
+        builder = builder.links(links);
+    }
+    for name in &config.discovery.dns {
+        builder = builder.discover(Dns::new(name)?);
+    }
+    #[cfg(feature = "mdns")]
+    {
+        builder = builder.mdns(config.discovery.mdns);
     }
     if let Some(path) = &config.revocations {
         builder = builder.revocations(path);
