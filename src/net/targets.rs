@@ -296,8 +296,8 @@ mod tests {
         targets.heard(source, &[late]);
         assert!(targets.due_candidates(now).iter().all(|(address, ..)| *address != late.address));
         let (dead, known) = (Target::Address(many[7].address), Target::Address(many[8].address));
-        for target in [dead, known, known] {
-            targets.begin(target, many[7].address);
+        for (target, candidate) in [(dead, many[7]), (known, many[8]), (known, many[8])] {
+            targets.begin(target, candidate.address);
         }
         targets.succeeded(known, ReplicaId::from_random(1));
         targets.failed(dead, "no answer".into(), 1.0);
