@@ -276,7 +276,7 @@ impl Builder {
         let opening = tokio::task::spawn_blocking(move || open_place(place, policy, &recovering));
         let lost = |error: tokio::task::JoinError| OpenError::Thread(std::io::Error::other(error));
         let (recovered, directory) = opening.await.map_err(lost)??;
-        let Recovered { table, engine, clock, settings, books } = recovered;
+        let Recovered { table, engine, clock, settings, books, .. } = recovered;
         let drift_ms_max = milliseconds(self.drift_max);
         let (committer, commits) = Worker::start(
             Arc::clone(&table),

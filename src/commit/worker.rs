@@ -49,8 +49,8 @@ pub(crate) struct Worker {
     gathering: Gathering,
     pub(super) failed: bool,
     trimming: Trimming,
-    /// The settings to store with the next batch, after a new incarnation.
-    settings: Stored,
+    /// The settings to store with the next batch: of a new incarnation, or of callers.
+    pub(super) settings: Stored,
     /// The id that was left and the new one, to be told once they are durable.
     minted: Option<(ReplicaId, ReplicaId)>,
 }
@@ -72,6 +72,7 @@ pub(super) enum Answer {
     Own(oneshot::Sender<Result<Vec<Outcome>, WriteError>>, Vec<Outcome>),
     Grant(oneshot::Sender<Result<Given, Stopped>>, Given),
     Remote(oneshot::Sender<Result<RemoteOutcome, Stopped>>, RemoteOutcome),
+    Settings(oneshot::Sender<Result<(), StorageError>>),
 }
 
 impl Worker {
@@ -168,6 +169,7 @@ impl Worker {
                     self.mint_incarnation("another node is linked under this replica's id");
                 }
                 Work::IdTaken { .. } => {}
+                Work::Settings { stored, reply } => self.apply_settings(stored, reply, &mut answers),
                 Work::Ledger { reply } => {
                     let _ = reply.send(self.engine.ledger());
                 }
@@ -368,6 +370,10 @@ impl Worker {
                 Answer::Grant(reply, given) => {
                     let _ = reply.send(durable.map(|()| given).map_err(|_| Stopped));
                 }
+                Answer::Settings(reply) => {
+                    let lost = |cause: &str| StorageError::Indeterminate { cause: cause.to_owned() };
+                    let _ = reply.send(durable.map_err(lost));
+                }
                 Answer::Remote(reply, outcome) => {
                     let _ = reply.send(durable.map(|()| outcome).map_err(|_| Stopped));
                 }
@@ -400,6 +406,9 @@ impl Worker {
             }
             Work::Grant { reply, .. } => {
                 let _ = reply.send(Err(Stopped));
+            }
+            Work::Settings { reply, .. } => {
+                let _ = reply.send(Err(StorageError::Closed));
             }
             Work::Ledger { reply } => {
                 let _ = reply.send(Err(StorageError::Closed));
