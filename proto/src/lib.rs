@@ -13,6 +13,7 @@
 //!   encoding of it all.
 //! - A replica that lacks rights to sell asks for them: [`demand`] tells what it sells, [`asking`] whom it asks and when
 //!   not to, and [`grant`] what it is given.
+//! - [`member`] says who a member of the cluster is, and [`membership`] finds out which members live.
 //!
 //! ```
 //! use std::ops::Bound;
@@ -72,6 +73,7 @@ mod product_map;
 pub mod shard;
 
 pub mod hold;
+pub mod member;
 pub mod movement;
 pub mod operation;
 pub mod wire;
@@ -85,6 +87,8 @@ pub mod grant;
 pub mod asking;
 
 pub mod reconcile;
+
+pub mod membership;
 
 pub use fingerprint::Fingerprint;
 pub use id::{ClusterId, Dot, InvalidInput, Location, Quantity, Reference, ReplicaId, ShardCount, ShardIndex, Sku};
