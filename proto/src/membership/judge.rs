@@ -38,8 +38,9 @@ impl Membership {
         let from = header.src.replica;
         let entry = self.entries.get(&from).filter(|entry| entry.record.generation == header.src.generation);
         let Some(entry) = entry else {
-            // Its record is needed first; the datagram is as good as lost.
+            // Its record is needed before it can be answered. What it knows of others is news all the same.
             self.ask(from);
+            self.hear(updates, from);
             return Ok(());
         };
         if header.dst.replica != self.own.replica {
@@ -48,6 +49,7 @@ impl Membership {
         if header.dst.generation != self.own.generation {
             let bytes = packet::word(&self.own, self.own_incarnation);
             self.effects.push(super::Effect::Send { to: from, bytes });
+            self.hear(updates, from);
             return Ok(());
         }
         if header.message == Message::TurnUndead && !self.may_renew() {
@@ -77,6 +79,14 @@ impl Membership {
         let handled = applied.and_then(|()| self.foca.handle_data(&bytes, &mut collected));
         self.settle(collected);
         handled.map_err(|error| Breach::Unexpected(error.to_string()))
+    }
+
+    /// Takes what a datagram says of others, and nothing else of it.
+    fn hear(&mut self, updates: Vec<Member<Node>>, from: ReplicaId) {
+        let admitted: Vec<_> = updates.into_iter().filter_map(|update| self.admit(update, from)).collect();
+        if !admitted.is_empty() {
+            self.apply(admitted, true);
+        }
     }
 
     /// Takes a member's own word, from its link: it counts more than what others say.

@@ -37,6 +37,8 @@ pub enum FrameKind {
     Told = 65,
     /// Asks for an answer, to see how long it takes.
     Ping = 66,
+    /// Members of the cluster, or a question for them.
+    Members = 80,
 }
 
 impl FrameKind {
@@ -56,6 +58,7 @@ impl FrameKind {
             Self::Tell,
             Self::Told,
             Self::Ping,
+            Self::Members,
         ]
         .into_iter()
         .find(|kind| kind.byte() == byte)

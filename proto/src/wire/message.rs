@@ -1,8 +1,11 @@
 //! The messages that peers exchange.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::frame::{FrameKind, WireError, decode_body, encode_frame, split_kind};
+use super::members::MemberList;
 use super::push::Push;
 use super::{bounded, delta};
 use crate::delta::Products;
@@ -30,6 +33,28 @@ pub struct Hello {
     pub features_known: u64,
     /// Name and version of its software, for people.
     pub software: String,
+    /// The address at which it sees the peer: by it a node learns where others can reach it (rule N10).
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "address_text")]
+    pub observed: Option<SocketAddr>,
+}
+
+/// An address as text, as `10.0.0.7:9000` or `[fd00::7]:9000`.
+mod address_text {
+    use std::net::SocketAddr;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(address: &Option<SocketAddr>, serializer: S) -> Result<S::Ok, S::Error> {
+        match address {
+            Some(address) => serializer.collect_str(address),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+        let text = Option::<&str>::deserialize(deserializer)?;
+        text.map(|text| text.parse().map_err(|_| D::Error::custom("an observed address is no address"))).transpose()
+    }
 }
 
 /// Why a link was refused.
@@ -235,6 +260,8 @@ pub enum Message {
     Told(Told),
     /// Asks whether the peer is there (rule A3).
     Ping,
+    /// Members of the cluster, or a question for them (rule N7).
+    Members(MemberList),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -261,6 +288,7 @@ impl Message {
             Self::Tell(bytes) => encode_frame(FrameKind::Tell, &Bytes(bytes.as_slice())),
             Self::Told(told) => encode_frame(FrameKind::Told, &told.code()),
             Self::Ping => encode_frame(FrameKind::Ping, &()),
+            Self::Members(list) => encode_frame(FrameKind::Members, list),
         }
     }
 
@@ -294,6 +322,7 @@ impl Message {
                 decode_body::<()>(body)?;
                 Self::Ping
             }
+            FrameKind::Members => Self::Members(decode_body(body)?),
         })
     }
 
@@ -314,6 +343,7 @@ impl Message {
             Self::Tell(_) => FrameKind::Tell,
             Self::Told(_) => FrameKind::Told,
             Self::Ping => FrameKind::Ping,
+            Self::Members(_) => FrameKind::Members,
         }
     }
 }

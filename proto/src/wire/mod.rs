@@ -7,12 +7,14 @@ mod bounded;
 mod delta;
 mod frame;
 mod ledger;
+mod members;
 mod message;
 mod push;
 mod record;
 
 pub use frame::{FrameKind, WireError, decode_body, encode_frame, frame_length, split_kind};
 pub use ledger::{LedgerPart, LedgerRecord, LedgerRequest};
+pub use members::MemberList;
 pub use message::{Ask, Granted, Hello, Message, Open, Part, Refusal, RefusalCode, Summary, Told};
 pub use push::{Push, PushShard};
 pub use record::{BatchRecord, ShardRecord, SnapshotRecord};

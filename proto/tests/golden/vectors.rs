@@ -3,12 +3,12 @@
 use stockmesh_proto::ShardIndex;
 use stockmesh_proto::hold::{Hold, HoldState};
 use stockmesh_proto::wire::{
-    BatchRecord, Granted, LedgerRecord, Message, Part, Refusal, RefusalCode, SnapshotRecord, Told, WireError,
+    BatchRecord, Granted, Hello, LedgerRecord, Message, Part, Refusal, RefusalCode, SnapshotRecord, Told, WireError,
 };
 
 use crate::values::{
-    NORTH, SMALL, ask, batch, granted, hello, hold, ledger, ledger_plain, mixed_products, named_products, open,
-    part_middle, push, reference, snapshot, stamp, summary, version,
+    NORTH, SMALL, ask, batch, granted, hello, hold, ledger, ledger_plain, members, mixed_products, named_products,
+    open, part_middle, push, reference, snapshot, stamp, summary, version,
 };
 
 pub(crate) enum Value {
@@ -110,6 +110,13 @@ pub(crate) fn messages() -> Vec<(&'static str, &'static str, &'static str, Messa
         ("told-nobody-listens", "nobody listens", "A2", Message::Told(Told::NobodyListens)),
         ("told-too-many", "the sender has sent too much", "A2", Message::Told(Told::TooMany)),
         ("ping", "asks for an answer", "A3", Message::Ping),
+        (
+            "hello-observed",
+            "a hello that tells the peer its address",
+            "H1, N10, W5",
+            Message::Hello(Hello { observed: Some("[fd00::7]:9000".parse().unwrap()), ..hello() }),
+        ),
+        ("members", "two members: one is alive, one left an hour ago", "N3, N7", members()),
     ]
 }
 

@@ -7,6 +7,7 @@ mod delta;
 mod gossip;
 mod hostile;
 mod laws;
+mod membership;
 mod operations;
 mod reconcile;
 mod rights;

@@ -24,10 +24,21 @@ fn fingerprint() -> impl Strategy<Value = Fingerprint> {
 }
 
 fn hello() -> impl Strategy<Value = Hello> {
-    ("[a-z]{1,64}", any_replica(), any_location(), any::<u32>(), number(), number(), number(), "[ -~]{0,200}").prop_map(
-        |(cluster, replica, location, shards, clock_ms, features_required, features_known, software)| {
+    let features = (number(), number(), option::of(any::<std::net::SocketAddr>()));
+    ("[a-z]{1,64}", any_replica(), any_location(), any::<u32>(), number(), features, "[ -~]{0,200}").prop_map(
+        |(cluster, replica, location, shards, clock_ms, (features_required, features_known, observed), software)| {
             let cluster = ClusterId::new(&cluster).unwrap();
-            Hello { cluster, replica, location, shards, clock_ms, features_required, features_known, software }
+            Hello {
+                cluster,
+                replica,
+                location,
+                shards,
+                clock_ms,
+                features_required,
+                features_known,
+                software,
+                observed,
+            }
         },
     )
 }
@@ -175,6 +186,7 @@ fn hello_with_extra_field(extra: &[u8]) -> Vec<u8> {
         features_required: 0,
         features_known: 0,
         software: "s".into(),
+        observed: None,
     };
     let mut bytes = Message::Hello(hello).encode().unwrap()[4..].to_vec();
     assert_eq!(bytes[1], 0x88, "a map of eight fields");

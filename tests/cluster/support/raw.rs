@@ -110,6 +110,7 @@ pub(crate) fn hello(replica: ReplicaId) -> Hello {
         features_required: 0,
         features_known: 0,
         software: "raw".to_owned(),
+        observed: None,
     }
 }
 
