@@ -15,6 +15,7 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 use crate::limits::{IDENTITY_TELL_EVERY, LAG_BATCHES_MAX};
+use crate::member::Member;
 use crate::query::{Products, Query};
 use crate::table::Table;
 use crate::view::ProductView;
@@ -68,6 +69,8 @@ pub(crate) struct Notice {
     pub(crate) incarnation: Option<(ReplicaId, ReplicaId)>,
     /// No batch: the own certificate expires soon.
     pub(crate) identity_expires: Option<SystemTime>,
+    /// No batch: a member came, went down, or left.
+    pub(crate) member: Option<Member>,
 }
 
 /// A notice, shared by all readers.
@@ -174,6 +177,9 @@ pub enum Change {
         /// When.
         at: SystemTime,
     },
+    /// A member of the cluster came up, went down, or left; its state says which. Told to every subscription, whatever
+    /// its filter.
+    Member(Member),
     /// The reader was too slow and missed some batches. What follows first is the present view of every product that
     /// the filter covers, so that nothing stays unseen; with [`Filter::below`] also, once more, what is low or out of
     /// stock now.
@@ -338,6 +344,9 @@ impl Stream for Changes {
                     self.take(&changed);
                     if let Some(at) = changed.identity_expires.filter(|at| !self.is_told(*at)) {
                         return Poll::Ready(Some(Change::IdentityExpires { at }));
+                    }
+                    if let Some(member) = &changed.member {
+                        return Poll::Ready(Some(Change::Member(member.clone())));
                     }
                     if let Some((former, own)) = changed.incarnation {
                         return Poll::Ready(Some(Change::NewIncarnation { former, own }));
