@@ -218,6 +218,15 @@ impl Store {
         self.inner.node.as_ref().map(Node::members).unwrap_or_default()
     }
 
+    /// Tells the other members that this node leaves, and takes part in membership no more: for tests.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    pub async fn leave_membership(&self) {
+        if let Some(node) = &self.inner.node {
+            node.leave_membership().await;
+        }
+    }
+
     /// Keeps a link with a further peer, `host:port`, from now on, as [`Builder::peer`](crate::Builder::peer) does. An
     /// address that is known already changes nothing. The list is not stored: a reopened store knows the peers that its
     /// builder names.

@@ -69,8 +69,8 @@ pub(crate) struct Notice {
     pub(crate) incarnation: Option<(ReplicaId, ReplicaId)>,
     /// No batch: the own certificate expires soon.
     pub(crate) identity_expires: Option<SystemTime>,
-    /// No batch: a member came, went down, or left.
-    pub(crate) member: Option<Member>,
+    /// No batch: members came, went down, or left.
+    pub(crate) members: Vec<Member>,
 }
 
 /// A notice, shared by all readers.
@@ -286,6 +286,7 @@ impl Changes {
 
     /// Notes what a batch changed.
     fn take(&mut self, notice: &Notice) {
+        self.pending.extend(notice.members.iter().cloned().map(|member| Pending::Event(Change::Member(member))));
         for change in notice.products.iter().filter(|change| self.filter.matches(&change.sku)) {
             if !self.filter.events_only {
                 self.pending.push_back(Pending::Product(change.sku.clone()));
@@ -344,9 +345,6 @@ impl Stream for Changes {
                     self.take(&changed);
                     if let Some(at) = changed.identity_expires.filter(|at| !self.is_told(*at)) {
                         return Poll::Ready(Some(Change::IdentityExpires { at }));
-                    }
-                    if let Some(member) = &changed.member {
-                        return Poll::Ready(Some(Change::Member(member.clone())));
                     }
                     if let Some((former, own)) = changed.incarnation {
                         return Poll::Ready(Some(Change::NewIncarnation { former, own }));

@@ -299,7 +299,7 @@ impl Node {
     }
 
     /// Tells the other members that this node leaves for good. It takes part in membership no more after that.
-    #[allow(dead_code)]
+    #[cfg_attr(not(feature = "testing"), allow(dead_code))]
     pub(crate) async fn leave_membership(&self) {
         self.shared.sightings.leave().await;
     }

@@ -12,8 +12,14 @@ use crate::member::{Member, MemberState};
 use crate::net::shared::Shared;
 use crate::subscribe::Notice;
 
-/// Enters how a member stands now.
-pub(super) fn note_change(record: &MemberRecord, standing: Standing, before: Option<Standing>, shared: &Shared) {
+/// Enters how a member stands now. Returns it if that is news for an application: not so a suspicion and its refutation,
+/// and what was gone before it was known.
+pub(super) fn note_change(
+    record: &MemberRecord,
+    standing: Standing,
+    before: Option<Standing>,
+    shared: &Shared,
+) -> Option<Member> {
     let member = Member::new(record, standing.into());
     let was_up = before.is_some_and(Standing::is_up);
     match standing {
@@ -30,10 +36,15 @@ pub(super) fn note_change(record: &MemberRecord, standing: Standing, before: Opt
         _ => {}
     }
     shared.members.set(member.clone());
-    // A suspicion that is refuted is no news for an application.
-    let is_event = standing != Standing::Suspect && (before.is_none() || was_up != standing.is_up());
-    if is_event && let Some(changes) = shared.committer.changes().upgrade() {
-        let _ = changes.send(Arc::new(Notice { member: Some(member), ..Notice::default() }));
+    (was_up != standing.is_up()).then_some(member)
+}
+
+/// Tells all subscriptions, at once: one by one, the members of a large cluster would make them lag.
+pub(super) fn tell_subscribers(members: Vec<Member>, shared: &Shared) {
+    if !members.is_empty()
+        && let Some(changes) = shared.committer.changes().upgrade()
+    {
+        let _ = changes.send(Arc::new(Notice { members, ..Notice::default() }));
     }
 }
 

@@ -17,10 +17,11 @@ pub(super) struct Post {
 }
 
 impl Post {
-    /// Sends a datagram, or asks for a link and keeps it for a moment. Loss is expected by whoever sends.
-    pub(super) fn send(&mut self, to: ReplicaId, bytes: Vec<u8>, shared: &Shared) {
+    /// Sends a datagram in the name of this replica id, or asks for a link and keeps it for a moment. Loss is expected by
+    /// whoever sends.
+    pub(super) fn send(&mut self, own: ReplicaId, to: ReplicaId, bytes: Vec<u8>, shared: &Shared) {
         if let Some(link) = shared.registry.link(to) {
-            return send_over(&link, bytes);
+            return send_over(own, &link, bytes);
         }
         self.drop_old();
         if !self.awaiting.contains_key(&to) && self.awaiting.len() >= MEMBERS_AWAITED_MAX {
@@ -36,10 +37,10 @@ impl Post {
     }
 
     /// Sends what has waited for this link.
-    pub(super) fn linked(&mut self, link: &Link) {
+    pub(super) fn linked(&mut self, own: ReplicaId, link: &Link) {
         self.drop_old();
         for (_, bytes) in self.awaiting.remove(&link.replica).into_iter().flatten() {
-            send_over(link, bytes);
+            send_over(own, link, bytes);
         }
     }
 
@@ -51,8 +52,9 @@ impl Post {
     }
 }
 
-fn send_over(link: &Link, bytes: Vec<u8>) {
-    if !link.knows_membership {
+fn send_over(own: ReplicaId, link: &Link, bytes: Vec<u8>) {
+    // Over a link that was made under another id of this node it would be in a foreign name.
+    if !link.knows_membership || link.told != own {
         return;
     }
     match link.connection.send_datagram(bytes.into()) {

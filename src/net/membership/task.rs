@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 
 use super::MembershipSettings;
 use super::address::OwnAddress;
-use super::effects::{note_change, note_figures, note_forgotten};
+use super::effects::{note_change, note_figures, note_forgotten, tell_subscribers};
 use super::exchange::exchange_lists;
 use super::post::Post;
 use super::rows::{KeptMember, MemberRows, first_generation, generation_row};
@@ -204,14 +204,16 @@ impl Task {
     }
 
     fn carry_out(&mut self, effects: Vec<Effect>) {
-        let mut is_news = false;
+        let (mut is_news, mut told) = (false, Vec::new());
         for effect in effects {
             match effect {
-                Effect::Send { to, bytes } if self.offline_since.is_none() => self.post.send(to, bytes, &self.shared),
+                Effect::Send { to, bytes } if self.offline_since.is_none() => {
+                    self.post.send(self.core.own().replica, to, bytes, &self.shared);
+                }
                 Effect::Changed { record, standing, before } => {
                     is_news = true;
                     self.heard_of(&record);
-                    note_change(&record, standing, before, &self.shared);
+                    told.extend(note_change(&record, standing, before, &self.shared));
                 }
                 Effect::Forgotten(replica) => {
                     is_news = true;
@@ -226,6 +228,7 @@ impl Task {
             self.has_changed = true;
             note_figures(&self.shared);
         }
+        tell_subscribers(told, &self.shared);
     }
 
     /// Who was heard of is known by the core from here on. Who lived at the same address before is forgotten.
@@ -312,7 +315,7 @@ impl Task {
             }
             self.address.note(replica, link.observed);
             self.links.insert(replica, Arc::clone(&link));
-            self.post.linked(&link);
+            self.post.linked(self.core.own().replica, &link);
             let effects = self.core.linked(replica, self.now());
             self.carry_out(effects);
             // The dialler asks; with both sides at it, the work would be done twice.
