@@ -124,7 +124,7 @@ impl Node {
         shared.spawn(rebalance_for_ever(shared.clone()));
         shared.spawn(watch_expiry(shared.clone()));
         drop(links_queue);
-        shared.spawn(find_out_who_lives(settings.membership, sightings_queue, shared.clone()));
+        shared.spawn(find_out_who_lives(settings.membership, sightings_queue, &shared));
         if let Some(file) = settings.revocations {
             shared.spawn(watch_revocations(file, shared.clone()));
         }
@@ -306,6 +306,7 @@ impl Node {
 
     /// Closes all links, and waits a little for the peers to learn of it.
     pub(crate) async fn close(&self) {
+        let _ = tokio::time::timeout(CLOSE_TIME_MAX, self.shared.sightings.flush()).await;
         // First, so that the peers read this reason; then no further link comes up.
         self.shared.registry.close_all(CloseCode::Closing, "the node closes");
         self.shared.offline.send_replace(true);

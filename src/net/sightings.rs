@@ -30,6 +30,8 @@ pub(super) enum Sighting {
     Learn { from: ReplicaId, list: Vec<ListedMember>, reply: oneshot::Sender<(usize, Vec<ListedMember>)> },
     /// Leaves for good.
     Leave(oneshot::Sender<()>),
+    /// Writes down whom it knows.
+    Flush(oneshot::Sender<()>),
 }
 
 /// The way to the task of membership.
@@ -81,6 +83,11 @@ impl Sightings {
     /// Leaves for good: returns when the members were told, as far as they can be reached.
     pub(super) async fn leave(&self) {
         let _ = self.ask(Sighting::Leave).await;
+    }
+
+    /// Returns when the members that are known are on disk.
+    pub(super) async fn flush(&self) {
+        let _ = self.ask(Sighting::Flush).await;
     }
 
     async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Sighting) -> Result<T, Ended> {

@@ -14,7 +14,7 @@ use stockmesh_proto::member::{Generation, Labels, MemberRecord, Software};
 use stockmesh_proto::membership::{Effect, Membership, Timing};
 use stockmesh_proto::reconcile::StateView;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -34,16 +34,22 @@ use crate::net::shared::Shared;
 use crate::net::sightings::Sighting;
 use crate::net::verdict::{judge, punish};
 
-/// Finds out who lives, for as long as the node lives.
-pub(in crate::net) async fn find_out_who_lives(
+/// Shows at once who was known before; then finds out who lives, for as long as the node lives.
+pub(in crate::net) fn find_out_who_lives(
     settings: MembershipSettings,
-    mut sightings: mpsc::Receiver<Sighting>,
-    shared: Shared,
-) {
+    sightings: mpsc::Receiver<Sighting>,
+    shared: &Shared,
+) -> impl Future<Output = ()> + Send + use<> {
+    let mut task = Task::new(settings, shared.clone());
+    task.begin();
+    find_out(task, sightings)
+}
+
+async fn find_out(mut task: Task, mut sightings: mpsc::Receiver<Sighting>) {
+    let shared = task.shared.clone();
     let (mut links, mut offline) = (shared.registry.changes(), shared.offline.subscribe());
     let mut events = shared.committer.events();
-    let mut task = Task::new(settings, shared);
-    task.begin();
+    task.compare_links();
     loop {
         tokio::select! {
             biased;
@@ -126,7 +132,6 @@ impl Task {
         }
         let effects = self.core.restore(&gone, Duration::ZERO);
         self.carry_out(effects);
-        self.compare_links();
     }
 
     /// Time of the core: that of this process, without what was spent offline.
@@ -157,7 +162,7 @@ impl Task {
             }
         }
         if self.has_changed && !self.is_writing && self.next_write <= now {
-            self.write_rows();
+            self.write_rows(None);
         }
     }
 
@@ -182,6 +187,7 @@ impl Task {
                 self.carry_out(effects);
                 let _ = reply.send((news, lacking));
             }
+            Sighting::Flush(reply) => self.write_rows(Some(reply)),
             Sighting::Leave(reply) => {
                 let effects = self.core.leave(now);
                 self.carry_out(effects);
@@ -263,7 +269,8 @@ impl Task {
         });
     }
 
-    fn write_rows(&mut self) {
+    /// Writes down who is known, and tells whoever waits for it.
+    fn write_rows(&mut self, waiting: Option<oneshot::Sender<()>>) {
         self.has_changed = false;
         self.next_write = Instant::now() + MEMBER_ROWS_EVERY;
         let (now_ms, own) = (self.shared.wall.now_ms(), self.shared.table.own());
@@ -280,6 +287,7 @@ impl Task {
             if let Err(error) = shared.committer.store_settings(stored).await {
                 debug!(%error, "the members cannot be written to disk");
             }
+            let _ = waiting.map(|waiting| waiting.send(()));
             shared.sightings.tell(Sighting::RowsWritten).await;
         });
     }
