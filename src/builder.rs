@@ -1,5 +1,6 @@
 //! Opens a store: every setting is checked here, and named with its value and rule if it is wrong.
 
+mod membership;
 mod topology;
 
 use std::net::SocketAddr;
@@ -11,6 +12,8 @@ use stockmesh_proto::grant::{DemandShare, GrantPolicy};
 use stockmesh_proto::limits::{DRIFT_MS_MAX, REFERENCE_WINDOW_MS_DEFAULT, REFERENCES_MAX_DEFAULT, SHARDS_DEFAULT};
 use stockmesh_proto::{ClusterId, InvalidInput, Location, ShardCount};
 use tokio::sync::mpsc;
+
+use membership::MembershipChoice;
 
 use crate::clock::WallClock;
 use crate::commit::{OwnWrites, Worker};
@@ -99,6 +102,7 @@ pub struct Builder {
     network: Option<FaultyNetwork>,
     #[cfg(feature = "clients")]
     clients: bool,
+    membership: MembershipChoice,
 }
 
 impl Store {
@@ -134,6 +138,7 @@ impl Builder {
             network: None,
             #[cfg(feature = "clients")]
             clients: false,
+            membership: MembershipChoice::default(),
         }
     }
 
@@ -313,12 +318,13 @@ impl Builder {
         };
         self.check()?;
         let topology = self.topology.checked()?;
+        let labels = self.membership.labels()?;
         let revocations = self.revocations.map(RevocationFile::open).transpose()?;
         let (place, policy, recovering) = (self.place, self.damage, wanted.clone());
         let opening = tokio::task::spawn_blocking(move || open_place(place, policy, &recovering));
         let lost = |error: tokio::task::JoinError| OpenError::Thread(std::io::Error::other(error));
         let (recovered, directory) = opening.await.map_err(lost)??;
-        let Recovered { table, engine, clock, settings, books, lossy } = recovered;
+        let Recovered { table, engine, clock, settings, rows, books, lossy } = recovered;
         let drift_ms_max = milliseconds(self.drift_max);
         let (committer, commits) = Worker::start(
             Arc::clone(&table),
@@ -352,6 +358,7 @@ impl Builder {
                     clients: self.clients,
                     lossy,
                     topology,
+                    membership: self.membership.settings(labels, rows),
                 };
                 match start_node(node, &self.peers, &table, &committer, commits) {
                     Ok(node) => Some(node),
@@ -392,6 +399,9 @@ impl Builder {
             }
             if let Some((field, value)) = self.topology.needs_identity() {
                 return unusable(field, value);
+            }
+            if let Some(address) = self.membership.advertise {
+                return unusable("advertise", address.to_string());
             }
         }
         if let Some(certified) = self.identity.as_ref().and_then(Identity::location)

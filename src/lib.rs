@@ -86,6 +86,7 @@ mod witness;
 #[doc(hidden)]
 pub mod storage;
 mod error;
+mod member;
 
 mod table;
 mod view;
@@ -142,13 +143,12 @@ pub use inspect::{InspectError, Inspection, inspect};
 pub use joining::{JoinProgress, Joining};
 pub use leave::{HoldsAtLeave, Leave, Left};
 pub use ledger::{LedgerError, Movement, MovementKind, Movements};
+pub use member::{Member, MemberState, MembershipTiming};
 pub use messages::{Broadcast, Delivery, Messages, PeerMessage, SendError};
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub use net::FaultyNetwork;
-pub use net::{
-    DialStatus, Identity, IdentityError, LinkState, Member, MemberState, PeerLimits, PeerStatus, Refused, SourceStatus,
-};
+pub use net::{DialStatus, Identity, IdentityError, LinkState, PeerLimits, PeerStatus, Refused, SourceStatus};
 pub use product::{Product, Reason};
 pub use query::{Products, Query};
 pub use recovery::DamagePolicy;

@@ -21,8 +21,9 @@ use crate::joining::Joining;
 use crate::leave::Leave;
 use crate::ledger::Movements;
 use crate::limits::{CLOSE_DRAIN_TIME_MAX, HOLDS_PAGE};
+use crate::member::Member;
 use crate::messages::{Broadcast, Messages, check_message};
-use crate::net::{Identity, Member, Node, SendError, check_address};
+use crate::net::{Identity, Node, SendError, check_address};
 use crate::product::Product;
 use crate::query::Query;
 use crate::replica::Replica;
@@ -266,6 +267,15 @@ impl Store {
     /// ```
     pub fn joining(&self) -> Joining {
         Joining::new(self.inner.node.as_ref().and_then(Node::joining))
+    }
+
+    /// Tells the other members that this node leaves, and takes part in membership no more: for tests.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    pub async fn leave_membership(&self) {
+        if let Some(node) = &self.inner.node {
+            node.leave_membership().await;
+        }
     }
 
     /// Keeps a link with a further peer, `host:port`, from now on, as [`Builder::peer`](crate::Builder::peer) does. An

@@ -60,6 +60,7 @@ fn save_encodings() {
         features_known: 3,
         software: "stockmesh 0.1.0".into(),
         read_only: false,
+        observed: None,
     };
     let reason = "the other node belongs to another cluster".to_owned();
     let summary = Summary { shard, fingerprint, version: version.clone() };

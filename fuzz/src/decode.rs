@@ -1,15 +1,22 @@
 //! Any bytes, read as every kind of frame and record: never a panic, and what can be read is written again and reads
 //! as the same.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use stockmesh_proto::member::{Generation, Labels, ListedMember, MemberRecord, Software};
+use stockmesh_proto::membership::{Membership, Timing};
 use stockmesh_proto::wire::client::{Answer, Request};
 use stockmesh_proto::wire::{BatchRecord, FrameKind, Message, SnapshotRecord, frame_length, split_kind};
+use stockmesh_proto::{Location, ReplicaId};
 
 /// Reads bytes as everything that they could be.
 pub fn run(data: &[u8]) {
     read_frame(data);
+    read_datagram(data);
     if let Some((_, body)) = data.split_first() {
         // The same body as every other kind, so that one input serves all of them.
-        for kind in [1, 2, 16, 17, 18, 19, 20, 21, 32_u8] {
+        for kind in [1, 2, 16, 17, 18, 19, 20, 21, 32, 80_u8] {
             read_frame(&[&[kind], body].concat());
         }
         for kind in Request::KINDS.iter().chain(Answer::KINDS) {
@@ -35,6 +42,29 @@ fn read_client_frame(frame: &[u8]) {
         && let Ok(again) = answer.encode()
     {
         assert_eq!(Answer::decode(&again[4..]).unwrap(), answer);
+    }
+}
+
+/// Rule N3: bytes of a member that is linked are refused, or leave a list that can be told.
+fn read_datagram(data: &[u8]) {
+    let (own, peer) = (ReplicaId::from_random(1), ReplicaId::from_random(2));
+    let record = MemberRecord {
+        replica: own,
+        generation: Generation::FIRST,
+        address: SocketAddr::from(([127, 0, 0, 1], 1)),
+        location: Location::new("here").unwrap(),
+        labels: Labels::default(),
+        software: Software::new("fuzzed").unwrap(),
+        read_only: false,
+        left: false,
+    };
+    let mut node = Membership::new(record, Timing::Lan, 1, Duration::ZERO);
+    node.reserved(Generation::FIRST, Duration::ZERO);
+    node.linked(peer, Duration::ZERO);
+    let _ = node.datagram(peer, data, Duration::ZERO);
+    node.advance(Duration::from_secs(1));
+    for listed in node.list() {
+        assert_eq!(ListedMember::decode(&listed.encode()).unwrap(), listed);
     }
 }
 

@@ -14,6 +14,7 @@
 //! - A replica that lacks much pulls from several peers at once: [`joining`] tells what from whom.
 //! - A replica that lacks rights to sell asks for them: [`demand`] tells what it sells, [`asking`] whom it asks and when
 //!   not to, and [`grant`] what it is given.
+//! - [`member`] says who a member of the cluster is, and [`membership`] finds out which members live.
 //!
 //! ```
 //! use std::ops::Bound;
@@ -75,6 +76,7 @@ mod product_map;
 pub mod shard;
 
 pub mod hold;
+pub mod member;
 pub mod movement;
 pub mod operation;
 pub mod wire;
@@ -90,6 +92,8 @@ pub mod asking;
 
 pub mod reconcile;
 pub mod joining;
+
+pub mod membership;
 
 pub use fingerprint::Fingerprint;
 pub use id::{ClusterId, Dot, InvalidInput, Location, Quantity, Reference, ReplicaId, ShardCount, ShardIndex, Sku};

@@ -132,6 +132,25 @@ pub const DEMAND_HALF_LIFE_MS: u64 = 60_000;
 /// where they may turn out not to be needed.
 pub const GRANT_HORIZON_MS: u64 = 600_000;
 
+/// Most members of a cluster that a node keeps, itself aside (rule N8).
+pub const MEMBERS_MAX: usize = 10_000;
+/// Most labels of a member.
+pub const LABELS_MAX: usize = 8;
+/// Longest key, and longest value, of a label, in bytes of UTF-8.
+pub const LABEL_BYTES_MAX: usize = 32;
+/// Longest name and version of a member's software, in bytes of UTF-8.
+pub const SOFTWARE_BYTES_MAX: usize = 64;
+/// Largest generation of a member.
+pub const GENERATION_MAX: u64 = (1 << 48) - 1;
+/// Furthest that others' word may bring a member's generation ahead at once.
+pub const GENERATION_STEP_MAX: u64 = 65_536;
+/// Most bytes of a datagram of membership.
+pub const MEMBERSHIP_DATAGRAM_BYTES_MAX: usize = 1100;
+/// Most members of one frame of a member list.
+pub const MEMBERS_PER_FRAME_MAX: usize = 512;
+/// How long a member stays listed after it went down or left, in seconds: a day.
+pub const MEMBER_DOWN_LISTED_S: u32 = 24 * 60 * 60;
+
 /// Most peers asked for rights at once.
 pub const ASKED_AT_ONCE_MAX: usize = 8;
 /// First pause before a peer that gave nothing is asked again, in milliseconds. It doubles with each failure.

@@ -12,7 +12,8 @@ use stockmesh_proto::wire::client::{
 
 use crate::error::WriteError;
 use crate::hold::{Hold, HoldState};
-use crate::net::{LinkState, Member, MemberState, PeerStatus};
+use crate::member::{Member, MemberState};
+use crate::net::{LinkState, PeerStatus};
 use crate::status::{Durability, Status};
 use crate::store::Store;
 use crate::subscribe::Change;
@@ -97,6 +98,7 @@ pub(super) fn change(change: Change, at: Option<&Location>) -> ChangeInfo {
         Change::IdentityExpires { at } => {
             ChangeInfo { at_ms: Some(since_1970_ms(at)), ..ChangeInfo::new(ChangeKind::IdentityExpires) }
         }
+        Change::Member(of) => ChangeInfo { member: Some(Box::new(member(of))), ..ChangeInfo::new(ChangeKind::Member) },
         Change::Lagged { missed } => ChangeInfo { missed: Some(missed), ..ChangeInfo::new(ChangeKind::Lagged) },
     }
 }

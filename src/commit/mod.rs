@@ -32,7 +32,8 @@ pub(crate) use worker::Worker;
 
 use crate::error::WriteError;
 use crate::retirements::{Retirement, Retirements};
-use crate::storage::{LedgerView, StorageError};
+use crate::settings::Stored;
+use crate::storage::{LedgerView, StorageError, check_setting};
 use crate::subscribe::Changed;
 use crate::witness::{Incarnation, Witness};
 
@@ -146,6 +147,10 @@ enum Work {
     CatchingUp {
         is_so: bool,
     },
+    Settings {
+        stored: Stored,
+        reply: oneshot::Sender<Result<(), StorageError>>,
+    },
     Ledger {
         reply: oneshot::Sender<Result<LedgerView, StorageError>>,
     },
@@ -255,6 +260,21 @@ impl Committer {
         let (reply, answer) = oneshot::channel();
         self.work.send(Work::Grant { asked, reply }).await.map_err(|_| Stopped)?;
         answer.await.unwrap_or(Err(Stopped))
+    }
+
+    /// Stores settings, or deletes those without a value, beside what else the group holds. Resolves once it is durable.
+    /// Keys of the directory's own (see `settings`) are not for callers to change.
+    ///
+    /// # Errors
+    /// If a key or value is too long, which changes nothing; or if the store is closed, or its disk failed.
+    pub(crate) async fn store_settings(&self, stored: Stored) -> Result<(), StorageError> {
+        // Refused here: in the committing thread it would cost the whole group.
+        for (key, value) in &stored {
+            check_setting(key, value.as_ref().map_or(0, Vec::len))?;
+        }
+        let (reply, answer) = oneshot::channel();
+        self.work.send(Work::Settings { stored, reply }).await.map_err(|_| StorageError::Closed)?;
+        answer.await.unwrap_or(Err(StorageError::Closed))
     }
 
     /// A view of the ledger as it is on disk.

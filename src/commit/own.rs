@@ -14,6 +14,8 @@ use super::worker::Answer;
 use super::{Asked, Given, Stopped, Worker};
 use crate::clock::time_to_remember;
 use crate::error::WriteError;
+use crate::settings::Stored;
+use crate::storage::StorageError;
 
 impl Worker {
     pub(super) fn apply_own(
@@ -43,6 +45,22 @@ impl Worker {
                 answers.push(Answer::Own(reply, outcomes));
             }
         }
+    }
+
+    /// Takes settings of a caller into the group.
+    pub(super) fn apply_settings(
+        &mut self,
+        stored: Stored,
+        reply: oneshot::Sender<Result<(), StorageError>>,
+        answers: &mut Vec<Answer>,
+    ) {
+        if self.failed {
+            let cause = self.poisoned().to_string();
+            let _ = reply.send(Err(StorageError::Poisoned { cause }));
+            return;
+        }
+        self.settings.extend(stored);
+        answers.push(Answer::Settings(reply));
     }
 
     /// Gives rights to a peer, and shows it the product as it is then: whoever asks must see that there is stock.

@@ -52,7 +52,7 @@ pub(crate) struct Worker {
     gathering: Gathering,
     pub(super) failed: bool,
     trimming: Trimming,
-    /// The settings to store with the next batch, after a new incarnation.
+    /// The settings to store with the next batch: of a new incarnation, or of callers.
     pub(super) settings: Stored,
     /// The id that was left and the new one, to be told once they are durable.
     minted: Option<Incarnation>,
@@ -75,6 +75,7 @@ pub(super) enum Answer {
     Own(oneshot::Sender<Result<Vec<Outcome>, WriteError>>, Vec<Outcome>),
     Grant(oneshot::Sender<Result<Given, Stopped>>, Given),
     Remote(oneshot::Sender<Result<RemoteOutcome, Stopped>>, RemoteOutcome),
+    Settings(oneshot::Sender<Result<(), StorageError>>),
     Fence(oneshot::Sender<Result<FenceOutcome, Stopped>>, FenceOutcome),
     /// Read behind the group, so that the ledger is never behind what the asker saw of the counters.
     Ledger(oneshot::Sender<Result<LedgerView, StorageError>>),
@@ -177,6 +178,7 @@ impl Worker {
                     self.mint_incarnation("another node is linked under this replica's id", None);
                 }
                 Work::IdTaken { .. } => {}
+                Work::Settings { stored, reply } => self.apply_settings(stored, reply, &mut answers),
                 Work::CatchingUp { is_so } => self.settings.extend(settings::catching_up(is_so)),
                 Work::Fence { retired, wanted, reply } => self.apply_fence(retired, wanted, reply, &mut answers),
                 Work::RetiredHere { replica } => self.heed_retirement(replica),
@@ -334,7 +336,7 @@ impl Worker {
         }
         let incarnation = self.minted.take();
         if !products.is_empty() || incarnation.is_some() {
-            let _ = self.changed.send(Arc::new(Notice { products, incarnation, identity_expires: None }));
+            let _ = self.changed.send(Arc::new(Notice { products, incarnation, ..Notice::default() }));
         }
     }
 
@@ -384,6 +386,10 @@ impl Worker {
                 Answer::Grant(reply, given) => {
                     let _ = reply.send(durable.map(|()| given).map_err(|_| Stopped));
                 }
+                Answer::Settings(reply) => {
+                    let lost = |cause: &str| StorageError::Indeterminate { cause: cause.to_owned() };
+                    let _ = reply.send(durable.map_err(lost));
+                }
                 Answer::Remote(reply, outcome) => {
                     let _ = reply.send(durable.map(|()| outcome).map_err(|_| Stopped));
                 }
@@ -422,6 +428,9 @@ impl Worker {
             }
             Work::Grant { reply, .. } => {
                 let _ = reply.send(Err(Stopped));
+            }
+            Work::Settings { reply, .. } => {
+                let _ = reply.send(Err(StorageError::Closed));
             }
             Work::Ledger { reply } => {
                 let _ = reply.send(Err(StorageError::Closed));

@@ -16,15 +16,27 @@ use super::shared::Shared;
 use super::trust::{retired, revoked};
 use crate::limits::{HANDSHAKE_TIME_MAX, REFUSAL_TIME_MAX};
 
+/// Name and version of this software.
+pub(super) const SOFTWARE: &str = concat!("stockmesh ", env!("CARGO_PKG_VERSION"));
+
 /// Features that this version demands of a peer.
 const FEATURES_REQUIRED: u64 = 0;
 /// Features that this version knows.
-const FEATURES_KNOWN: u64 = FEATURE_RIGHTS | FEATURE_MESSAGES | FEATURE_PULLS | FEATURE_RETIREMENT | FEATURE_SURPLUS;
+const FEATURES_KNOWN: u64 =
+    FEATURE_RIGHTS | FEATURE_MESSAGES | FEATURE_MEMBERSHIP | FEATURE_PULLS | FEATURE_RETIREMENT | FEATURE_SURPLUS;
 /// The node answers questions for rights (rule B4).
 const FEATURE_RIGHTS: u64 = 1;
 
 /// The node takes messages of the application and answers pings (rule A1).
 const FEATURE_MESSAGES: u64 = 2;
+
+/// The node takes datagrams of membership, and exchanges member lists (rule N3).
+const FEATURE_MEMBERSHIP: u64 = 4;
+
+/// Whether a peer takes part in membership.
+pub(super) fn knows_membership(hello: &Hello) -> bool {
+    (hello.features_known | hello.features_required) & FEATURE_MEMBERSHIP != 0
+}
 
 /// The node answers surveys and serves pulls (rules J1, J2).
 const FEATURE_PULLS: u64 = 8;
@@ -97,7 +109,7 @@ pub(super) async fn greet(
 ) -> Result<Greeting, HandshakeError> {
     let exchange = async {
         let (mut send, mut receive) = connection.open_bi().await?;
-        let own = hello(identity, shared);
+        let own = hello(connection, identity, shared);
         write_message(&mut send, &Message::Hello(own.clone())).await.map_err(|error| ended(connection, &error))?;
         match read_message(&mut receive, HELLO_BYTES_MAX, None).await {
             Ok(Some(Message::Hello(theirs))) => {
@@ -137,7 +149,7 @@ pub(super) async fn welcome(
             Ok(_) => return Err(HandshakeError::new("the peer began with something else than a hello")),
             Err(error) => return Err(ended(connection, &error)),
         };
-        let own = hello(identity, shared);
+        let own = hello(connection, identity, shared);
         let told = own.replica;
         if shared.own_dials.meets_itself(connection) {
             // No peer that could be told anything; the dialling side of this node knows now.
@@ -178,7 +190,7 @@ fn ended(connection: &Connection, error: &FrameError) -> HandshakeError {
     HandshakeError::new(reason.unwrap_or_else(|| error.to_string()))
 }
 
-fn hello(identity: &Identity, shared: &Shared) -> Hello {
+fn hello(connection: &Connection, identity: &Identity, shared: &Shared) -> Hello {
     let read_only = identity.is_read_only();
     Hello {
         cluster: shared.cluster.clone(),
@@ -189,8 +201,9 @@ fn hello(identity: &Identity, shared: &Shared) -> Hello {
         features_required: FEATURES_REQUIRED,
         // A read-only member has no rights to give, whatever it had before (rule K2).
         features_known: if read_only { FEATURES_KNOWN & !FEATURE_RIGHTS } else { FEATURES_KNOWN },
-        software: concat!("stockmesh ", env!("CARGO_PKG_VERSION")).to_owned(),
+        software: SOFTWARE.to_owned(),
         read_only,
+        observed: Some(connection.remote_address()),
     }
 }
 

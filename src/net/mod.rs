@@ -5,11 +5,12 @@
 //! `revocation` (certificates that are not let in), `frames` (frames on streams), `refusal` (why a link ends), `faulty` (a network that loses, for tests), `mail`
 //! (what applications send each other), `members` (who belongs to the cluster), `meter` (what a peer sends), `penalties` (peers that
 //! sent too much), `bindings` (whose a replica id is), `link` and `registry` (what is known of
-//! links and peers), `targets` and `own_dials` (what is known of those that are dialled), `rights` (who waits for
+//! links and peers), `sightings` (what membership is told), `targets` and `own_dials` (what is known of those that are dialled), `rights` (who waits for
 //! them), `catch_up` (what this node still lacks), `shared` (what all tasks share), `trust` (whether links may go on), `expiring` (the end of the own certificate),
 //! `handshake`, `handshakes` (how many there may be), `session` (drives the core's state machine), `pull` (from several
 //! peers at once), `verdict` (on peers that
-//! break rules), `push`, `exchange` (asking for rights and giving them), `messages`, `retire` (replicas that
+//! break rules), `push`, `exchange` (asking for rights and giving them), `messages`, `membership` (finding out who
+//! lives), `retire` (replicas that
 //! never return), `hand_over` (holds of nodes that leave), `serve` (one link's tasks), `dial`,
 //! `topology` (keeps the links that the core chooses), `sources` (listens to discovery),
 //! `clients` (programs that connect; optional), `node`, which starts them all, and `departing` (what it does about nodes that go).
@@ -38,6 +39,7 @@ mod identity;
 mod link;
 mod mail;
 mod members;
+mod membership;
 mod messages;
 mod meter;
 mod node;
@@ -54,6 +56,7 @@ mod rights;
 mod serve;
 mod session;
 mod shared;
+mod sightings;
 mod tls;
 mod sources;
 mod targets;
@@ -75,7 +78,7 @@ pub use faulty::FaultyNetwork;
 pub(crate) use frames::{FrameError, read_frame, write_frame};
 pub use identity::{Identity, IdentityError};
 pub use mail::{PeerMessage, SendError};
-pub use members::{Member, MemberState};
+pub(crate) use membership::MembershipSettings;
 pub use meter::PeerLimits;
 pub(crate) use node::{Node, NodeSettings};
 #[cfg(feature = "clients")]

@@ -36,6 +36,7 @@ use super::identity::{Current, Identity};
 use super::link::Link;
 use super::mail::{PeerMessage, SendError};
 use super::members::{Member, Members};
+use super::membership::{MembershipSettings, find_out_who_lives};
 use super::meter::PeerLimits;
 use super::own_dials::OwnDials;
 use super::penalties::Penalties;
@@ -49,6 +50,7 @@ use super::rights::Rights;
 use super::rights::queue::{self, Turn};
 use super::serve::establish;
 use super::shared::{PushCounts, Shared, SharedInner};
+use super::sightings::Sightings;
 use super::sources::{TopologySettings, start_topology};
 use super::targets::{DialStatus, SourceStatus, Targets};
 use super::trust::{self, watch_revocations};
@@ -81,6 +83,7 @@ pub(crate) struct NodeSettings {
     /// Something of the state was lost at open.
     pub(crate) lossy: bool,
     pub(crate) topology: TopologySettings,
+    pub(crate) membership: MembershipSettings,
 }
 
 impl NodeSettings {
@@ -131,6 +134,7 @@ impl Node {
         let endpoint = settings.endpoint()?;
         let (urgent, urgent_queue) = mpsc::channel(URGENT_MAX);
         let (retire_requests, retire_queue) = mpsc::channel(RETIRE_REQUESTS_MAX);
+        let (sightings, sightings_queue) = Sightings::new();
         let (links_wanted, links_queue) = mpsc::channel(URGENT_MAX);
         let shared = Shared(Arc::new(SharedInner {
             table,
@@ -141,6 +145,7 @@ impl Node {
             own_dials: OwnDials::default(),
             budget: settings.topology.budget,
             pushes: PushCounts::default(),
+            sightings,
             rights: Arc::new(Rights::new(settings.policy)),
             catch_up: CatchUp::new(settings.lossy),
             inbox: Mutex::new(Some(broadcast::Sender::new(MESSAGES_WAITING_MAX))),
@@ -172,6 +177,7 @@ impl Node {
         shared.spawn(rebalance_for_ever(shared.clone()));
         shared.spawn(watch_expiry(shared.clone()));
         start_topology(settings.topology, links_queue, &shared)?;
+        shared.spawn(find_out_who_lives(settings.membership, sightings_queue, &shared));
         if let Some(file) = settings.revocations {
             shared.spawn(watch_revocations(file, shared.clone()));
         }
@@ -397,6 +403,12 @@ impl Node {
         }
     }
 
+    /// Tells the other members that this node leaves for good. It takes part in membership no more after that.
+    #[cfg_attr(not(feature = "testing"), allow(dead_code))]
+    pub(crate) async fn leave_membership(&self) {
+        self.shared.sightings.leave().await;
+    }
+
     /// Closes all links, and waits a little for the peers to learn of it.
     pub(crate) async fn close(&self) {
         let leaves = self.shared.leaving.load(Ordering::SeqCst);
@@ -405,6 +417,7 @@ impl Node {
         } else {
             (CloseCode::Closing, "the node closes")
         };
+        let _ = tokio::time::timeout(CLOSE_TIME_MAX, self.shared.sightings.flush()).await;
         // First, so that the peers read this reason; then no further link comes up.
         self.shared.registry.close_all(code, reason);
         self.shared.offline.send_replace(true);

@@ -19,10 +19,12 @@ use super::certificate::CertificateFingerprint;
 use super::exchange::answer;
 use super::frames::{FrameError, read_metered, write_message};
 use super::handshake::{
-    Greeting, HandshakeError, knows_messages, knows_pulls, knows_retirement, knows_rights, knows_surplus,
+    Greeting, HandshakeError, knows_membership, knows_messages, knows_pulls, knows_retirement, knows_rights,
+    knows_surplus,
 };
 use super::identity::Identity;
 use super::link::{Allowance, Link, PushFrame};
+use super::membership::{answer_list, take_datagrams};
 use super::messages;
 use super::meter::{Meter, Opened, Pace};
 use super::push::{receive_pushes, send_pushes};
@@ -33,8 +35,9 @@ use super::trust::{retired, review, rotated_lately};
 use super::verdict::{judge, punish, shut_out};
 use super::{hand_over, retire};
 use crate::limits::{
-    ASKS_MAX, ASKS_PER_SECOND_MAX, FRAME_TIME_MAX, LINK_DRAIN_TIME, MESSAGES_AT_ONCE_MAX, MESSAGES_PER_SECOND_MAX,
-    PEER_UNMERGED_KIB_MAX, PUSH_QUEUE_MAX, PUSH_STREAMS_MAX, SESSIONS_MAX,
+    ASKS_MAX, ASKS_PER_SECOND_MAX, DATAGRAMS_PER_SECOND_MAX, FRAME_TIME_MAX, LINK_DRAIN_TIME, LISTS_PER_SECOND_MAX,
+    MESSAGES_AT_ONCE_MAX, MESSAGES_PER_SECOND_MAX, PEER_UNMERGED_KIB_MAX, PUSH_QUEUE_MAX, PUSH_STREAMS_MAX,
+    SESSIONS_MAX,
 };
 use crate::witness::Witness;
 
@@ -78,6 +81,10 @@ pub(super) fn establish(
         knows_pulls: knows_pulls(&hello),
         knows_surplus: knows_surplus(&hello),
         is_temporary: AtomicBool::new(false),
+        knows_membership: knows_membership(&hello),
+        observed: hello.observed,
+        datagrams: Mutex::new(Allowance::full(DATAGRAMS_PER_SECOND_MAX)),
+        lists: Mutex::new(Allowance::full(LISTS_PER_SECOND_MAX)),
         asks: Mutex::new(Allowance::full(ASKS_PER_SECOND_MAX)),
         unmerged: Arc::new(Semaphore::new(usize::try_from(PEER_UNMERGED_KIB_MAX).unwrap_or(usize::MAX))),
         telling: Semaphore::new(MESSAGES_AT_ONCE_MAX),
@@ -142,6 +149,7 @@ async fn run(link: Arc<Link>, push_queue: mpsc::Receiver<PushFrame>, shared: Sha
         () = shared.until_offline() => link.close(CloseCode::Offline, "the node goes offline for now"),
         () = accept_streams(&link, &shared) => {}
         () = accept_pushes(&link, &shared) => {}
+        () = take_datagrams(&link, &shared) => {}
         // Ends only with the link.
         () = async { pushing.await; link.connection.closed().await; } => {}
     }
@@ -239,6 +247,7 @@ async fn serve_stream(
         Some(Message::Survey) => stand(send, shared).await,
         Some(Message::Ask(ask)) => answer(ask, send, link, shared).await,
         Some(Message::Tell(bytes)) => messages::receive(bytes, send, link, shared).await,
+        Some(Message::Members(question)) => answer_list(&question, (send, receive), link, shared).await,
         Some(Message::Ping) => messages::receive_ping(send, link).await,
         Some(Message::Fence(fence)) => retire::receive_fence(fence, send, link, shared).await,
         Some(Message::Take(take)) => hand_over::receive_take(take, send, link, shared).await,

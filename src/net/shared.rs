@@ -28,6 +28,7 @@ use super::registry::Registry;
 use super::retire::RetireRequest;
 use super::revocation::Revoked;
 use super::rights::Rights;
+use super::sightings::Sightings;
 use super::targets::Targets;
 use crate::clock::WallClock;
 use crate::commit::Committer;
@@ -48,6 +49,8 @@ pub(super) struct SharedInner {
     pub(super) own_dials: OwnDials,
     pub(super) budget: LinkBudget,
     pub(super) pushes: PushCounts,
+    /// Where membership is told what happens.
+    pub(super) sightings: Sightings,
     pub(super) rights: Arc<Rights>,
     /// Whether this node lacks what its peers hold, and what it pulls from whom.
     pub(super) catch_up: CatchUp,

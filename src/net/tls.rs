@@ -13,7 +13,8 @@ use rustls::server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage};
 use rustls::sign::CertifiedKey;
 
 use crate::limits::{
-    CONNECTION_WINDOW_BYTES, IDLE_TIMEOUT_MS, INCOMING_MAX, KEEP_ALIVE, STREAM_WINDOW_BYTES, STREAMS_MAX,
+    CONNECTION_WINDOW_BYTES, DATAGRAM_BUFFER_BYTES, IDLE_TIMEOUT_MS, INCOMING_MAX, KEEP_ALIVE, STREAM_WINDOW_BYTES,
+    STREAMS_MAX,
 };
 
 /// The protocol's name and major version, agreed in the TLS handshake (rule H1).
@@ -94,7 +95,8 @@ fn transport() -> TransportConfig {
         .send_window(u64::from(CONNECTION_WINDOW_BYTES))
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
         .max_concurrent_uni_streams(VarInt::from_u32(STREAMS_MAX))
-        .datagram_receive_buffer_size(None)
+        .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER_BYTES))
+        .datagram_send_buffer_size(DATAGRAM_BUFFER_BYTES)
         .keep_alive_interval(Some(KEEP_ALIVE))
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))));
     transport

@@ -66,6 +66,8 @@ pub(crate) struct Recovered {
     pub(crate) engine: Engine,
     pub(crate) clock: Clock,
     pub(crate) settings: Settings,
+    /// All that the side table held at open, by key: parts of the store that keep rows there find theirs in it.
+    pub(crate) rows: BTreeMap<String, Vec<u8>>,
     pub(crate) books: Books,
     /// Something of the state was lost, or had not arrived yet: the peers have it.
     pub(crate) lossy: bool,
@@ -292,7 +294,7 @@ pub(crate) fn recover_directory(
 }
 
 /// Takes an intact store as it is; a new one gets its settings.
-fn adopt(mut engine: Engine, loaded: Loaded, mut books: Books, wanted: &Wanted) -> Result<Recovered, OpenError> {
+fn adopt(mut engine: Engine, mut loaded: Loaded, mut books: Books, wanted: &Wanted) -> Result<Recovered, OpenError> {
     let stored =
         Settings::from_stored(&loaded.settings).map_err(|damage| OpenError::Damaged { damage: vec![damage] })?;
     let settings = match stored {
@@ -314,10 +316,11 @@ fn adopt(mut engine: Engine, loaded: Loaded, mut books: Books, wanted: &Wanted) 
             settings
         }
     };
-    let (clock, lossy) = (loaded.clock(), settings::is_catching_up(&loaded.settings));
+    let lossy = settings::is_catching_up(&loaded.settings);
+    let (clock, rows) = (loaded.clock(), std::mem::take(&mut loaded.settings));
     let table = loaded.into_table(settings.replica);
     books::check(&books, &table);
-    Ok(Recovered { table: Arc::new(table), engine, clock, settings, books, lossy })
+    Ok(Recovered { table: Arc::new(table), engine, clock, settings, rows, books, lossy })
 }
 
 /// Takes a new id, since the directory is a copy: the holds stay with the old one (rules I2, B6).
@@ -387,7 +390,7 @@ fn rebuild(
     for damage in lost {
         warn!(%damage, "requests of this part of the ledger are not remembered");
     }
-    Ok(Recovered { table: Arc::new(table), engine, clock, settings, books, lossy: true })
+    Ok(Recovered { table: Arc::new(table), engine, clock, settings, rows: BTreeMap::new(), books, lossy: true })
 }
 
 /// Enters what can be read of the old ledger into the new one, whose numbers begin anew.

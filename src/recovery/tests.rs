@@ -6,6 +6,8 @@ use stockmesh_proto::wire::{LedgerPart, LedgerRecord, LedgerRequest};
 
 use super::*;
 
+mod rows;
+
 fn wanted() -> Wanted {
     Wanted {
         cluster: ClusterId::new("shop").unwrap(),

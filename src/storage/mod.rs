@@ -47,6 +47,7 @@ pub use ledger::LedgerView;
 pub use load::{Damage, LoadReport, StoredRow};
 pub use mark::Mark;
 pub use row::{ROW_BYTES_MAX, ROW_PAYLOAD_BYTES_MAX};
+pub(crate) use transaction::check_setting;
 pub use transaction::{
     Batch, CommitFigures, Refusal, SETTING_KEY_BYTES_MAX, SETTING_VALUE_BYTES_MAX, Stored, Transaction,
 };

@@ -95,7 +95,11 @@ impl Transaction {
     }
 }
 
-fn check_setting(key: &str, value_bytes: usize) -> Result<(), Refusal> {
+/// Whether a setting can be stored.
+///
+/// # Errors
+/// If its key or value is too long, or the key is empty or reserved.
+pub(crate) fn check_setting(key: &str, value_bytes: usize) -> Result<(), Refusal> {
     if key.is_empty() || key.len() > SETTING_KEY_BYTES_MAX || key.starts_with(RESERVED_PREFIX) {
         return Err(Refusal::Key(key.to_owned()));
     }

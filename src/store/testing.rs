@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use stockmesh_proto::{Location, ReplicaId};
 
 use super::Store;
-use crate::net::{Member, MemberState};
+use crate::member::{Member, MemberState};
 
 impl Store {
     /// Puts a member into the table of members.
@@ -13,7 +13,16 @@ impl Store {
     pub fn learn_member(&self, replica: ReplicaId, address: SocketAddr, location: &str, state: MemberState) {
         if let (Some(node), Ok(location)) = (&self.inner.node, Location::new(location)) {
             let (labels, version) = Default::default();
-            node.learn_member(Member { replica, address, location, labels, version, read_only: false, state });
+            node.learn_member(Member {
+                replica,
+                address,
+                location,
+                labels,
+                version,
+                read_only: false,
+                state,
+                generation: 1,
+            });
         }
     }
 

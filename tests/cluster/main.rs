@@ -17,6 +17,7 @@ mod lifecycle;
 mod limits;
 mod links;
 mod lossy;
+mod membership;
 mod messages;
 mod raw_keys;
 mod readers;

@@ -43,6 +43,8 @@ pub enum FrameKind {
     Told = 65,
     /// Asks for an answer, to see how long it takes.
     Ping = 66,
+    /// Members of the cluster, or a question for them.
+    Members = 80,
     /// Asks a member to take no more writes of a replica.
     Fence = 96,
     /// What became of that.
@@ -77,6 +79,7 @@ impl FrameKind {
             Self::Tell,
             Self::Told,
             Self::Ping,
+            Self::Members,
             Self::Fence,
             Self::Fenced,
             Self::Take,

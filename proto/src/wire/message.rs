@@ -1,8 +1,11 @@
 //! The messages that peers exchange.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::frame::{FrameKind, WireError, decode_body, encode_frame, split_kind};
+use super::members::MemberList;
 use super::pull::{Scope, Standing};
 use super::push::Push;
 use super::retirement::{Fence, Fenced, HoldTaken, Retire, Retired, TakeHold};
@@ -35,12 +38,34 @@ pub struct Hello {
     /// It only reads: its certificate says so too (rule K2). Left out if not, as software before this field does.
     #[serde(default, skip_serializing_if = "is_false")]
     pub read_only: bool,
+    /// The address at which it sees the peer: by it a node learns where others can reach it (rule N10).
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "address_text")]
+    pub observed: Option<SocketAddr>,
 }
 
 /// As serde wants it.
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_false(flag: &bool) -> bool {
     !*flag
+}
+
+/// An address as text, as `10.0.0.7:9000` or `[fd00::7]:9000`.
+mod address_text {
+    use std::net::SocketAddr;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(address: &Option<SocketAddr>, serializer: S) -> Result<S::Ok, S::Error> {
+        match address {
+            Some(address) => serializer.collect_str(address),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| text.parse().map_err(|_| D::Error::custom("an observed address is no address"))).transpose()
+    }
 }
 
 /// Why a link was refused.
@@ -260,6 +285,8 @@ pub enum Message {
     Told(Told),
     /// Asks whether the peer is there (rule A3).
     Ping,
+    /// Members of the cluster, or a question for them (rule N7).
+    Members(MemberList),
     /// Asks to fence a replica.
     Fence(Fence),
     /// Answers that.
@@ -301,6 +328,7 @@ impl Message {
             Self::Tell(bytes) => encode_frame(FrameKind::Tell, &Bytes(bytes.as_slice())),
             Self::Told(told) => encode_frame(FrameKind::Told, &told.code()),
             Self::Ping => encode_frame(FrameKind::Ping, &()),
+            Self::Members(list) => encode_frame(FrameKind::Members, list),
             Self::Fence(fence) => encode_frame(FrameKind::Fence, fence),
             Self::Fenced(fenced) => encode_frame(FrameKind::Fenced, fenced),
             Self::Take(take) => encode_frame(FrameKind::Take, take),
@@ -346,6 +374,7 @@ impl Message {
                 decode_body::<()>(body)?;
                 Self::Ping
             }
+            FrameKind::Members => Self::Members(decode_body(body)?),
             FrameKind::Fence => Self::Fence(decode_body(body)?),
             FrameKind::Fenced => Self::Fenced(decode_body(body)?),
             FrameKind::Take => Self::Take(decode_body(body)?),
@@ -375,6 +404,7 @@ impl Message {
             Self::Tell(_) => FrameKind::Tell,
             Self::Told(_) => FrameKind::Told,
             Self::Ping => FrameKind::Ping,
+            Self::Members(_) => FrameKind::Members,
             Self::Fence(_) => FrameKind::Fence,
             Self::Fenced(_) => FrameKind::Fenced,
             Self::Take(_) => FrameKind::Take,

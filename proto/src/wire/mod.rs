@@ -8,6 +8,7 @@ pub mod client;
 mod delta;
 mod frame;
 mod ledger;
+mod members;
 mod message;
 mod pull;
 mod push;
@@ -16,6 +17,7 @@ mod retirement;
 
 pub use frame::{FrameKind, WireError, decode_body, encode_frame, frame_length, split_kind};
 pub use ledger::{LedgerPart, LedgerRecord, LedgerRequest};
+pub use members::MemberList;
 pub use message::{Ask, Granted, Hello, Message, Open, Part, Refusal, RefusalCode, Summary, Told};
 pub use pull::{Scope, Standing};
 pub use push::{Push, PushShard};

@@ -1,18 +1,21 @@
 //! The values that the vectors freeze.
 
+use std::sync::Arc;
+
 use stockmesh_proto::counter::Counters;
 use stockmesh_proto::delta::Products;
 use stockmesh_proto::hlc::Stamp;
 use stockmesh_proto::hold::{Hold, HoldId, HoldState};
 use stockmesh_proto::limits;
+use stockmesh_proto::member::{Generation, Labels, ListedMember, MemberRecord, Software, Standing as MemberStanding};
 use stockmesh_proto::movement::{Movement, MovementKind, Reason};
 use stockmesh_proto::operation::Outcome;
 use stockmesh_proto::product::{GrantSlot, InheritanceSlot, Product, StockSlot, Taken};
 use stockmesh_proto::register::Register;
 use stockmesh_proto::wire::{
-    Ask, BatchRecord, Fence, Fenced, Granted, Hello, HoldTaken, LedgerPart, LedgerRecord, LedgerRequest, Message,
-    NotRetired, Open, Part, Push, PushShard, Retire, Retired, Scope, ShardRecord, SnapshotRecord, Standing, Summary,
-    TakeHold,
+    Ask, BatchRecord, Fence, Fenced, Granted, Hello, HoldTaken, LedgerPart, LedgerRecord, LedgerRequest, MemberList,
+    Message, NotRetired, Open, Part, Push, PushShard, Retire, Retired, Scope, ShardRecord, SnapshotRecord, Standing,
+    Summary, TakeHold,
 };
 use stockmesh_proto::{
     ClusterId, Currency, Dot, Fingerprint, Location, Price, Reference, ReplicaId, ShardCount, ShardIndex, Sku,
@@ -170,7 +173,35 @@ pub(crate) fn hello() -> Hello {
         features_known: 1,
         software: "stockmesh 0.1.0".into(),
         read_only: false,
+        observed: None,
     }
+}
+
+pub(crate) fn member(bits: u64, generation: u64, address: &str) -> MemberRecord {
+    MemberRecord {
+        replica: replica(bits),
+        generation: Generation::new(generation).unwrap(),
+        address: address.parse().unwrap(),
+        location: location("berlin"),
+        labels: Labels::default(),
+        software: Software::new("stockmesh 0.1.0").unwrap(),
+        read_only: false,
+        left: false,
+    }
+}
+
+pub(crate) fn members() -> Message {
+    let labels = Labels::new([("rack", "7"), ("role", "shop")]).unwrap();
+    let alive = MemberRecord { labels, ..member(NORTH, 300, "10.0.0.7:9000") };
+    let left = MemberRecord { read_only: true, left: true, ..member(SOUTH, 2, "[fd00::7]:9000") };
+    let listed = |record, incarnation, standing, down_for_s| ListedMember {
+        record: Arc::new(record),
+        incarnation,
+        standing,
+        down_for_s,
+    };
+    let members = vec![listed(alive, 1, MemberStanding::Alive, 0), listed(left, 0, MemberStanding::Left, 3600)];
+    Message::Members(MemberList { digest: 0x0011_2233_4455_6677, last: true, members })
 }
 
 pub(crate) fn open() -> Message {

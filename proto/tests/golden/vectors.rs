@@ -10,9 +10,9 @@ use stockmesh_proto::wire::client::{Answer, Request};
 
 use crate::clients::client_vectors;
 use crate::values::{
-    NORTH, SMALL, ask, batch, fence, fenced, granted, hello, hold, ledger, ledger_inherited, ledger_plain, missing,
-    mixed_products, named_products, open, part_inheritances, part_middle, pull, push, reference, retire, retired,
-    snapshot, stamp, standing, summary, take, taken, version,
+    NORTH, SMALL, ask, batch, fence, fenced, granted, hello, hold, ledger, ledger_inherited, ledger_plain, members,
+    missing, mixed_products, named_products, open, part_inheritances, part_middle, pull, push, reference, retire,
+    retired, snapshot, stamp, standing, summary, take, taken, version,
 };
 
 pub(crate) enum Value {
@@ -148,6 +148,13 @@ pub(crate) fn messages() -> Vec<(&'static str, &'static str, &'static str, Messa
             "Q5",
             Message::Retired(retired(Some(missing()))),
         ),
+        (
+            "hello-observed",
+            "a hello that tells the peer its address",
+            "H1, N10, W5",
+            Message::Hello(Hello { observed: Some("[fd00::7]:9000".parse().unwrap()), ..hello() }),
+        ),
+        ("members", "two members: one is alive, one left an hour ago", "N3, N7", members()),
     ]
 }
 

@@ -9,6 +9,7 @@ mod gossip;
 mod hostile;
 mod joining;
 mod laws;
+mod membership;
 mod operations;
 mod read_only;
 mod reconcile;

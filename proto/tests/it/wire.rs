@@ -1,5 +1,7 @@
 //! The wire format: round trips, arbitrary bytes, limits on counts, trailing bytes and nesting.
 
+use std::net::SocketAddr;
+
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -24,23 +26,34 @@ fn fingerprint() -> impl Strategy<Value = Fingerprint> {
 }
 
 fn hello() -> impl Strategy<Value = Hello> {
-    let software = ("[ -~]{0,200}", any::<bool>());
-    ("[a-z]{1,64}", any_replica(), any_location(), any::<u32>(), number(), number(), number(), software).prop_map(
-        |(cluster, replica, location, shards, clock_ms, features_required, features_known, (software, read_only))| {
-            let cluster = ClusterId::new(&cluster).unwrap();
-            Hello {
+    let features =
+        (number(), number(), option::of((any::<std::net::IpAddr>(), any::<u16>()).prop_map(SocketAddr::from)));
+    ("[a-z]{1,64}", any_replica(), any_location(), any::<u32>(), number(), features, ("[ -~]{0,200}", any::<bool>()))
+        .prop_map(
+            |(
                 cluster,
                 replica,
                 location,
                 shards,
                 clock_ms,
-                features_required,
-                features_known,
-                software,
-                read_only,
-            }
-        },
-    )
+                (features_required, features_known, observed),
+                (software, read_only),
+            )| {
+                let cluster = ClusterId::new(&cluster).unwrap();
+                Hello {
+                    cluster,
+                    replica,
+                    location,
+                    shards,
+                    clock_ms,
+                    features_required,
+                    features_known,
+                    software,
+                    read_only,
+                    observed,
+                }
+            },
+        )
 }
 
 fn scope() -> impl Strategy<Value = Scope> {
@@ -160,7 +173,8 @@ proptest! {
     }
 }
 
-const KINDS: [u8; 17] = [1, 2, 16, 17, 18, 19, 20, 21, 22, 23, 24, 32, 48, 49, 64, 65, 66];
+const KINDS: [u8; 24] =
+    [1, 2, 16, 17, 18, 19, 20, 21, 22, 23, 24, 32, 48, 49, 64, 65, 66, 80, 96, 97, 98, 99, 100, 101];
 /// Kinds with short frames, and what their frames may have at the most.
 const SHORT_KINDS: [(u8, usize); 8] =
     [(1, 1_000), (2, 1_000), (16, 16_000), (22, 1_000), (23, 1_000), (48, 1_000), (65, 1_000), (66, 1_000)];
@@ -196,6 +210,7 @@ fn hello_with_extra_field(extra: &[u8]) -> Vec<u8> {
         features_known: 0,
         software: "s".into(),
         read_only: false,
+        observed: None,
     };
     let mut bytes = Message::Hello(hello).encode().unwrap()[4..].to_vec();
     assert_eq!(bytes[1], 0x88, "a map of eight fields");

@@ -1,5 +1,6 @@
 //! The configuration file of `stockmesh node`.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::net::SocketAddr;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
-use stockmesh::{ClusterId, Identity, Location, PeerLimits};
+use stockmesh::{ClusterId, Identity, Location, MembershipTiming, PeerLimits};
 
 /// Largest configuration file, in bytes. A thousand peers fit; a file that was meant for something else does not.
 const MAX_CONFIG_BYTES: u64 = 256 * 1024;
@@ -43,6 +44,11 @@ reconcile_every_ms = 1000
 links = 64                           # to all nodes while they are not more, else to a random part of them
 # clients = false                    # no `stockmesh status`, `sell` and the like may connect
 # revocations = "revoked.txt"        # fingerprints of certificates that are not let in; read again when it changes
+# advertise = "198.51.100.7:7400"    # where others reach this node, if it is not where it listens
+# timing = "wan"                     # how fast failures are noticed: "lan", the default, or "wan"; the same on all nodes
+
+[labels]                             # what others see of this node; up to 8
+rack = "7"
 
 [identity]                           # made by `stockmesh cert`
 authority = "ca.pem"
@@ -85,6 +91,11 @@ pub(crate) struct Config {
     pub(crate) discovery: DiscoverySettings,
     /// The list of revoked certificates.
     pub(crate) revocations: Option<PathBuf>,
+    advertise: Option<String>,
+    timing: Option<String>,
+    /// What others see of this node; checked by the store.
+    #[serde(default)]
+    pub(crate) labels: BTreeMap<String, String>,
     pub(crate) identity: IdentityFiles,
     limits: Option<Limits>,
 }
@@ -178,6 +189,8 @@ impl Config {
         }
         self.listen()?;
         self.identity.check()?;
+        self.advertise()?;
+        self.timing()?;
         if let Some(shards) = self.shards {
             ensure!(shards.is_power_of_two(), "shards {shards}: must be a power of two");
         }
@@ -235,6 +248,23 @@ impl Config {
         limits
     }
 
+    /// Where others reach this node.
+    pub(crate) fn advertise(&self) -> anyhow::Result<Option<SocketAddr>> {
+        let rule =
+            |text: &String| format!("advertise {text:?}: must be an IP address and a port, such as 198.51.100.7:7400");
+        self.advertise.as_ref().map(|text| text.parse().with_context(|| rule(text))).transpose()
+    }
+
+    /// How fast failures are noticed.
+    pub(crate) fn timing(&self) -> anyhow::Result<Option<MembershipTiming>> {
+        match self.timing.as_deref() {
+            None => Ok(None),
+            Some("lan") => Ok(Some(MembershipTiming::Lan)),
+            Some("wan") => Ok(Some(MembershipTiming::Wan)),
+            Some(other) => bail!("timing {other:?}: must be \"lan\" or \"wan\""),
+        }
+    }
+
     /// How often to reconcile with a peer.
     pub(crate) fn reconcile_every(&self) -> Option<Duration> {
         self.reconcile_every_ms.map(Duration::from_millis)
@@ -273,6 +303,8 @@ mod tests {
         assert_eq!(config.reconcile_every(), Some(Duration::from_secs(1)));
         assert_eq!(config.peers.len(), 2);
         assert_eq!((config.links, config.discovery.dns.len(), config.discovery.mdns), (Some(64), 1, false));
+        assert_eq!(config.labels.get("rack").map(String::as_str), Some("7"));
+        assert_eq!((config.advertise().unwrap(), config.timing().unwrap()), (None, None));
         assert!(config.clients, "unless the file says otherwise");
         assert!(!Config::parse(&SAMPLE.replace("# clients", "clients")).unwrap().clients);
     }
@@ -308,6 +340,25 @@ mod tests {
             PeerLimits { bytes_per_second: 2_000_000, slowed_max: Duration::from_secs(5), ..PeerLimits::default() };
         assert_eq!(read, expected);
         assert!(limits("bytes = 1").is_err());
+    }
+
+    #[test]
+    fn membership_is_set_by_address_timing_and_labels() {
+        let text = SAMPLE.replace("# advertise", "advertise").replace("# timing", "timing");
+        let config = Config::parse(&text).unwrap();
+        assert_eq!(config.advertise().unwrap(), Some("198.51.100.7:7400".parse().unwrap()));
+        assert_eq!(config.timing().unwrap(), Some(MembershipTiming::Wan));
+        for (from, to, expected) in [
+            (
+                "# advertise = \"198.51.100.7:7400\"",
+                "advertise = \"shop.example\"",
+                "advertise \"shop.example\": must be an IP",
+            ),
+            ("# timing = \"wan\"", "timing = \"fast\"", "timing \"fast\": must be \"lan\" or \"wan\""),
+        ] {
+            let error = refusal(from, to);
+            assert!(error.starts_with(expected), "{error}");
+        }
     }
 
     #[test]

@@ -111,6 +111,7 @@ pub(crate) fn hello(replica: ReplicaId) -> Hello {
         features_known: 0,
         software: "raw".to_owned(),
         read_only: false,
+        observed: None,
     }
 }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::bounded;
+use super::status::MemberInfo;
 use super::text::{Amount, ErrorText, Shown, Text};
 use crate::hold::HoldId;
 use crate::id::{ClusterId, Location, Reference, ReplicaId, Sku};
@@ -102,6 +103,8 @@ pub enum ChangeKind {
     NewIncarnation,
     /// The node's certificate expires soon.
     IdentityExpires,
+    /// A member of the cluster stands otherwise than before.
+    Member,
     /// The client was too slow and missed some; all products that it watches follow.
     Lagged,
     /// Something of a later version.
@@ -132,6 +135,9 @@ pub struct Change {
     /// When the node's certificate expires, in milliseconds since 1970.
     #[serde(default)]
     pub at_ms: Option<u64>,
+    /// The member, as it stands now.
+    #[serde(default)]
+    pub member: Option<Box<MemberInfo>>,
     /// How many committed batches were missed.
     #[serde(default)]
     pub missed: Option<u64>,
@@ -148,6 +154,7 @@ impl Change {
             former: None,
             replica: None,
             at_ms: None,
+            member: None,
             missed: None,
         }
     }

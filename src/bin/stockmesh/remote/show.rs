@@ -38,7 +38,7 @@ pub(super) async fn status(client: &Client, json: bool) -> Result<Outcome, Stopp
 }
 
 /// As the wire and JSON name it.
-fn name_of(value: &impl serde::Serialize) -> String {
+pub(super) fn name_of(value: &impl serde::Serialize) -> String {
     serde_json::to_value(value).ok().and_then(|value| value.as_str().map(String::from)).unwrap_or_default()
 }
 

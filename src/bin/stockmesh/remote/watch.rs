@@ -3,9 +3,10 @@
 use std::io::{self, Write};
 
 use stockmesh::Filter;
-use stockmesh::clients::{Change, ChangeKind, Client, ProductInfo};
+use stockmesh::clients::{Change, ChangeKind, Client, MemberInfo, ProductInfo};
 
 use super::arguments::Node;
+use super::show::name_of;
 use super::{Stopped, print};
 use crate::Outcome;
 use crate::table::{grouped, printable};
@@ -66,11 +67,17 @@ fn line_of(change: &Change) -> String {
             change.replica.map(|replica| replica.to_string()).unwrap_or_default()
         ),
         ChangeKind::IdentityExpires => "the node's certificate expires soon".to_owned(),
+        ChangeKind::Member => change.member.as_deref().map(line_of_member).unwrap_or_default(),
         ChangeKind::Lagged => {
             format!("{} batches were missed; all that is watched follows", change.missed.unwrap_or_default())
         }
         _ => "a change that this version does not know".to_owned(),
     }
+}
+
+fn line_of_member(member: &MemberInfo) -> String {
+    let (location, address) = (printable(member.location.as_str()), printable(member.address.as_str()));
+    format!("member {} at {location}, {address}: {}", member.replica, name_of(&member.state))
 }
 
 fn line_of_product(product: &ProductInfo) -> String {
