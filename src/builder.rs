@@ -1,5 +1,7 @@
 //! Opens a store: every setting is checked here, and named with its value and rule if it is wrong.
 
+mod membership;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,6 +11,8 @@ use stockmesh_proto::grant::{DemandShare, GrantPolicy};
 use stockmesh_proto::limits::{DRIFT_MS_MAX, REFERENCE_WINDOW_MS_DEFAULT, REFERENCES_MAX_DEFAULT, SHARDS_DEFAULT};
 use stockmesh_proto::{ClusterId, InvalidInput, Location, ShardCount};
 use tokio::sync::mpsc;
+
+use membership::MembershipChoice;
 
 use crate::clock::WallClock;
 use crate::commit::{OwnWrites, Worker};
@@ -87,6 +91,7 @@ pub struct Builder {
     references_max: usize,
     ledger_retention: Duration,
     wall: WallClock,
+    membership: MembershipChoice,
 }
 
 impl Store {
@@ -116,6 +121,7 @@ impl Builder {
             references_max: REFERENCES_MAX_DEFAULT,
             ledger_retention: LEDGER_RETENTION_DEFAULT,
             wall: WallClock::default(),
+            membership: MembershipChoice::default(),
         }
     }
 
@@ -271,12 +277,13 @@ impl Builder {
             restored: self.restored,
         };
         self.check()?;
+        let labels = self.membership.labels()?;
         let revocations = self.revocations.map(RevocationFile::open).transpose()?;
         let (place, policy, recovering) = (self.place, self.damage, wanted.clone());
         let opening = tokio::task::spawn_blocking(move || open_place(place, policy, &recovering));
         let lost = |error: tokio::task::JoinError| OpenError::Thread(std::io::Error::other(error));
         let (recovered, directory) = opening.await.map_err(lost)??;
-        let Recovered { table, engine, clock, settings, books, .. } = recovered;
+        let Recovered { table, engine, clock, settings, rows, books } = recovered;
         let drift_ms_max = milliseconds(self.drift_max);
         let (committer, commits) = Worker::start(
             Arc::clone(&table),
@@ -301,6 +308,7 @@ impl Builder {
                     drift_ms_max,
                     wall: self.wall,
                     policy: self.policy,
+                    membership: self.membership.settings(labels, rows),
                 };
                 match start_node(node, &self.peers, &table, &committer, commits) {
                     Ok(node) => Some(node),
@@ -331,6 +339,9 @@ impl Builder {
             }
             if let Some(peer) = self.peers.first() {
                 return unusable("peer", peer.clone());
+            }
+            if let Some(address) = self.membership.advertise {
+                return unusable("advertise", address.to_string());
             }
         }
         if !(RECONCILE_EVERY_MIN..=RECONCILE_EVERY_MAX).contains(&self.reconcile_every) {

@@ -84,6 +84,7 @@ mod clock;
 #[doc(hidden)]
 pub mod storage;
 mod error;
+mod member;
 
 mod table;
 mod view;
@@ -122,11 +123,9 @@ pub use error::{CloseError, GetError, OpenError, ReloadError, ReplicationError, 
 pub use hold::{Hold, HoldId, HoldState, Resolved};
 pub use inspect::{InspectError, Inspection, inspect};
 pub use ledger::{LedgerError, Movement, MovementKind, Movements};
+pub use member::{Member, MemberState, MembershipTiming};
 pub use messages::{Broadcast, Delivery, Messages, PeerMessage, SendError};
-pub use net::{
-    CertificateFingerprint, Identity, IdentityError, InvalidFingerprint, LinkState, Member, MemberState, PeerStatus,
-    Refused,
-};
+pub use net::{CertificateFingerprint, Identity, IdentityError, InvalidFingerprint, LinkState, PeerStatus, Refused};
 pub use product::{Product, Reason};
 pub use query::{Products, Query};
 pub use recovery::DamagePolicy;

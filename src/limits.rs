@@ -225,3 +225,30 @@ pub(crate) const CLOSE_DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// How long a closing node waits for its peers to learn of it.
 pub(crate) const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
+
+// Membership.
+
+/// What waits for the task of membership: more datagrams are dropped.
+pub(crate) const SIGHTINGS_MAX: usize = 1024;
+/// Datagrams that a peer may send in a second, on average. An honest one sends some twenty at the very most.
+pub(crate) const DATAGRAMS_PER_SECOND_MAX: u32 = 500;
+/// Bytes of datagrams of one link that wait to be read; the oldest are dropped.
+pub(crate) const DATAGRAM_BUFFER_BYTES: usize = 64 << 10;
+/// Questions for the member list that a peer may ask in a second; more are answered with nothing.
+pub(crate) const LISTS_PER_SECOND_MAX: u32 = 2;
+/// Members without a link for which datagrams are kept until there is one …
+pub(crate) const MEMBERS_AWAITED_MAX: usize = 64;
+/// … how many for each …
+pub(crate) const DATAGRAMS_AWAITING_MAX: usize = 4;
+/// … and for how long.
+pub(crate) const DATAGRAMS_AWAITING_TIME: Duration = Duration::from_secs(3);
+/// How often member lists are exchanged with a random peer.
+pub(crate) const LISTS_EVERY: Duration = Duration::from_secs(60);
+/// How soon again if that brought news.
+pub(crate) const LISTS_AGAIN: Duration = Duration::from_secs(5);
+/// How long one exchange of member lists may take.
+pub(crate) const LISTS_TIME_MAX: Duration = Duration::from_secs(30);
+/// How often members are written to disk, if something changed.
+pub(crate) const MEMBER_ROWS_EVERY: Duration = Duration::from_secs(5);
+/// Members that live that are kept on disk; those that are down are kept besides.
+pub(crate) const MEMBER_ROWS_MAX: usize = 256;

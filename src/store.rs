@@ -16,8 +16,9 @@ use crate::error::{CloseError, GetError, ReloadError, ReplicationError};
 use crate::hold::Hold;
 use crate::ledger::Movements;
 use crate::limits::{CLOSE_DRAIN_TIME_MAX, HOLDS_PAGE};
+use crate::member::Member;
 use crate::messages::{Broadcast, Messages, check_message};
-use crate::net::{Identity, Member, Node, SendError, check_address};
+use crate::net::{Identity, Node, SendError, check_address};
 use crate::product::Product;
 use crate::query::Query;
 use crate::replica::Replica;
@@ -215,6 +216,15 @@ impl Store {
     /// The members of the cluster besides this node, as far as it knows: also those that are down or left.
     pub fn members(&self) -> Vec<Member> {
         self.inner.node.as_ref().map(Node::members).unwrap_or_default()
+    }
+
+    /// Tells the other members that this node leaves, and takes part in membership no more: for tests.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    pub async fn leave_membership(&self) {
+        if let Some(node) = &self.inner.node {
+            node.leave_membership().await;
+        }
     }
 
     /// Keeps a link with a further peer, `host:port`, from now on, as [`Builder::peer`](crate::Builder::peer) does. An

@@ -15,6 +15,7 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 use crate::limits::{IDENTITY_TELL_EVERY, LAG_BATCHES_MAX};
+use crate::member::Member;
 use crate::query::{Products, Query};
 use crate::table::Table;
 use crate::view::ProductView;
@@ -68,6 +69,8 @@ pub(crate) struct Notice {
     pub(crate) incarnation: Option<(ReplicaId, ReplicaId)>,
     /// No batch: the own certificate expires soon.
     pub(crate) identity_expires: Option<SystemTime>,
+    /// No batch: members came, went down, or left.
+    pub(crate) members: Vec<Member>,
 }
 
 /// A notice, shared by all readers.
@@ -174,6 +177,9 @@ pub enum Change {
         /// When.
         at: SystemTime,
     },
+    /// A member of the cluster came up, went down, or left; its state says which. Told to every subscription, whatever
+    /// its filter.
+    Member(Member),
     /// The reader was too slow and missed some batches. What follows first is the present view of every product that
     /// the filter covers, so that nothing stays unseen; with [`Filter::below`] also, once more, what is low or out of
     /// stock now.
@@ -280,6 +286,7 @@ impl Changes {
 
     /// Notes what a batch changed.
     fn take(&mut self, notice: &Notice) {
+        self.pending.extend(notice.members.iter().cloned().map(|member| Pending::Event(Change::Member(member))));
         for change in notice.products.iter().filter(|change| self.filter.matches(&change.sku)) {
             if !self.filter.events_only {
                 self.pending.push_back(Pending::Product(change.sku.clone()));

@@ -59,6 +59,7 @@ fn save_encodings() {
         features_required: 0,
         features_known: 3,
         software: "stockmesh 0.1.0".into(),
+        observed: None,
     };
     let reason = "the other node belongs to another cluster".to_owned();
     let summary = Summary { shard, fingerprint, version: version.clone() };

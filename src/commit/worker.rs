@@ -320,7 +320,7 @@ impl Worker {
         }
         let incarnation = self.minted.take();
         if !products.is_empty() || incarnation.is_some() {
-            let _ = self.changed.send(Arc::new(Notice { products, incarnation, identity_expires: None }));
+            let _ = self.changed.send(Arc::new(Notice { products, incarnation, ..Notice::default() }));
         }
     }
 

@@ -15,15 +15,26 @@ use super::shared::Shared;
 use super::trust::revoked;
 use crate::limits::{HANDSHAKE_TIME_MAX, REFUSAL_TIME_MAX};
 
+/// Name and version of this software.
+pub(super) const SOFTWARE: &str = concat!("stockmesh ", env!("CARGO_PKG_VERSION"));
+
 /// Features that this version demands of a peer.
 const FEATURES_REQUIRED: u64 = 0;
 /// Features that this version knows.
-const FEATURES_KNOWN: u64 = FEATURE_RIGHTS | FEATURE_MESSAGES;
+const FEATURES_KNOWN: u64 = FEATURE_RIGHTS | FEATURE_MESSAGES | FEATURE_MEMBERSHIP;
 /// The node answers questions for rights (rule B4).
 const FEATURE_RIGHTS: u64 = 1;
 
 /// The node takes messages of the application and answers pings (rule A1).
 const FEATURE_MESSAGES: u64 = 2;
+
+/// The node takes datagrams of membership, and exchanges member lists (rule N3).
+const FEATURE_MEMBERSHIP: u64 = 4;
+
+/// Whether a peer takes part in membership.
+pub(super) fn knows_membership(hello: &Hello) -> bool {
+    (hello.features_known | hello.features_required) & FEATURE_MEMBERSHIP != 0
+}
 
 /// Whether a peer may be asked for rights.
 pub(super) fn knows_rights(hello: &Hello) -> bool {
@@ -71,7 +82,7 @@ pub(super) async fn greet(
 ) -> Result<Greeting, HandshakeError> {
     let exchange = async {
         let (mut send, mut receive) = connection.open_bi().await?;
-        let own = hello(shared);
+        let own = hello(connection, shared);
         write_message(&mut send, &Message::Hello(own.clone())).await.map_err(|error| ended(connection, &error))?;
         match read_message(&mut receive, HELLO_BYTES_MAX, None).await {
             Ok(Some(Message::Hello(theirs))) => {
@@ -104,7 +115,7 @@ pub(super) async fn welcome(
             Ok(_) => return Err(HandshakeError::new("the peer began with something else than a hello")),
             Err(error) => return Err(ended(connection, &error)),
         };
-        let own = hello(shared);
+        let own = hello(connection, shared);
         let told = own.replica;
         let verdict = admissible(connection, shared).and_then(|()| judge(&theirs, &own, shared));
         let answer = match &verdict {
@@ -140,7 +151,7 @@ fn ended(connection: &Connection, error: &FrameError) -> HandshakeError {
     HandshakeError::new(reason.unwrap_or_else(|| error.to_string()))
 }
 
-fn hello(shared: &Shared) -> Hello {
+fn hello(connection: &Connection, shared: &Shared) -> Hello {
     Hello {
         cluster: shared.cluster.clone(),
         replica: shared.table.own(),
@@ -149,7 +160,8 @@ fn hello(shared: &Shared) -> Hello {
         clock_ms: shared.wall.now_ms(),
         features_required: FEATURES_REQUIRED,
         features_known: FEATURES_KNOWN,
-        software: concat!("stockmesh ", env!("CARGO_PKG_VERSION")).to_owned(),
+        software: SOFTWARE.to_owned(),
+        observed: Some(connection.remote_address()),
     }
 }
 

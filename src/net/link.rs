@@ -32,6 +32,14 @@ pub(super) struct Link {
     pub(super) knows_rights: bool,
     /// The peer takes messages of the application and pings (rule A1).
     pub(super) knows_messages: bool,
+    /// The peer takes part in membership (rule N3).
+    pub(super) knows_membership: bool,
+    /// Where the peer sees this node (rule N10).
+    pub(super) observed: Option<SocketAddr>,
+    /// What is left of the datagrams that it may send now.
+    pub(super) datagrams: Mutex<Allowance>,
+    /// What is left of the member lists that it may ask for now.
+    pub(super) lists: Mutex<Allowance>,
     /// What is left of the questions that it may ask now.
     pub(super) asks: Mutex<Allowance>,
     /// Bounds the messages that are sent to the peer at once.
@@ -99,6 +107,16 @@ impl Link {
     /// Whether a question of the peer is answered with rights: not if it asks too often.
     pub(super) fn may_be_answered(&self) -> bool {
         self.asks.lock().take(1)
+    }
+
+    /// Whether a datagram is taken from the peer: not if it sends too many.
+    pub(super) fn may_send_datagram(&self) -> bool {
+        self.datagrams.lock().take(1)
+    }
+
+    /// Whether the peer is told the member list: not if it asks too often.
+    pub(super) fn may_get_list(&self) -> bool {
+        self.lists.lock().take(1)
     }
 
     /// Whether a message of so many bytes is taken from the peer: not if it sends too much.

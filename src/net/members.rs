@@ -1,45 +1,13 @@
 //! Who belongs to the cluster, as this node knows it: written by membership, read by whoever chooses peers.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 use parking_lot::Mutex;
-use stockmesh_proto::{Location, ReplicaId};
+use stockmesh_proto::ReplicaId;
 use tokio::sync::watch;
 
-/// How a member stands, as far as this node knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum MemberState {
-    /// It answers.
-    Alive,
-    /// It did not answer, and has some time to show that it lives.
-    Suspect,
-    /// It does not answer any more.
-    Down,
-    /// It said that it leaves for good.
-    Left,
-}
-
-/// A member of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Member {
-    /// Its replica id.
-    pub replica: ReplicaId,
-    /// Where it accepts links.
-    pub address: SocketAddr,
-    /// Its home location.
-    pub location: Location,
-    /// What its builder says of it.
-    pub labels: BTreeMap<String, String>,
-    /// Name and version of its software.
-    pub version: String,
-    /// Whether it only reads: nobody takes writes from it.
-    pub read_only: bool,
-    /// How it stands.
-    pub state: MemberState,
-}
+#[allow(unused_imports)]
+pub(super) use crate::member::{Member, MemberState};
 
 /// All members but this node, by replica.
 #[derive(Debug)]
@@ -54,10 +22,13 @@ impl Members {
     }
 
     /// Wakes up at each change.
+    #[allow(dead_code)]
     pub(super) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
+    /// What is known of a member.
+    #[allow(dead_code)]
     pub(super) fn get(&self, replica: ReplicaId) -> Option<Member> {
         self.entries.lock().get(&replica).cloned()
     }

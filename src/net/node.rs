@@ -30,6 +30,7 @@ use super::handshakes::Handshakes;
 use super::identity::{Current, Identity};
 use super::mail::{PeerMessage, SendError};
 use super::members::{Member, Members};
+use super::membership::{MembershipSettings, find_out_who_lives};
 use super::push::push_commits;
 use super::refusal::{CloseCode, NEW_INCARNATION, explain};
 use super::registry::{PeerStatus, Refused, Registry};
@@ -39,6 +40,7 @@ use super::rights::queue::{self, Turn};
 use super::serve::establish;
 use super::session::reconcile;
 use super::shared::{Shared, SharedInner};
+use super::sightings::Sightings;
 use super::trust::{self, watch_revocations};
 use super::verdict::judge;
 use crate::clock::WallClock;
@@ -58,6 +60,7 @@ pub(crate) struct NodeSettings {
     pub(crate) drift_ms_max: u64,
     pub(crate) wall: WallClock,
     pub(crate) policy: Arc<dyn GrantPolicy>,
+    pub(crate) membership: MembershipSettings,
 }
 
 /// A running node. Its tasks end when it is dropped.
@@ -89,12 +92,14 @@ impl Node {
     ) -> std::io::Result<Self> {
         let endpoint = Endpoint::server((*settings.identity.server()).clone(), settings.listen)?;
         let (urgent, urgent_queue) = mpsc::channel(URGENT_MAX);
+        let (sightings, sightings_queue) = Sightings::new();
         let (links_wanted, links_queue) = mpsc::channel(URGENT_MAX);
         let shared = Shared(Arc::new(SharedInner {
             table,
             committer,
             registry: Registry::new(),
             members: Members::new(),
+            sightings,
             rights: Arc::new(Rights::new(settings.policy)),
             inbox: Mutex::new(Some(broadcast::Sender::new(MESSAGES_WAITING_MAX))),
             endpoint,
@@ -119,6 +124,7 @@ impl Node {
         shared.spawn(rebalance_for_ever(shared.clone()));
         shared.spawn(watch_expiry(shared.clone()));
         drop(links_queue);
+        shared.spawn(find_out_who_lives(settings.membership, sightings_queue, &shared));
         if let Some(file) = settings.revocations {
             shared.spawn(watch_revocations(file, shared.clone()));
         }
@@ -292,8 +298,15 @@ impl Node {
         }
     }
 
+    /// Tells the other members that this node leaves for good. It takes part in membership no more after that.
+    #[cfg_attr(not(feature = "testing"), allow(dead_code))]
+    pub(crate) async fn leave_membership(&self) {
+        self.shared.sightings.leave().await;
+    }
+
     /// Closes all links, and waits a little for the peers to learn of it.
     pub(crate) async fn close(&self) {
+        let _ = tokio::time::timeout(CLOSE_TIME_MAX, self.shared.sightings.flush()).await;
         // First, so that the peers read this reason; then no further link comes up.
         self.shared.registry.close_all(CloseCode::Closing, "the node closes");
         self.shared.offline.send_replace(true);

@@ -17,9 +17,10 @@ use tracing::{Instrument, info, info_span};
 use super::certificate::CertificateFingerprint;
 use super::exchange::answer;
 use super::frames::{FrameError, read_message};
-use super::handshake::{Greeting, HandshakeError, knows_messages, knows_rights};
+use super::handshake::{Greeting, HandshakeError, knows_membership, knows_messages, knows_rights};
 use super::identity::Identity;
 use super::link::{Allowance, Link, PushFrame};
+use super::membership::{answer_list, take_datagrams};
 use super::messages;
 use super::push::{receive_pushes, send_pushes};
 use super::refusal::{CloseCode, NEW_INCARNATION, closed_with};
@@ -28,8 +29,8 @@ use super::shared::Shared;
 use super::trust::{review, rotated_lately};
 use super::verdict::{judge, punish};
 use crate::limits::{
-    ASKS_MAX, ASKS_PER_SECOND_MAX, FRAME_TIME_MAX, LINK_DRAIN_TIME, MESSAGES_AT_ONCE_MAX, MESSAGES_PER_SECOND_MAX,
-    PUSH_QUEUE_MAX, PUSH_STREAMS_MAX, SESSIONS_MAX,
+    ASKS_MAX, ASKS_PER_SECOND_MAX, DATAGRAMS_PER_SECOND_MAX, FRAME_TIME_MAX, LINK_DRAIN_TIME, LISTS_PER_SECOND_MAX,
+    MESSAGES_AT_ONCE_MAX, MESSAGES_PER_SECOND_MAX, PUSH_QUEUE_MAX, PUSH_STREAMS_MAX, SESSIONS_MAX,
 };
 
 /// Makes a link of a connection whose hello was accepted, and starts its tasks. It was made with this identity.
@@ -56,6 +57,10 @@ pub(super) fn establish(
         told,
         knows_rights: knows_rights(&hello),
         knows_messages: knows_messages(&hello),
+        knows_membership: knows_membership(&hello),
+        observed: hello.observed,
+        datagrams: Mutex::new(Allowance::full(DATAGRAMS_PER_SECOND_MAX)),
+        lists: Mutex::new(Allowance::full(LISTS_PER_SECOND_MAX)),
         asks: Mutex::new(Allowance::full(ASKS_PER_SECOND_MAX)),
         telling: Semaphore::new(MESSAGES_AT_ONCE_MAX),
         messages: Mutex::new(Allowance::full(MESSAGES_PER_SECOND_MAX)),
@@ -113,6 +118,7 @@ async fn run(link: Arc<Link>, push_queue: mpsc::Receiver<PushFrame>, shared: Sha
         () = shared.until_offline() => link.close(CloseCode::Offline, "the node goes offline for now"),
         () = accept_streams(&link, &shared) => {}
         () = accept_pushes(&link, &shared) => {}
+        () = take_datagrams(&link, &shared) => {}
         // Ends only with the link.
         () = async { pushing.await; link.connection.closed().await; } => {}
     }
@@ -168,6 +174,7 @@ async fn serve_stream(
         }
         Some(Message::Ask(ask)) => answer(ask, send, link, shared).await,
         Some(Message::Tell(bytes)) => messages::receive(bytes, send, link, shared).await,
+        Some(Message::Members(question)) => answer_list(&question, (send, receive), link, shared).await,
         Some(Message::Ping) => messages::receive_ping(send, link).await,
         Some(_) => {
             Err(FrameError::Violation("a stream began with a frame that has no place at this point".into()).into())

@@ -18,6 +18,7 @@ use super::members::Members;
 use super::registry::Registry;
 use super::revocation::Revoked;
 use super::rights::Rights;
+use super::sightings::Sightings;
 use crate::clock::WallClock;
 use crate::commit::Committer;
 use crate::table::Table;
@@ -32,6 +33,8 @@ pub(super) struct SharedInner {
     pub(super) registry: Registry,
     /// Who belongs to the cluster, besides this node.
     pub(super) members: Members,
+    /// Where membership is told what happens.
+    pub(super) sightings: Sightings,
     pub(super) rights: Arc<Rights>,
     /// Hands messages of peers to whoever listens here, until the node is closed.
     pub(super) inbox: Mutex<Option<broadcast::Sender<PeerMessage>>>,

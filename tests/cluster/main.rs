@@ -12,6 +12,7 @@ mod identity;
 mod lifecycle;
 mod links;
 mod lossy;
+mod membership;
 mod messages;
 mod readers;
 mod refusals;

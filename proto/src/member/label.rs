@@ -58,7 +58,7 @@ impl Labels {
 }
 
 /// Name and version of a member's software: up to 64 bytes of UTF-8 without control characters.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Software(SmolStr);
 
 impl Software {

@@ -317,7 +317,6 @@ impl Membership {
         let suspect = Member::new(node, incarnation, State::Suspect);
         let _ = self.foca.apply_many(std::iter::once(suspect), true, &mut collected);
         self.settle(collected);
-        self.ask(replica);
     }
 
     /// Whether a member that was not known can be taken in, if need be in the place of one that is gone.

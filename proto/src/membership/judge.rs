@@ -44,7 +44,8 @@ impl Membership {
             return Ok(());
         };
         if header.dst.replica != self.own.replica {
-            return Err(Breach::Unexpected("it is for somebody else".into()));
+            // For a former id of this node, most likely.
+            return Ok(());
         }
         if header.dst.generation != self.own.generation {
             let bytes = packet::word(&self.own, self.own_incarnation);

@@ -23,7 +23,11 @@ impl Membership {
             let _ = self.foca.apply_many(std::iter::empty(), false, &mut collected);
         }
         let Collected { sends, timers, touched, incarnation } = collected;
+        let mut suspects = Vec::new();
         for (after, timer) in timers {
+            if let Timer::ChangeSuspectToDown { member_id, .. } = &timer {
+                suspects.push(member_id.replica);
+            }
             if let Timer::ProbeRandomMember(token) = &timer {
                 self.token = Some(*token);
             }
@@ -36,6 +40,10 @@ impl Membership {
         if !touched.is_empty() {
             self.note_members(&touched);
             self.fit_config();
+        }
+        // Who suspects decides: so it asks for itself, and does not wait until the rumour has come back.
+        for suspect in suspects {
+            self.ask(suspect);
         }
     }
 

@@ -52,7 +52,7 @@ mod address_text {
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
-        let text = Option::<&str>::deserialize(deserializer)?;
+        let text = Option::<String>::deserialize(deserializer)?;
         text.map(|text| text.parse().map_err(|_| D::Error::custom("an observed address is no address"))).transpose()
     }
 }

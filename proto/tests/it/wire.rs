@@ -1,5 +1,7 @@
 //! The wire format: round trips, arbitrary bytes, limits on counts, trailing bytes and nesting.
 
+use std::net::SocketAddr;
+
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -24,7 +26,8 @@ fn fingerprint() -> impl Strategy<Value = Fingerprint> {
 }
 
 fn hello() -> impl Strategy<Value = Hello> {
-    let features = (number(), number(), option::of(any::<std::net::SocketAddr>()));
+    let features =
+        (number(), number(), option::of((any::<std::net::IpAddr>(), any::<u16>()).prop_map(SocketAddr::from)));
     ("[a-z]{1,64}", any_replica(), any_location(), any::<u32>(), number(), features, "[ -~]{0,200}").prop_map(
         |(cluster, replica, location, shards, clock_ms, (features_required, features_known, observed), software)| {
             let cluster = ClusterId::new(&cluster).unwrap();
@@ -152,7 +155,7 @@ proptest! {
     }
 }
 
-const KINDS: [u8; 14] = [1, 2, 16, 17, 18, 19, 20, 21, 32, 48, 49, 64, 65, 66];
+const KINDS: [u8; 15] = [1, 2, 16, 17, 18, 19, 20, 21, 32, 48, 49, 64, 65, 66, 80];
 /// Kinds with short frames, and what their frames may have at the most.
 const SHORT_KINDS: [(u8, usize); 6] = [(1, 1_000), (2, 1_000), (16, 16_000), (48, 1_000), (65, 1_000), (66, 1_000)];
 

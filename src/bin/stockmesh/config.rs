@@ -1,14 +1,15 @@
 //! The configuration file of `stockmesh node`.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
-use stockmesh::{ClusterId, Location};
+use stockmesh::{ClusterId, Location, MembershipTiming};
 
 /// Largest configuration file, in bytes. A thousand peers fit; a file that was meant for something else does not.
 const MAX_CONFIG_BYTES: u64 = 256 * 1024;
@@ -31,6 +32,11 @@ cluster = "shops"
 shards = 256
 reconcile_every_ms = 1000
 # revocations = "revoked.txt"        # fingerprints of certificates that are not let in; read again when it changes
+# advertise = "198.51.100.7:7400"    # where others reach this node, if it is not where it listens
+# timing = "wan"                     # how fast failures are noticed: "lan", the default, or "wan"; the same on all nodes
+
+[labels]                             # what others see of this node; up to 8
+rack = "7"
 
 [identity]                           # made by `stockmesh cert`
 authority = "ca.pem"
@@ -52,6 +58,11 @@ pub(crate) struct Config {
     reconcile_every_ms: Option<u64>,
     /// The list of revoked certificates.
     pub(crate) revocations: Option<PathBuf>,
+    advertise: Option<String>,
+    timing: Option<String>,
+    /// What others see of this node; checked by the store.
+    #[serde(default)]
+    pub(crate) labels: BTreeMap<String, String>,
     pub(crate) identity: IdentityFiles,
 }
 
@@ -91,6 +102,8 @@ impl Config {
             ClusterId::new(cluster)?;
         }
         self.listen()?;
+        self.advertise()?;
+        self.timing()?;
         if let Some(shards) = self.shards {
             ensure!(shards.is_power_of_two(), "shards {shards}: must be a power of two");
         }
@@ -123,6 +136,23 @@ impl Config {
         listen
             .parse()
             .with_context(|| format!("listen {listen:?}: must be an IP address and a port, such as 0.0.0.0:7400"))
+    }
+
+    /// Where others reach this node.
+    pub(crate) fn advertise(&self) -> anyhow::Result<Option<SocketAddr>> {
+        let rule =
+            |text: &String| format!("advertise {text:?}: must be an IP address and a port, such as 198.51.100.7:7400");
+        self.advertise.as_ref().map(|text| text.parse().with_context(|| rule(text))).transpose()
+    }
+
+    /// How fast failures are noticed.
+    pub(crate) fn timing(&self) -> anyhow::Result<Option<MembershipTiming>> {
+        match self.timing.as_deref() {
+            None => Ok(None),
+            Some("lan") => Ok(Some(MembershipTiming::Lan)),
+            Some("wan") => Ok(Some(MembershipTiming::Wan)),
+            Some(other) => bail!("timing {other:?}: must be \"lan\" or \"wan\""),
+        }
     }
 
     /// How often to reconcile with a peer.
@@ -162,6 +192,27 @@ mod tests {
         assert_eq!(config.revocations, Some(directory.path().join("revoked.txt")));
         assert_eq!(config.reconcile_every(), Some(Duration::from_secs(1)));
         assert_eq!(config.peers.len(), 2);
+        assert_eq!(config.labels.get("rack").map(String::as_str), Some("7"));
+        assert_eq!((config.advertise().unwrap(), config.timing().unwrap()), (None, None));
+    }
+
+    #[test]
+    fn membership_is_set_by_address_timing_and_labels() {
+        let text = SAMPLE.replace("# advertise", "advertise").replace("# timing", "timing");
+        let config = Config::parse(&text).unwrap();
+        assert_eq!(config.advertise().unwrap(), Some("198.51.100.7:7400".parse().unwrap()));
+        assert_eq!(config.timing().unwrap(), Some(MembershipTiming::Wan));
+        for (from, to, expected) in [
+            (
+                "# advertise = \"198.51.100.7:7400\"",
+                "advertise = \"shop.example\"",
+                "advertise \"shop.example\": must be an IP",
+            ),
+            ("# timing = \"wan\"", "timing = \"fast\"", "timing \"fast\": must be \"lan\" or \"wan\""),
+        ] {
+            let error = refusal(from, to);
+            assert!(error.starts_with(expected), "{error}");
+        }
     }
 
     #[test]

@@ -71,6 +71,15 @@ async fn open(config: &Config, restored: bool) -> anyhow::Result<Store> {
     if let Some(every) = config.reconcile_every() {
         builder = builder.reconcile_every(every);
     }
+    if let Some(address) = config.advertise()? {
+        builder = builder.advertise(address);
+    }
+    if let Some(timing) = config.timing()? {
+        builder = builder.timing(timing);
+    }
+    for (key, value) in &config.labels {
+        builder = builder.label(key, value);
+    }
     if let Some(path) = &config.revocations {
         builder = builder.revocations(path);
     }

@@ -33,6 +33,8 @@ fn a_linked_member_refutes_its_death_at_once() {
     for (round, state) in [Standing::Down, Standing::Suspect].into_iter().enumerate() {
         let mut members = three();
         let at = Duration::from_secs(10 + round as u64);
+        // Whatever was due is done, so that nothing but the lie moves anybody.
+        members.get_mut(&2).unwrap().advance(at);
         let (effects, _) = members.get_mut(&2).unwrap().learn(replica(3), &[lie(record(1), state)], at);
         assert_eq!(standing(&members[&2], 1), Some(state));
         carry(&mut members, vec![(2, effects)], at);
@@ -58,6 +60,29 @@ fn a_linked_member_is_not_displaced_by_hearsay() {
         let own = members[&1].own().generation;
         assert_eq!(own > generation, step <= GENERATION_STEP_MAX, "{step}: {own}");
     }
+}
+
+/// Rule N4: of a member without a link others are believed, but not any generation.
+#[test]
+fn hearsay_moves_generations_by_steps() {
+    let mut one = member_of(record(1));
+    let at = Duration::from_secs(1);
+    let generation_of_two = |one: &Membership| {
+        one.list().iter().find(|listed| listed.record.replica == replica(2)).unwrap().record.generation.get()
+    };
+    let told = |generation| {
+        lie(MemberRecord { generation: Generation::new(generation).unwrap(), ..record(2) }, Standing::Alive)
+    };
+    for (generation, expected) in [
+        (5, 5),
+        (6 + GENERATION_STEP_MAX, 5),
+        (5 + GENERATION_STEP_MAX, 5 + GENERATION_STEP_MAX),
+        (9, 5 + GENERATION_STEP_MAX),
+    ] {
+        one.learn(replica(3), &[told(generation)], at);
+        assert_eq!(generation_of_two(&one), expected, "{generation}");
+    }
+    assert_eq!(one.turned_away(), 1);
 }
 
 /// Rule N4: whoever believed a lie while there was no link believes the member itself once there is one.

@@ -100,6 +100,16 @@ fn limits_of_records_are_checked_where_they_are_made() {
     assert_eq!(Generation::new(GENERATION_MAX).unwrap().next(), None);
 }
 
+/// Rule N3: a number has one form only, else one member had many encodings.
+#[test]
+fn numbers_are_read_in_their_shortest_form_only() {
+    let listed = ListedMember { record: Arc::new(record(1)), incarnation: 0, standing: Standing::Alive, down_for_s: 0 };
+    let mut bytes = listed.encode();
+    assert_eq!(bytes[8], 1, "the generation");
+    bytes.splice(8..9, [0x81, 0x00]);
+    assert!(ListedMember::decode(&bytes).is_err());
+}
+
 /// Even with all that a record may hold, several members fit one datagram as a rule, and one always.
 #[test]
 fn records_are_small() {

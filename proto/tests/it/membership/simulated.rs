@@ -7,6 +7,8 @@ use stockmesh_proto::membership::Timing;
 
 use super::world::{Network, World};
 
+// Only the core itself reads no environment.
+#[allow(clippy::disallowed_methods)]
 fn members() -> usize {
     std::env::var("MEMBERS").ok().and_then(|count| count.parse().ok()).unwrap_or(200)
 }

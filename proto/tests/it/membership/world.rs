@@ -181,7 +181,7 @@ impl World {
                 again = if news > 0 { EXCHANGE_AGAIN } else { EXCHANGE_EVERY };
             }
         }
-        let jitter = Duration::from_millis(self.draw(again.as_millis() as u64 / 2));
+        let jitter = Duration::from_millis(self.draw(again.as_secs() * 500));
         self.push(self.now + again.mul_f64(0.75) + jitter, Happening::Exchange(number));
     }
 
