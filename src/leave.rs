@@ -100,6 +100,7 @@ impl Leave {
         // Rights that come from now on would be stranded.
         let pausing = Pausing::begin(&self.replica);
         let left = self.give_all(node, heir, until).await?;
+        node.leave_membership().await;
         let closed = self.store.close().await;
         std::mem::forget(pausing);
         info!(%heir, units = left.units, holds = left.holds.len(), "the node left the cluster");

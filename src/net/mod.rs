@@ -13,10 +13,12 @@
 //! lives), `retire` (replicas that
 //! never return), `hand_over` (holds of nodes that leave), `serve` (one link's tasks), `dial`,
 //! `topology` (keeps the links that the core chooses), `sources` (listens to discovery),
-//! `clients` (programs that connect; optional), `node`, which starts them all, and `departing` (what it does about nodes that go).
+//! `clients` (programs that connect; optional), `accept` (who dials in), `turns` (whom this node reconciles with), `node`, which starts them all,
+//! `confirming` (what peers confirm), and `departing` (what the node does about nodes that go).
 
 use crate::certificate;
 
+mod accept;
 mod address;
 mod bindings;
 mod catch_up;
@@ -24,6 +26,7 @@ mod certified;
 mod der;
 #[cfg(feature = "clients")]
 mod clients;
+mod confirming;
 mod departing;
 mod dial;
 mod discovery;
@@ -63,6 +66,7 @@ mod targets;
 #[cfg(feature = "testing")]
 mod testing;
 mod topology;
+mod turns;
 mod trust;
 mod validity;
 mod verdict;

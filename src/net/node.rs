@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use super::accept::accept;
 use super::catch_up::{CatchUp, JoinProgress};
 use super::certificate::NodeName;
 use super::dial::keep_linked;
@@ -54,6 +55,7 @@ use super::sightings::Sightings;
 use super::sources::{TopologySettings, start_topology};
 use super::targets::{DialStatus, SourceStatus, Targets};
 use super::trust::{self, watch_revocations};
+use super::turns::{reconcile_for_ever, relink_after_incarnation};
 use super::verdict::judge;
 use crate::clock::WallClock;
 use crate::commit::{Committer, Event, OwnWrites};
@@ -245,7 +247,9 @@ impl Node {
 
     /// The members of the cluster, besides this node.
     pub(crate) fn members(&self) -> Vec<Member> {
-        self.shared.members.all()
+        let mut members = self.shared.members.all();
+        self.shared.committer.retired(|retired| members.retain(|member| !retired.contains_key(&member.replica)));
+        members
     }
 
     /// How far this node has caught up with its peers, now and from now on.
@@ -338,73 +342,7 @@ impl Node {
         obtain(&self.shared, shortfalls, until, ticket).await
     }
 
-    /// Waits until so many linked peers hold all that is applied now. Asks them by reconciling.
-    pub(crate) async fn await_replicated(&self, wanted: usize, timeout: Duration) -> Result<(), ReplicationError> {
-        let target = self.shared.committer.applied();
-        // A copy that nobody could get back is none.
-        let waiting = self.await_confirmed(target, Link::keeps_copies, |confirmed, _| confirmed >= wanted);
-        let late = |_| ReplicationError::TimedOut { confirmed: self.confirmed(target, Link::keeps_copies).0, wanted };
-        tokio::time::timeout(timeout, waiting).await.map_err(late)?
-    }
-
-    /// Waits until all peers that are still linked hold all that is applied now, or time runs out.
-    pub(crate) async fn drain(&self, timeout: Duration) {
-        let target = self.shared.committer.applied();
-        if self.is_read_only() {
-            return;
-        }
-        let waiting = self.await_confirmed(target, |_| true, |confirmed, linked| confirmed >= linked);
-        let _ = tokio::time::timeout(timeout, waiting).await;
-    }
-
-    /// How many linked peers that count confirmed to hold all that was applied up to `target`, and how many are linked.
-    fn confirmed(&self, target: u64, counts: fn(&Link) -> bool) -> (usize, usize) {
-        let links: Vec<_> = self.shared.registry.links().into_iter().filter(|link| counts(link)).collect();
-        let confirmed = links.iter().filter(|link| link.confirmed_group.load(Ordering::SeqCst) >= target).count();
-        (confirmed, links.len())
-    }
-
-    async fn await_confirmed(
-        &self,
-        target: u64,
-        counts: fn(&Link) -> bool,
-        enough: impl Fn(usize, usize) -> bool,
-    ) -> Result<(), ReplicationError> {
-        let shared = &self.shared;
-        let mut confirmations = shared.confirmations.subscribe();
-        let mut asked = BTreeSet::new();
-        loop {
-            let (confirmed, linked) = self.confirmed(target, counts);
-            if enough(confirmed, linked) {
-                return Ok(());
-            }
-            if shared.committer.failure().is_some() || shared.committer.is_closed() {
-                return Err(ReplicationError::Stopped);
-            }
-            if asked.is_empty() {
-                // What is not durable yet cannot be confirmed: to ask before would be to ask twice. A committer that
-                // stopped is noticed in the next round.
-                let _ = shared.committer.barrier().await;
-            }
-            for link in shared.registry.links() {
-                if link.confirmed_group.load(Ordering::SeqCst) >= target {
-                    continue;
-                }
-                if link.may_ask(asked.insert(link.replica)) {
-                    link.wanted.store(true, Ordering::SeqCst);
-                    shared.want_reconciliation(link.replica);
-                }
-            }
-            tokio::select! {
-                _ = confirmations.changed() => {}
-                () = shared.until_changed() => {}
-                () = tokio::time::sleep(ASK_AGAIN_AFTER) => {}
-            }
-        }
-    }
-
     /// Tells the other members that this node leaves for good. It takes part in membership no more after that.
-    #[cfg_attr(not(feature = "testing"), allow(dead_code))]
     pub(crate) async fn leave_membership(&self) {
         self.shared.sightings.leave().await;
     }
@@ -427,128 +365,5 @@ impl Node {
         self.shared.catch_up.close();
         let mut tasks = std::mem::take(&mut *self.shared.tasks.lock());
         tasks.shutdown().await;
-    }
-}
-
-/// Accepts links, for as long as the node lives.
-async fn accept(shared: Shared) {
-    let handshakes = Handshakes::default();
-    while let Some(incoming) = shared.endpoint.accept().await {
-        if shared.is_offline() {
-            incoming.refuse();
-            continue;
-        }
-        // An address that was not proven yet may be forged: let it prove itself before memory is spent on it.
-        if !incoming.remote_address_validated() && incoming.may_retry() {
-            let _ = incoming.retry();
-            continue;
-        }
-        let Some(handshake) = handshakes.begin(incoming.remote_address().ip()) else {
-            counter!("stockmesh_handshakes_refused_total").increment(1);
-            incoming.refuse();
-            continue;
-        };
-        let shared_of_task = shared.clone();
-        shared.spawn(async move {
-            welcome_one(incoming, &shared_of_task).await;
-            drop(handshake);
-        });
-    }
-}
-
-async fn welcome_one(incoming: Incoming, shared: &Shared) {
-    let address = incoming.remote_address();
-    let refused = |reason: String| {
-        counter!("stockmesh_links_refused_total").increment(1);
-        warn!(%address, reason, "a link was refused");
-        shared.registry.note_refusal(address, reason);
-    };
-    // Named, and not left to the endpoint, so that it is known which one the link was made with.
-    let identity = shared.current.borrow().identity.clone();
-    let connecting = async { incoming.accept_with(shared.server(&identity))?.await };
-    let deadline = Instant::now() + HANDSHAKE_TIME_MAX;
-    let connection = match tokio::time::timeout_at(deadline, connecting).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return refused(explain(&error)),
-        Err(_) => return refused("the handshake took too long".into()),
-    };
-    #[cfg(feature = "clients")]
-    if super::clients::is_client(&connection) {
-        return super::clients::admit(connection, shared).unwrap_or_else(refused);
-    }
-    match welcome(&connection, &identity, deadline, shared).await {
-        Ok(_) if shared.registry.links().len() >= LINKS_MAX => {
-            let reason = format!("this node keeps {LINKS_MAX} links already");
-            connection.close(CloseCode::Refused.code(), reason.as_bytes());
-            refused(reason);
-        }
-        Ok(greeting) => {
-            let dialled_by = greeting.theirs.replica;
-            if let Err(error) = establish(connection, greeting, (dialled_by, identity), shared) {
-                refused(error.reason);
-            }
-        }
-        Err(error) => {
-            connection.close(CloseCode::Refused.code(), error.reason.as_bytes());
-            refused(error.reason);
-        }
-    }
-}
-
-/// Reconciles with a random peer now and then, and at once with those who are wanted urgently.
-async fn reconcile_for_ever(every: Duration, mut urgent: mpsc::Receiver<ReplicaId>, shared: Shared) {
-    let next_turn = || Instant::now() + every.mul_f64(rand::random_range(0.75..=1.25));
-    // Urgent wishes do not put it off, or a peer that always has one would keep the others from theirs.
-    let mut turn = next_turn();
-    loop {
-        let link = tokio::select! {
-            replica = urgent.recv() => match replica {
-                Some(replica) => shared.registry.link(replica),
-                None => return,
-            },
-            () = tokio::time::sleep_until(turn) => {
-                turn = next_turn();
-                let mut links = shared.registry.links();
-                links.retain(|link| link.direction().is_some());
-                let locations: Vec<&Location> = links.iter().map(|link| &link.location).collect();
-                let chosen = reconcile_with(&shared.location, &locations, &mut rand::random::<u64>);
-                chosen.and_then(|place| links.get(place).cloned())
-            }
-        };
-        let Some(link) = link else { continue };
-        // One at a time per link: whoever finds it busy leaves its wish behind.
-        link.wanted.store(true, Ordering::SeqCst);
-        if link.reconciling.try_lock().is_err() {
-            continue;
-        }
-        let shared_of_task = shared.clone();
-        shared.spawn(async move {
-            if let Err(error) = reconcile(&link, &shared_of_task).await {
-                judge(&error, error.violation(), &link, &shared_of_task);
-            } else if link.wanted.load(Ordering::SeqCst) && link.is_open() {
-                shared_of_task.want_reconciliation(link.replica);
-            }
-        });
-    }
-}
-
-/// A new incarnation has another replica id than its links know.
-async fn relink_after_incarnation(shared: Shared) {
-    let mut events = shared.committer.events();
-    loop {
-        match events.recv().await {
-            Ok(Event::NewIncarnation) | Err(RecvError::Lagged(_)) => {}
-            Ok(Event::Retired(replica)) => {
-                if let Some(link) = shared.registry.link(replica)
-                    && let Some(reason) = trust::retired(replica, &shared)
-                {
-                    link.close(CloseCode::Retired, &reason);
-                }
-                continue;
-            }
-            Err(RecvError::Closed) => return,
-        }
-        debug!(own = %shared.table.own(), "links are made anew under the new replica id");
-        shared.registry.close_all(CloseCode::NewIncarnation, NEW_INCARNATION);
     }
 }

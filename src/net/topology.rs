@@ -60,7 +60,10 @@ impl Picture {
         let mut links = shared.registry.links();
         links.sort_by_key(|link| link.since);
         let is_lonely = links.iter().all(|link| link.is_temporary.load(Ordering::SeqCst));
-        let members = shared.members.all().into_iter().map(|member| (member.replica, member)).collect();
+        let mut members: BTreeMap<ReplicaId, Member> =
+            shared.members.all().into_iter().map(|member| (member.replica, member)).collect();
+        // They let nobody in under that id, and are let in by nobody.
+        shared.committer.retired(|retired| members.retain(|replica, _| !retired.contains_key(replica)));
         Self { links, members, is_lonely }
     }
 

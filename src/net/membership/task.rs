@@ -379,7 +379,7 @@ fn own_record(shared: &Shared, generation: Generation, address: SocketAddr, labe
         labels,
         // Both are far below the limit.
         software: Software::new(SOFTWARE).unwrap_or_else(|_| Software::default()),
-        read_only: false,
+        read_only: shared.is_read_only(),
         left: false,
     }
 }
