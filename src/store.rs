@@ -6,29 +6,22 @@ mod testing;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use stockmesh_proto::hold::{Hold as Record, HoldId};
 use stockmesh_proto::operation::Books;
 use stockmesh_proto::reconcile::StateView;
-use stockmesh_proto::wire::Message;
 use stockmesh_proto::{InvalidInput, ReplicaId, Sku};
-use tokio::task::JoinSet;
 
 use crate::batch::Batch;
-use crate::error::{CloseError, GetError, ReloadError, ReplicationError};
+use crate::error::{CloseError, GetError};
 use crate::hold::Hold;
-use crate::joining::Joining;
-use crate::leave::Leave;
 use crate::ledger::Movements;
 use crate::limits::{CLOSE_DRAIN_TIME_MAX, HOLDS_PAGE};
-use crate::member::Member;
-use crate::messages::{Broadcast, Messages, check_message};
-use crate::net::{Identity, Node, SendError, check_address};
+use crate::net::Node;
 use crate::product::Product;
 use crate::query::Query;
 use crate::replica::Replica;
-use crate::retire::{Retire, serve_retirements};
+use crate::retire::serve_retirements;
 use crate::status::{Durability, Status};
 use crate::subscribe::{Changes, Filter};
 use crate::view::ProductView;

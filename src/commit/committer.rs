@@ -7,15 +7,11 @@ use crate::settings::Stored;
 use crate::storage::{LedgerView, StorageError, check_setting};
 use crate::subscribe::Changed;
 use crate::witness::{Incarnation, Witness};
-use parking_lot::{Mutex, RwLock};
-use std::collections::{BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use stockmesh_proto::delta::Products;
 use stockmesh_proto::operation::{Books, Outcome, Request};
-use stockmesh_proto::wire::PushShard;
-use stockmesh_proto::{Location, ReplicaId, ShardIndex, Sku, VersionVector};
-use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot, watch};
+use stockmesh_proto::{ReplicaId, ShardIndex};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 /// The callers' side of the committer.
 #[derive(Clone, Debug)]

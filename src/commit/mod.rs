@@ -16,15 +16,15 @@ mod side;
 mod worker;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 use parking_lot::{Mutex, RwLock};
 use stockmesh_proto::delta::Products;
 use stockmesh_proto::operation::{Books, Outcome, Request};
 use stockmesh_proto::wire::PushShard;
 use stockmesh_proto::{Location, ReplicaId, ShardIndex, Sku, VersionVector};
-use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 pub(crate) use committer::{Committer, WeakCommitter};
 pub(crate) use fold::snapshot;
@@ -35,8 +35,7 @@ pub(crate) use worker::Worker;
 use crate::error::WriteError;
 use crate::retirements::{Retirement, Retirements};
 use crate::settings::Stored;
-use crate::storage::{LedgerView, StorageError, check_setting};
-use crate::subscribe::Changed;
+use crate::storage::{LedgerView, StorageError};
 use crate::witness::{Incarnation, Witness};
 
 /// What a remote delta lets this replica claim once it is merged.

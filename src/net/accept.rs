@@ -1,34 +1,17 @@
 //! Accepts links and, where they are wanted, clients.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
-
 use metrics::counter;
 use quinn::Incoming;
 use stockmesh_proto::limits::LINKS_MAX;
-use stockmesh_proto::reconcile::StateView;
-use stockmesh_proto::topology::reconcile_with;
-use stockmesh_proto::{Location, ReplicaId};
-use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::handshake::welcome;
 use super::handshakes::Handshakes;
-use super::link::Link;
-use super::node::Node;
-use super::pull::reconcile;
-use super::refusal::{CloseCode, NEW_INCARNATION, explain};
+use super::refusal::{CloseCode, explain};
 use super::serve::establish;
 use super::shared::Shared;
-use super::trust;
-use super::verdict::judge;
-use crate::commit::Event;
-use crate::error::ReplicationError;
-use crate::limits::{ASK_AGAIN_AFTER, HANDSHAKE_TIME_MAX};
+use crate::limits::HANDSHAKE_TIME_MAX;
 
 /// Accepts links, for as long as the node lives.
 pub(super) async fn accept(shared: Shared) {

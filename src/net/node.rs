@@ -1,27 +1,21 @@
 //! A node of the cluster: the endpoint and the tasks that keep it linked and reconciled.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use metrics::counter;
 use parking_lot::Mutex;
-use quinn::{Endpoint, Incoming};
+use quinn::Endpoint;
 use stockmesh_proto::grant::GrantPolicy;
-use stockmesh_proto::limits::{LINKS_MAX, PUSH_FAN_OUT_DEFAULT};
+use stockmesh_proto::limits::PUSH_FAN_OUT_DEFAULT;
 use stockmesh_proto::operation::Shortfall;
-use stockmesh_proto::reconcile::StateView;
-use stockmesh_proto::topology::reconcile_with;
 use stockmesh_proto::wire::Message;
 use stockmesh_proto::{ClusterId, Location, ReplicaId, Sku};
 use tokio::runtime::Handle;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::{debug, warn};
 
 use super::accept::accept;
 use super::catch_up::{CatchUp, JoinProgress};
@@ -31,38 +25,30 @@ use super::exchange::{obtain, rebalance_for_ever};
 use super::expiring::{is_due, is_past, watch_expiry};
 #[cfg(feature = "testing")]
 use super::faulty::{FaultyNetwork, FaultySocket};
-use super::handshake::welcome;
-use super::handshakes::Handshakes;
 use super::identity::{Current, Identity};
-use super::link::Link;
 use super::mail::{PeerMessage, SendError};
 use super::members::{Member, Members};
 use super::membership::{MembershipSettings, find_out_who_lives};
 use super::meter::PeerLimits;
 use super::own_dials::OwnDials;
 use super::penalties::Penalties;
-use super::pull::reconcile;
 use super::push::push_commits;
-use super::refusal::{CloseCode, NEW_INCARNATION, explain};
+use super::refusal::CloseCode;
 use super::registry::{PeerStatus, Refused, Registry};
 use super::retire::RetireRequest;
 use super::revocation::RevocationFile;
 use super::rights::Rights;
 use super::rights::queue::{self, Turn};
-use super::serve::establish;
 use super::shared::{PushCounts, Shared, SharedInner};
 use super::sightings::Sightings;
 use super::sources::{TopologySettings, start_topology};
 use super::targets::{DialStatus, SourceStatus, Targets};
 use super::trust::{self, watch_revocations};
 use super::turns::{reconcile_for_ever, relink_after_incarnation};
-use super::verdict::judge;
 use crate::clock::WallClock;
-use crate::commit::{Committer, Event, OwnWrites};
-use crate::error::{ReloadError, ReplicationError};
-use crate::limits::{
-    ASK_AGAIN_AFTER, CLOSE_TIME_MAX, HANDSHAKE_TIME_MAX, MESSAGES_WAITING_MAX, RETIRE_REQUESTS_MAX, URGENT_MAX,
-};
+use crate::commit::{Committer, OwnWrites};
+use crate::error::ReloadError;
+use crate::limits::{CLOSE_TIME_MAX, MESSAGES_WAITING_MAX, RETIRE_REQUESTS_MAX, URGENT_MAX};
 use crate::table::Table;
 
 /// What a node is started with.
