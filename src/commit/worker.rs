@@ -9,17 +9,16 @@ use stockmesh_proto::check::shows_own_future;
 use stockmesh_proto::hlc::Clock;
 use stockmesh_proto::operation::{Books, Outcome};
 use stockmesh_proto::reconcile::StateView;
-use stockmesh_proto::{ReplicaId, ShardIndex, VersionVector};
+use stockmesh_proto::{ReplicaId, VersionVector};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tracing::{debug_span, error};
 
 use super::batch::Gathered;
 use super::fold::Fold;
 use super::gathering::Gathering;
-use super::incarnation;
 use super::retired::FenceOutcome;
 use super::room::{entries_claimed_max, fitting, has_room};
-use super::side::{Trimming, delete_holds};
+use super::side::Trimming;
 use super::{Claim, Committer, Durable, Event, Given, OwnWrites, Progress, RemoteDelta, RemoteOutcome, Stopped, Work};
 use crate::clock::WallClock;
 use crate::error::WriteError;
@@ -32,7 +31,7 @@ use crate::table::Table;
 use crate::witness::{Incarnation, Witness};
 
 /// Why a new id is taken, in most cases.
-const OWN_FUTURE: &str = "own writes were seen that this directory never made";
+pub(super) const OWN_FUTURE: &str = "own writes were seen that this directory never made";
 
 /// The committing thread's own state.
 pub(crate) struct Worker {
@@ -55,7 +54,7 @@ pub(crate) struct Worker {
     /// The settings to store with the next batch: of a new incarnation, or of callers.
     pub(super) settings: Stored,
     /// The id that was left and the new one, to be told once they are durable.
-    minted: Option<Incarnation>,
+    pub(super) minted: Option<Incarnation>,
 }
 
 /// Tells of the thread's end. A panic counts as a failure of the disk: nobody waits for what will never be durable.
@@ -287,30 +286,6 @@ impl Worker {
 
     pub(super) fn is_watched(&self) -> bool {
         self.progress.watchers.load(Ordering::SeqCst) > 0
-    }
-
-    fn check_own_future(&mut self, replica: ReplicaId, (shard, sequence): (ShardIndex, u64), from: &Witness) {
-        let own = self.table.own();
-        let written = self.table.read(shard, |state| state.version().get(own)).unwrap_or_default();
-        // One session notices it in many shards, but it is one incarnation: the others speak of the id that was left.
-        if replica == own && sequence > written && !self.failed {
-            self.mint_incarnation(OWN_FUTURE, Some(from));
-        }
-    }
-
-    pub(super) fn mint_incarnation(&mut self, why: &str, from: Option<&Witness>) {
-        let former = self.table.own();
-        // Added to what an earlier change of the same group left.
-        let stored = incarnation::mint(&self.table, &self.progress, &self.events, (why, from));
-        // The holds of the former id are somebody else's from now on: nobody can resolve them here (rule B6).
-        let left = self.progress.books.write().take_holds();
-        if !left.is_empty() {
-            error!(holds = left.len(), "holds stay with the former replica id");
-        }
-        self.settings.extend(stored);
-        self.settings.extend(delete_holds(&left));
-        self.note_next_expiry();
-        self.minted = Some(Incarnation { former, own: self.table.own(), shown_by: from.cloned() });
     }
 
     fn commit_group(&mut self, mut gathered: Gathered, answers: Vec<Answer>) {

@@ -41,16 +41,13 @@ use crate::limits::{
 };
 use crate::witness::Witness;
 
-/// Makes a link of a connection whose hello was accepted, and starts its tasks. It was made with this identity.
-///
-/// # Errors
-/// If the replica is linked with another certificate. The connection is closed then.
-pub(super) fn establish(
+/// A link as it is at first, and the queue of what is pushed over it.
+fn link_of(
     connection: Connection,
     greeting: Greeting,
     (dialled_by, identity): (ReplicaId, Identity),
     shared: &Shared,
-) -> Result<Arc<Link>, HandshakeError> {
+) -> Result<(Arc<Link>, mpsc::Receiver<PushFrame>), HandshakeError> {
     let Greeting { theirs: hello, told } = greeting;
     let chain = Identity::chain_of_peer(&connection);
     let Some(certificate) = chain.first() else {
@@ -63,7 +60,7 @@ pub(super) fn establish(
     let (pushes, push_queue) = mpsc::channel(PUSH_QUEUE_MAX);
     let here_ms = i128::from(shared.wall.now_ms());
     let skew_ms = i64::try_from(i128::from(hello.clock_ms) - here_ms).unwrap_or(i64::MAX);
-    let link = Arc::new(Link {
+    let link = Link {
         since: Instant::now(),
         replica,
         told,
@@ -107,13 +104,28 @@ pub(super) fn establish(
         last_asked: Mutex::new(None),
         last_reconciled: Mutex::new(None),
         pulled: Mutex::new(None),
-    });
+    };
+    Ok((Arc::new(link), push_queue))
+}
+
+/// Makes a link of a connection whose hello was accepted, and starts its tasks. It was made with this identity.
+///
+/// # Errors
+/// If the replica is linked with another certificate. The connection is closed then.
+pub(super) fn establish(
+    connection: Connection,
+    greeting: Greeting,
+    (dialled_by, identity): (ReplicaId, Identity),
+    shared: &Shared,
+) -> Result<Arc<Link>, HandshakeError> {
+    let told = greeting.told;
+    let (link, push_queue) = link_of(connection, greeting, (dialled_by, identity), shared)?;
     let admitted = shared.registry.admit(&link, |key| link.identity.is_pinned(key)).map_err(|refused| {
         link.close(CloseCode::IdTaken, &refused.to_string());
         HandshakeError::new(refused.to_string())
     });
     let superfluous = admitted?;
-    info!(peer = %link.replica, location = %link.location, address = %link.address, skew_ms, "link up");
+    info!(peer = %link.replica, location = %link.location, address = %link.address, skew_ms = link.skew_ms, "link up");
     if let Some(superfluous) = superfluous {
         shared.spawn(async move {
             tokio::time::sleep(LINK_DRAIN_TIME).await;

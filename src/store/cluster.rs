@@ -10,7 +10,6 @@ use crate::net::{Identity, Node, SendError, check_address};
 use crate::retire::Retire;
 use std::sync::Arc;
 use std::time::Duration;
-use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::wire::Message;
 use stockmesh_proto::{InvalidInput, ReplicaId};
 use tokio::task::JoinSet;

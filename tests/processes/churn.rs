@@ -47,5 +47,6 @@ fn nodes_join_and_leave_every_second_under_writes() {
         println!("those that stay know each other after {:?}", all_known(&mut nodes));
         let gone: Vec<&Node> = gone.iter().collect();
         println!("settled in {:?}", cluster.settle(&mut nodes, &gone));
+        assert!(nodes[0].status().left >= gone.len(), "they are known to have left");
     });
 }

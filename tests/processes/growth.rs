@@ -35,12 +35,12 @@ fn twelve_nodes_find_each_other_from_one_address_and_are_restarted_one_by_one() 
         println!("all know all: {:?} after the last start", all_known(&mut nodes));
         cluster.stock(&mut nodes[0], 1_000_000);
         nodes.iter_mut().for_each(|node| node.say("load on"));
-        for number in 0..NODES {
-            let before = nodes[number].acknowledged();
-            nodes[number].close();
-            cluster.start(&mut nodes[number], &[bootstrap]);
-            nodes[number].say("load on");
-            until("it writes again", PATIENCE, || nodes[number].acknowledged() > before + 10);
+        for node in &mut nodes {
+            let before = node.acknowledged();
+            node.close();
+            cluster.start(node, &[bootstrap]);
+            node.say("load on");
+            until("it writes again", PATIENCE, || node.acknowledged() > before + 10);
         }
         println!("all know all again: {:?} after the last restart", all_known(&mut nodes));
         nodes.iter_mut().for_each(|node| node.say("load off"));

@@ -85,10 +85,9 @@ fn status(store: &Store) {
     }
     let owns: Vec<String> = owns.into_iter().map(|(name, units)| format!("{name}={units}")).collect();
     tell(&format!(
-        "status {} {links} {alive} {down} {left} {} {} {shared} {}",
+        "status {} {links} {alive} {down} {left} {} {shared} {}",
         status.fingerprint,
         status.bytes_sent,
-        status.bytes_received,
         owns.join(",")
     ));
 }

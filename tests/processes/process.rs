@@ -31,7 +31,6 @@ pub(crate) struct Status {
     pub(crate) down: usize,
     pub(crate) left: usize,
     pub(crate) bytes_sent: u64,
-    pub(crate) bytes_received: u64,
     pub(crate) shared: i128,
     /// Units that each node counted in, by its name.
     pub(crate) owns: BTreeMap<String, i128>,
@@ -40,7 +39,7 @@ pub(crate) struct Status {
 impl Status {
     fn parse(words: &[&str]) -> Self {
         let number = |place: usize| words[place].parse().unwrap();
-        let owns = words.get(8).copied().unwrap_or_default().split(',').filter(|text| !text.is_empty());
+        let owns = words.get(7).copied().unwrap_or_default().split(',').filter(|text| !text.is_empty());
         Self {
             fingerprint: words[0].to_owned(),
             links: words[1].parse().unwrap(),
@@ -48,8 +47,7 @@ impl Status {
             down: words[3].parse().unwrap(),
             left: words[4].parse().unwrap(),
             bytes_sent: number(5),
-            bytes_received: number(6),
-            shared: words[7].parse().unwrap(),
+            shared: words[6].parse().unwrap(),
             owns: owns
                 .map(|text| text.split_once('=').unwrap())
                 .map(|(name, units)| (name.to_owned(), units.parse().unwrap()))

@@ -69,6 +69,10 @@ pub(crate) struct Vector {
 }
 
 pub(crate) fn messages() -> Vec<(&'static str, &'static str, &'static str, Message)> {
+    [messages_about_state(), messages_about_nodes()].concat()
+}
+
+fn messages_about_state() -> Vec<(&'static str, &'static str, &'static str, Message)> {
     let part = |version, products, full, last| Part { shard: ShardIndex(5), version, products, full, last };
     vec![
         ("hello", "a hello, with named fields", "H1, W1, W2, W5", Message::Hello(hello())),
@@ -130,6 +134,12 @@ pub(crate) fn messages() -> Vec<(&'static str, &'static str, &'static str, Messa
             "B4, B5",
             Message::Granted(Granted { units: 0, sequence: 0, products: vec![], ..granted() }),
         ),
+    ]
+}
+
+/// Messages about everything but the state.
+fn messages_about_nodes() -> Vec<(&'static str, &'static str, &'static str, Message)> {
+    vec![
         ("tell", "a message of the application", "A1", Message::Tell(b"order 7 is ready".to_vec())),
         ("told-received", "it was handed to the application", "A2", Message::Told(Told::Received)),
         ("told-nobody-listens", "nobody listens", "A2", Message::Told(Told::NobodyListens)),
