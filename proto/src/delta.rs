@@ -58,3 +58,50 @@ fn grant_bytes_max(slot: &GrantSlot) -> usize {
 fn inheritance_bytes_max(slot: &InheritanceSlot) -> usize {
     INHERITANCE_BYTES + 2 * NAME_BYTES + slot.location.as_str().len()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::counter::Counters;
+    use crate::id::{Location, ReplicaId};
+    use crate::product::Taken;
+    use crate::wire::{Message, Part};
+
+    /// Slots of one kind with numbers at their limits, each with names of its own.
+    fn largest(kind: u64, numbers: std::ops::Range<u64>) -> Product {
+        let mut product = Product::default();
+        for number in numbers {
+            let location = Location::new(&format!("{kind}{number:063}")).unwrap();
+            let [from, to] = [1, 2].map(|side| ReplicaId::from_random(u64::MAX - 2 * number - side));
+            let (sequence, most) = (u64::MAX, u64::MAX);
+            product.absorb(&match kind {
+                0 => {
+                    let counters = Counters { added: most, removed: most, held: most, released: most };
+                    Product::of_stock(StockSlot { location, replica: from, sequence, counters })
+                }
+                1 => Product::of_grant(GrantSlot { location, from, to, sequence, units: most }),
+                _ => {
+                    let taken = Taken { added: most, removed: most, rights: most, owed: most, is_heir: true };
+                    Product::of_inheritance(InheritanceSlot { location, from, to, sequence, taken })
+                }
+            });
+        }
+        product
+    }
+
+    #[test]
+    fn the_estimate_of_bytes_is_never_too_low() {
+        let sku = Sku::new("A").unwrap();
+        for kind in 0..3 {
+            let (known, more) = (largest(kind, 0..200), largest(kind, 100..400));
+            let mut all = known.clone();
+            all.absorb(&more);
+            let estimated = bytes_max(&sku, &all);
+            assert_eq!(bytes_max_joined(&sku, &known, &more), estimated, "kind {kind}");
+            let products = vec![(sku.clone(), all)];
+            let part = Part { shard: ShardIndex(0), version: None, products, full: false, last: true };
+            let bytes = Message::Part(part).encode().unwrap().len();
+            assert!((bytes..bytes * 5 / 4).contains(&estimated), "kind {kind}: {bytes} bytes, {estimated} estimated");
+        }
+    }
+}
