@@ -66,7 +66,7 @@ pub mod version;
 
 pub mod fingerprint;
 pub mod slot;
-pub mod inheritance;
+mod inheritance;
 pub mod product;
 pub mod counted;
 pub mod rights;

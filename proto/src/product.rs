@@ -8,10 +8,9 @@ use smallvec::SmallVec;
 use crate::counter::Counters;
 use crate::id::{Location, ReplicaId, Sku};
 use crate::inheritance::Inheritances;
-pub use crate::inheritance::{InheritanceSlot, Taken};
 use crate::price::Price;
 use crate::register::Register;
-pub use crate::slot::{GrantSlot, SlotChange, SlotRef, StockSlot};
+pub use crate::slot::{GrantSlot, InheritanceSlot, SlotChange, SlotRef, StockSlot, Taken};
 
 /// Stock, grants, price, the mark `listed` and inheritances of one product, or some of their slots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -4,7 +4,6 @@ use crate::counter::Counters;
 use crate::fingerprint::{Fingerprint, SlotHasher};
 use crate::hlc::Stamp;
 use crate::id::{Dot, Location, ReplicaId};
-use crate::inheritance::InheritanceSlot;
 use crate::price::Price;
 use crate::register::Register;
 
@@ -34,6 +33,60 @@ pub struct GrantSlot {
     pub sequence: u64,
     /// Units given in all: a monotone counter.
     pub units: u64,
+}
+
+/// What one replica took over of another's place at one location. Only `to` writes it (rule E1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InheritanceSlot {
+    /// Where the stock lies.
+    pub location: Location,
+    /// Who was retired.
+    pub from: ReplicaId,
+    /// Who took over; also the replica of the slot's dot.
+    pub to: ReplicaId,
+    /// The sequence of the slot's dot.
+    pub sequence: u64,
+    /// What it took.
+    pub taken: Taken,
+}
+
+/// The counters of an inheritance slot, all monotone, in units.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Units that the retired replica counted in, as far as they count.
+    pub added: u64,
+    /// Units that it counted out, as far as they count.
+    pub removed: u64,
+    /// Rights that passed to the writer.
+    pub rights: u64,
+    /// Units of deficit that passed to the writer.
+    pub owed: u64,
+    /// Whether the writer is an heir. Else it only brought writes of the retired replica that had been missing.
+    pub is_heir: bool,
+}
+
+impl Taken {
+    /// The pointwise maximum; an heir stays an heir.
+    #[must_use]
+    pub fn join(self, other: Self) -> Self {
+        Self {
+            added: self.added.max(other.added),
+            removed: self.removed.max(other.removed),
+            rights: self.rights.max(other.rights),
+            owed: self.owed.max(other.owed),
+            is_heir: self.is_heir || other.is_heir,
+        }
+    }
+
+    /// Rights that passed to the writer, less the deficits that did.
+    pub fn rights_passed(self) -> i128 {
+        i128::from(self.rights) - i128::from(self.owed)
+    }
+
+    /// What the retired replica counted, as this slot says. Its holds are dissolved (rule E2).
+    pub fn counters(self) -> Counters {
+        Counters { added: self.added, removed: self.removed, ..Counters::default() }
+    }
 }
 
 /// One slot of a product, borrowed: the smallest unit of state.
@@ -165,5 +218,19 @@ impl GrantSlot {
         self.units = self.units.max(incoming.units);
         self.sequence = self.sequence.max(incoming.sequence);
         observe(SlotChange { hash_before, after: SlotRef::Grant(self), dot: SlotRef::Grant(incoming).dot() });
+    }
+}
+
+impl InheritanceSlot {
+    /// The pointwise maximum of counters and sequence (rule E1).
+    pub(crate) fn join(&mut self, incoming: &Self, observe: &mut dyn FnMut(SlotChange<'_>), sku: &str) {
+        let (taken, sequence) = (self.taken.join(incoming.taken), self.sequence.max(incoming.sequence));
+        if taken == self.taken && sequence == self.sequence {
+            return;
+        }
+        let hash_before = Some(SlotRef::Inheritance(self).hash(sku));
+        (self.taken, self.sequence) = (taken, sequence);
+        let dot = SlotRef::Inheritance(incoming).dot();
+        observe(SlotChange { hash_before, after: SlotRef::Inheritance(self), dot });
     }
 }

@@ -4,8 +4,9 @@ use std::ops::Bound;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use stockmesh_proto::delta::{bytes_max, slot_count};
-use stockmesh_proto::product::Product;
+use stockmesh_proto::counter::Counters;
+use stockmesh_proto::delta::{bytes_max, bytes_max_joined, slot_count};
+use stockmesh_proto::product::{GrantSlot, InheritanceSlot, Product, StockSlot, Taken};
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::wire::{Message, Part};
 use stockmesh_proto::{Shard, ShardIndex, Sku, VersionVector};
@@ -14,7 +15,7 @@ use crate::support::conversation::reconcile;
 use crate::support::generate::{operations, products, version};
 use crate::support::oracle::Log;
 use crate::support::replica::Replica;
-use crate::support::{config, replica_id, shard_count};
+use crate::support::{config, location, replica_id, shard_count, sku};
 
 /// The definition: every slot whose dot the vector does not cover, by SKU.
 fn lacking(shard: &Shard, covered: &VersionVector) -> Vec<(Sku, Product)> {
@@ -147,5 +148,44 @@ proptest! {
         reconcile(&mut receiver, &mut sender, 1_000_000);
         prop_assert_eq!(receiver.contents(), sender.contents());
         prop_assert_eq!(receiver.slots_repaired + sender.slots_repaired, 0);
+    }
+}
+
+/// Slots of one kind with numbers at their limits, each with names of its own.
+fn largest(kind: u64, numbers: std::ops::Range<u64>) -> Product {
+    let mut product = Product::default();
+    for number in numbers {
+        let location = location(&format!("{kind}{number:063}"));
+        let [from, to] = [1, 2].map(|side| replica_id(u64::MAX - 2 * number - side));
+        let (sequence, most) = (u64::MAX, u64::MAX);
+        product.absorb(&match kind {
+            0 => {
+                let counters = Counters { added: most, removed: most, held: most, released: most };
+                Product::of_stock(StockSlot { location, replica: from, sequence, counters })
+            }
+            1 => Product::of_grant(GrantSlot { location, from, to, sequence, units: most }),
+            _ => {
+                let taken = Taken { added: most, removed: most, rights: most, owed: most, is_heir: true };
+                Product::of_inheritance(InheritanceSlot { location, from, to, sequence, taken })
+            }
+        });
+    }
+    product
+}
+
+/// What closes chunks and turns products away (rule M1).
+#[test]
+fn the_estimate_of_bytes_fits_the_largest_slots() {
+    let sku = sku("A");
+    for kind in 0..3 {
+        let (known, more) = (largest(kind, 0..200), largest(kind, 100..400));
+        let mut all = known.clone();
+        all.absorb(&more);
+        let estimated = bytes_max(&sku, &all);
+        assert_eq!(bytes_max_joined(&sku, &known, &more), estimated, "kind {kind}");
+        let products = vec![(sku.clone(), all)];
+        let part = Part { shard: ShardIndex(0), version: None, products, full: false, last: true };
+        let bytes = Message::Part(part).encode().unwrap().len();
+        assert!((bytes..bytes * 5 / 4).contains(&estimated), "kind {kind}: {bytes} bytes, {estimated} estimated");
     }
 }
