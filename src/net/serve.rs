@@ -276,7 +276,13 @@ async fn serve_stream(
 fn may_come_of_read_only(kind: FrameKind) -> bool {
     matches!(
         kind,
-        FrameKind::Open | FrameKind::Pull | FrameKind::Survey | FrameKind::Ask | FrameKind::Tell | FrameKind::Ping
+        FrameKind::Open
+            | FrameKind::Pull
+            | FrameKind::Survey
+            | FrameKind::Ask
+            | FrameKind::Tell
+            | FrameKind::Ping
+            | FrameKind::Members
     )
 }
 

@@ -136,7 +136,7 @@ pub(crate) async fn run(name: String) {
             ["close"] => {
                 is_on.store(false, Ordering::SeqCst);
                 store.close().await.unwrap();
-                let _ = loading.await;
+                loading.abort();
                 tell("closed");
                 return;
             }
