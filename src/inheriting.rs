@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use metrics::counter;
 use stockmesh_proto::operation::{Operation, Outcome, Request};
-use stockmesh_proto::product::KeyedProduct;
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::{Location, Quantity, ReplicaId, Shard, Sku};
 use tracing::{info, warn};
 
 use crate::commit::{Committer, WeakCommitter};
 use crate::error::WriteError;
-use crate::limits::{INHERIT_PAUSE, PLACES_AT_ONCE_MAX, RETIRED_HOLD_TIME_DEFAULT};
+use crate::limits::{HEIRS_IN_A_ROW_MAX, INHERIT_PAUSE, PLACES_AT_ONCE_MAX, RETIRED_HOLD_TIME_DEFAULT};
 use crate::retirements::Retirements;
 use crate::table::Table;
 
@@ -33,26 +32,31 @@ pub(crate) struct TakenOver {
 struct Place {
     sku: Sku,
     location: Location,
+    from: ReplicaId,
     /// Units to be held on.
     held: u64,
 }
 
-/// Takes over everything of a retired replica as it is known here. What was taken over before stays as it is.
+/// Takes over everything of a retired replica as it is known here. What was taken over before stays as it is. The caller
+/// holds [`Committer::taking_over`]: two at once would hold the same units twice.
 pub(crate) async fn take_over(
     retired: ReplicaId,
     hold_time: Duration,
     table: &Table,
     committer: &Committer,
 ) -> Result<TakenOver, WriteError> {
-    // One at a time: two would hold the same units twice.
-    let taking_over = committer.taking_over();
-    let _guard = taking_over.lock().await;
     let ttl_ms = u64::try_from(hold_time.as_millis()).unwrap_or(u64::MAX);
     let mut taken = TakenOver::default();
     for shard in table.count().indexes() {
-        let places = table.read(shard, |state| places_of(state, retired)).unwrap_or_default();
-        for places in places.chunks(PLACES_AT_ONCE_MAX) {
-            taken.add(take_places(places, retired, ttl_ms, committer).await?);
+        // Of an heir that is retired in turn, what it was the heir of is open only once its own place was taken.
+        for _ in 0..HEIRS_IN_A_ROW_MAX {
+            let places = table.read(shard, |state| places_of(state, retired, table.own())).unwrap_or_default();
+            for places in places.chunks(PLACES_AT_ONCE_MAX) {
+                taken.add(take_places(places, ttl_ms, committer).await?);
+            }
+            if places.is_empty() {
+                break;
+            }
         }
         tokio::task::yield_now().await;
     }
@@ -71,41 +75,26 @@ impl TakenOver {
     }
 }
 
-/// Places where a retired replica counted something that nobody took over, or has rights left, or a deficit.
-fn places_of(state: &Shard, retired: ReplicaId) -> Vec<Place> {
+/// Where this replica has something to take over of a retired one: what nobody took over yet, of it or of those whose heir
+/// it was, and what turned up since.
+fn places_of(state: &Shard, retired: ReplicaId, own: ReplicaId) -> Vec<Place> {
     let mut places = Vec::new();
     for product in state.range(Bound::Unbounded) {
-        let concerned = |product: &KeyedProduct| {
-            let stock = product.stock().iter().any(|slot| slot.replica == retired);
-            stock || product.grants().iter().any(|grant| grant.to == retired || grant.from == retired)
-        };
-        if !concerned(product) {
-            continue;
-        }
-        for location in product.locations() {
-            let is_taken = product.is_retired(location, retired);
-            let counters = product.counters(location, retired);
-            let rights = product.rights(location, retired);
-            let is_open = !is_taken && product.stock_at(location).iter().any(|slot| slot.replica == retired);
-            if !is_open && rights == 0 {
-                continue;
-            }
-            let held = if is_taken { 0 } else { counters.units_held().max(0) };
+        let mut open = product.estate(retired);
+        open.retain(|(location, from)| product.heir(location, *from).is_none());
+        open.extend(product.to_settle(own));
+        places.extend(open.into_iter().map(|(location, from)| {
+            let legacy = product.legacy(location, from);
+            let rights = u64::try_from(legacy.rights.max(0)).unwrap_or(u64::MAX);
             // What the replica owes takes from what it held.
-            let held = u64::try_from(held.min((rights + held).max(0))).unwrap_or(u64::MAX);
-            places.push(Place { sku: product.sku.clone(), location: location.clone(), held });
-        }
+            Place { sku: product.sku.clone(), location: location.clone(), from, held: legacy.held.min(rights) }
+        }));
     }
     places
 }
 
-async fn take_places(
-    places: &[Place],
-    retired: ReplicaId,
-    ttl_ms: u64,
-    committer: &Committer,
-) -> Result<TakenOver, WriteError> {
-    let all = places.iter().flat_map(|place| operations(place, retired, ttl_ms)).collect();
+async fn take_places(places: &[Place], ttl_ms: u64, committer: &Committer) -> Result<TakenOver, WriteError> {
+    let all = places.iter().flat_map(|place| operations(place, ttl_ms)).collect();
     match write(all, committer).await {
         // One of them cannot be done as it is: each by itself then.
         Err(WriteError::Refused(_)) => {}
@@ -113,19 +102,20 @@ async fn take_places(
     }
     let mut taken = TakenOver::default();
     for place in places {
-        let whole = write(operations(place, retired, ttl_ms), committer).await;
+        let whole = write(operations(place, ttl_ms), committer).await;
         // Facts elsewhere may have taken what is to be held.
         let done = match whole {
             Err(WriteError::Refused(_)) => {
-                let bare = Place { sku: place.sku.clone(), location: place.location.clone(), held: 0 };
-                write(operations(&bare, retired, ttl_ms), committer).await
+                let bare =
+                    Place { sku: place.sku.clone(), location: place.location.clone(), from: place.from, held: 0 };
+                write(operations(&bare, ttl_ms), committer).await
             }
             whole => whole,
         };
         match done {
             Ok(more) => taken.add(more),
             Err(WriteError::Refused(error)) => {
-                warn!(%retired, sku = %place.sku, location = %place.location, %error, "not taken over");
+                warn!(retired = %place.from, sku = %place.sku, location = %place.location, %error, "not taken over");
             }
             Err(error) => return Err(error),
         }
@@ -133,9 +123,9 @@ async fn take_places(
     Ok(taken)
 }
 
-fn operations(place: &Place, retired: ReplicaId, ttl_ms: u64) -> Vec<Operation> {
+fn operations(place: &Place, ttl_ms: u64) -> Vec<Operation> {
     let (sku, location) = (place.sku.clone(), place.location.clone());
-    let mut operations = vec![Operation::Inherit { sku, location, from: retired }];
+    let mut operations = vec![Operation::Inherit { sku, location, from: place.from }];
     if let Ok(units) = Quantity::new(place.held) {
         let (sku, location) = (place.sku.clone(), place.location.clone());
         operations.push(Operation::Hold { sku, location, units, ttl_ms });
@@ -180,14 +170,12 @@ async fn bring(former: &[ReplicaId], table: &Table, committer: &Committer) -> Re
 
 fn missing_of(state: &Shard, former: &[ReplicaId]) -> Vec<Operation> {
     let mut operations = Vec::new();
-    for product in state.range(Bound::Unbounded).filter(|product| !product.inheritances().is_empty()) {
-        for slot in product.stock().iter().filter(|slot| former.contains(&slot.replica)) {
-            let Some(frozen) = product.frozen(&slot.location, slot.replica) else { continue };
-            if slot.counters.added > frozen.added || slot.counters.removed > frozen.removed {
-                let (sku, location) = (product.sku.clone(), slot.location.clone());
-                operations.push(Operation::Reapply { sku, location, from: slot.replica });
-            }
-        }
+    for product in state.range(Bound::Unbounded) {
+        let missing = product.to_reapply(|replica| former.contains(&replica)).into_iter();
+        operations.extend(missing.map(|(location, from)| {
+            let (sku, location) = (product.sku.clone(), location.clone());
+            Operation::Reapply { sku, location, from }
+        }));
     }
     operations
 }
@@ -227,6 +215,8 @@ pub(crate) async fn inherit_for_ever(committer: WeakCommitter, table: Arc<Table>
 }
 
 async fn inherit_once(table: &Table, committer: &Committer) -> Result<(), WriteError> {
+    let taking_over = committer.taking_over();
+    let _guard = taking_over.lock().await;
     let own = table.own();
     let heir_of = |retired: &Retirements| {
         let mut of_own: Vec<ReplicaId> = retired.keys().copied().collect();

@@ -378,6 +378,8 @@ pub(crate) const RETIRED_HOLD_TIME_DEFAULT: Duration = Duration::from_secs(24 * 
 pub(crate) const RETIRE_LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Places of a product that are taken over, given away or done again in one request.
 pub(crate) const PLACES_AT_ONCE_MAX: usize = 500;
+/// Heirs of heirs that are taken over at once; what is left then is taken over with the next news.
+pub(crate) const HEIRS_IN_A_ROW_MAX: usize = 4;
 /// How long news of retired replicas gather before they are looked at: a look is at all products.
 pub(crate) const INHERIT_PAUSE: Duration = Duration::from_millis(500);
 /// Requests of peers that this node retire a replica, which may wait.

@@ -143,6 +143,9 @@ async fn retire_here(replica: &Replica, wanted: &Wanted) -> Result<TakenOver, Re
     if !has_written && !is_member && !committer.former_replicas().contains(&retired) {
         return Err(RetireError::Unknown(retired));
     }
+    // Before the fence is closed: whoever takes over in the background waits for this one.
+    let taking_over = committer.taking_over();
+    let _guard = taking_over.lock().await;
     match node {
         Some(node) => {
             let until = Instant::now() + Duration::from_millis(wanted.deadline_ms).min(RETIRE_TIME_MAX);

@@ -17,11 +17,18 @@ pub(super) struct Topology {
     mdns: bool,
     links: usize,
     refresh_every: Duration,
+    follows_members: bool,
 }
 
 impl Default for Topology {
     fn default() -> Self {
-        Self { sources: Vec::new(), mdns: false, links: LINKS_DEFAULT, refresh_every: LINK_REFRESH_EVERY }
+        Self {
+            sources: Vec::new(),
+            mdns: false,
+            links: LINKS_DEFAULT,
+            refresh_every: LINK_REFRESH_EVERY,
+            follows_members: true,
+        }
     }
 }
 
@@ -38,8 +45,8 @@ impl Topology {
             let rule = format!("must be at most {SOURCES_MAX} sources");
             return Err(InvalidInput::new("discover", self.sources.len(), rule));
         }
-        let Self { sources, mdns, refresh_every, .. } = self;
-        Ok(TopologySettings { budget, refresh_every, sources, mdns })
+        let Self { sources, mdns, refresh_every, follows_members, .. } = self;
+        Ok(TopologySettings { budget, refresh_every, sources, mdns, follows_members })
     }
 }
 
@@ -64,6 +71,13 @@ impl Builder {
     /// about 39 KiB of memory at each side.
     pub fn links(mut self, links: usize) -> Self {
         self.topology.links = links;
+        self
+    }
+
+    /// Dials the peers that are named, and nobody else: for tests of networks whose shape is given.
+    #[cfg(feature = "testing")]
+    pub fn only_peers(mut self) -> Self {
+        self.topology.follows_members = false;
         self
     }
 

@@ -51,9 +51,10 @@ impl Worker {
             if known.is_none() && retirements.len() >= RETIRED_MAX {
                 return FenceOutcome::Full;
             }
-            // Who was named first stays the heir; a fence that is closed stays so.
-            let heir = known.map_or(wanted.heir, |known| known.heir);
-            let is_closed = known.is_some_and(|known| known.is_closed) || (wanted.is_closed && heir == wanted.heir);
+            // Who was named first stays the heir, unless it was retired too; a fence that is closed stays so.
+            let living = known.filter(|known| !retirements.contains_key(&known.heir));
+            let heir = living.map_or(wanted.heir, |known| known.heir);
+            let is_closed = living.is_some_and(|known| known.is_closed) || (wanted.is_closed && heir == wanted.heir);
             let now = Retirement { heir, is_closed };
             if known == Some(now) {
                 return FenceOutcome::Fenced(heir);

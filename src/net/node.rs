@@ -132,6 +132,7 @@ impl Node {
             targets: Targets::new(),
             own_dials: OwnDials::default(),
             budget: settings.topology.budget,
+            follows_members: settings.topology.follows_members,
             pushes: PushCounts::default(),
             sightings,
             rights: Arc::new(Rights::new(settings.policy)),

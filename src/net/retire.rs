@@ -46,11 +46,14 @@ pub(super) async fn receive_fence(
     if heir != link.replica {
         return Err(FrameError::Violation("a fence names another heir than who asks for it".into()).into());
     }
-    let known = shared.committer.retired(|known| known.get(&retired).map(|retirement| retirement.heir));
+    let (known, heir_lives) = shared.committer.retired(|known| {
+        let heir = known.get(&retired).map(|retirement| retirement.heir);
+        (heir, heir.is_some_and(|heir| !known.contains_key(&heir)))
+    });
     let is_alive = known.is_none() && (retired == shared.table.own() || shared.registry.link(retired).is_some());
     let heir = match known {
         _ if is_alive => None,
-        _ if is_trial => Some(known.unwrap_or(heir)),
+        _ if is_trial => Some(known.filter(|_| heir_lives).unwrap_or(heir)),
         _ => match shared.committer.fence(retired, Retirement { heir, is_closed: false }).await? {
             FenceOutcome::Fenced(heir) => Some(heir),
             FenceOutcome::Own | FenceOutcome::Full => None,

@@ -48,6 +48,8 @@ pub(super) struct SharedInner {
     pub(super) targets: Targets,
     pub(super) own_dials: OwnDials,
     pub(super) budget: LinkBudget,
+    /// Members are dialled; not in tests of a network whose shape is given.
+    pub(super) follows_members: bool,
     pub(super) pushes: PushCounts,
     /// Where membership is told what happens.
     pub(super) sightings: Sightings,

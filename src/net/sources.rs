@@ -24,6 +24,7 @@ pub(crate) struct TopologySettings {
     pub(crate) sources: Vec<Box<dyn Discovery>>,
     /// Whether to look on the local network. Without the feature nobody can ask for that.
     pub(crate) mdns: bool,
+    pub(crate) follows_members: bool,
 }
 
 /// Starts the tasks that find other nodes and keep links with them.

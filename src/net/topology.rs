@@ -22,6 +22,7 @@ use super::own_dials::LEADS_HERE;
 use super::refusal::CloseCode;
 use super::shared::Shared;
 use super::targets::Target;
+use super::trust::retired;
 use crate::limits::{
     DEAD_DIALLED_OFTEN_MAX, DIAL_GRACE, DIALS_AT_ONCE_MAX, DIALS_OF_DEAD_MAX, DIALS_PER_SECOND_MAX, LINK_LASTING,
     LINK_SETTLED, OWN_ADDRESS_TIME, SURPLUS_PAUSE, TEMPORARY_LINK_TIME, TEMPORARY_LINKS_MAX, TOPOLOGY_LOOK_EVERY,
@@ -64,6 +65,7 @@ impl Picture {
             shared.members.all().into_iter().map(|member| (member.replica, member)).collect();
         // They let nobody in under that id, and are let in by nobody.
         shared.committer.retired(|retired| members.retain(|replica, _| !retired.contains_key(replica)));
+        members.retain(|_, _| shared.follows_members);
         Self { links, members, is_lonely }
     }
 
@@ -304,7 +306,8 @@ impl Topology {
             self.temporary.entry(replica).and_modify(|known| *known = until);
             return;
         }
-        let member = shared.members.get(replica).filter(|member| member.state != MemberState::Left);
+        let is_barred = !shared.follows_members || retired(replica, shared).is_some();
+        let member = shared.members.get(replica).filter(|member| member.state != MemberState::Left && !is_barred);
         let Some(member) = member.filter(|member| can_be_dialled(member.address)) else { return };
         let under_way = self.dialling.values().filter(|purpose| **purpose == Purpose::Temporary).count();
         let target = Target::Member(replica);

@@ -39,7 +39,9 @@ async fn fill(store: &Store, products: usize) {
 async fn full(mesh: &Mesh, count: usize, products: usize) -> Vec<Store> {
     let mut stores = Vec::new();
     for number in 0..count {
-        stores.push(node(mesh, &format!("full-{number}")).await);
+        // They dial nobody who joins: whoever joins says whom it pulls from.
+        let full = mesh.builder(&format!("full-{number}")).shards(MANY_SHARDS).only_peers();
+        stores.push(full.open().await.unwrap());
     }
     full_mesh(&stores);
     fill(&stores[0], products).await;
@@ -115,7 +117,8 @@ async fn a_peer_that_dies_in_the_middle_is_made_up_for() {
     let stores = full(&mesh, 3, 20_000).await;
     // One of them answers to nothing any more, and nobody is told.
     let proxy = Proxy::start(address(&stores[0]), Weather::default(), 1).await;
-    let empty = node(&mesh, "empty").await;
+    // Whom it pulls from is said below, and nobody else is found.
+    let empty = mesh.builder("empty").shards(MANY_SHARDS).only_peers().open().await.unwrap();
     empty.add_peer(proxy.address()).unwrap();
     let mut joining = empty.joining();
     while let Some(progress) = joining.next().await {

@@ -36,8 +36,9 @@ fn slowed(store: &Store) -> Duration {
 async fn a_peer_that_catches_up_is_slowed_and_stays() {
     metrics::record();
     let mesh = Mesh::new();
-    let (strict, full, other) = (strict(&mesh).await, mesh.node("full").await, mesh.node("other").await);
-    let (long, products) = ("x".repeat(120), 8_000);
+    let open = async |name: &str| mesh.builder(name).only_peers().open().await.unwrap();
+    let (strict, full, other) = (strict(&mesh).await, open("full").await, open("other").await);
+    let (long, products) = ("x".repeat(120), 10_000);
     let mut batch = full.batch();
     for number in 0..products {
         batch = batch.receive(&format!("{long}-{number}"), 1).unwrap();
@@ -54,7 +55,7 @@ async fn a_peer_that_catches_up_is_slowed_and_stays() {
     let behind = strict.status().products;
     wait_until("it is there in the end", || strict.status().products == products + 1).await;
     assert!(behind < products, "the other did not wait for it");
-    // About 1.1 MiB at 128 KiB a second, the first quarter at once.
+    // About 1.3 MiB at 128 KiB a second, the first two seconds' worth at once.
     assert!(begun.elapsed() > Duration::from_secs(5), "{:?}", begun.elapsed());
     let peers = strict.status().peers;
     let of = |store: &Store| peers.iter().find(|peer| peer.replica == Some(store.replica_id())).unwrap();

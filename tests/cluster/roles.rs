@@ -99,8 +99,11 @@ async fn a_read_only_member_gets_all_and_has_no_writes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_only_member_does_not_relay() {
     let mesh = Mesh::new();
-    let (left, right) = (mesh.node("left").await, mesh.node("right").await);
-    let (reader, other) = (reader(&mesh, "reader").await, reader(&mesh, "other").await);
+    // Else the two sides would find each other.
+    let open = async |name: &str| mesh.builder(name).only_peers().open().await.unwrap();
+    let reads = async |name: &str| mesh.builder(name).only_peers().identity(mesh.reader(name)).open().await.unwrap();
+    let (left, right) = (open("left").await, open("right").await);
+    let (reader, other) = (reads("reader").await, reads("other").await);
     dial(&reader, &left);
     dial(&right, &reader);
     dial(&other, &reader);

@@ -56,7 +56,7 @@ async fn garbage(stage: Stage) {
 }
 
 async fn an_unknown_kind(stage: Stage) {
-    assert_bytes_closed(&stage, &frame(99, b"\xc0"), false, "kind 99 is unknown").await;
+    assert_bytes_closed(&stage, &frame(120, b"\xc0"), false, "kind 120 is unknown").await;
 }
 
 async fn an_oversized_prefix(stage: Stage) {

@@ -80,7 +80,13 @@ async fn the_heir_takes_over_rights_and_holds_of_the_dead() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_living_the_unknown_and_oneself_are_not_retired() {
     let mesh = Mesh::new();
-    let [a, b, c] = three(&mesh).await;
+    let mut stores = Vec::new();
+    for name in ["a", "b", "c"] {
+        stores.push(mesh.builder(name).only_peers().grant_policy(NeedOnly).open().await.unwrap());
+    }
+    full_mesh(&stores);
+    wait_linked(&stores, 2).await;
+    let [a, b, c]: [Store; 3] = stores.try_into().unwrap();
     mug(&c).receive(5).await.unwrap();
     wait_available(&[a.clone(), b.clone()], 5).await;
     let alive = a.retire(c.replica_id()).await.unwrap_err();
@@ -90,7 +96,7 @@ async fn the_living_the_unknown_and_oneself_are_not_retired() {
     assert!(matches!(a.retire(unknown).await.unwrap_err(), RetireError::Unknown(_)));
 
     // Also one that only another member is linked with.
-    let far = node(&mesh, "far").await;
+    let far = mesh.builder("far").only_peers().grant_policy(NeedOnly).open().await.unwrap();
     dial(&far, &b);
     mug(&far).receive(7).await.unwrap();
     wait_available(&[a.clone(), b.clone()], 12).await;
@@ -431,4 +437,48 @@ async fn who_is_fenced_is_refused_from_the_answer_on() {
     let (_send, mut receive) = other.session_bytes(&fence.encode().unwrap(), true).await;
     let answer = read(&mut receive).await;
     assert_eq!(answer, Some(Message::Fenced(Fenced { heir: Some(heir), is_alive: false })));
+}
+
+/// The heir dies too: its own heir takes over all of both, and what turns up late of the first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_heir_that_dies_leaves_all_to_its_own_heir() {
+    let mesh = Mesh::new();
+    let [a, b, c] = three(&mesh).await;
+    mug(&c).receive(9).await.unwrap();
+    mug(&c).hold(2, Duration::from_secs(3_600)).await.unwrap();
+    mug(&b).receive(5).await.unwrap();
+    wait_available(&[a.clone(), b.clone()], 12).await;
+    let first = kill(c, &[a.clone(), b.clone()]).await;
+    assert_eq!(b.retire(first).deadline(PATIENCE).await.unwrap().units, 9);
+    wait_converged(&[a.clone(), b.clone()]).await;
+    let second = kill(b, std::slice::from_ref(&a)).await;
+    let retired = a.retire(second).deadline(PATIENCE).await.unwrap();
+    assert_eq!((retired.units, retired.held), (14, 2));
+    assert_eq!((rights_of(&a, first), rights_of(&a, second), own_rights(&a)), (0, 0, 12));
+    mug(&a).try_sell(12).await.unwrap();
+    a.holds()[0].commit().await.unwrap();
+    assert_eq!(on_hand(&a, MUG), 0);
+}
+
+/// The heir dies before it took anything over: once it is retired too, another one can be named.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_heir_that_never_took_over_is_replaced_by_its_own() {
+    let mesh = Mesh::new();
+    let store = node(&mesh, "a").await;
+    let first = ReplicaId::from_random(7);
+    let (raw, _) = linked(&mesh, &store, None).await;
+    let heir = raw.replica;
+    let _pushes = raw.push_bytes(&push_of(first, MUG, 1, stock(first, 1, 9)), false).await;
+    let _more = raw.push_bytes(&push_of(heir, MUG, 1, stock(heir, 1, 5)), false).await;
+    wait_available(std::slice::from_ref(&store), 14).await;
+    let fence = Message::Fence(Fence { retired: first, heir, is_trial: false });
+    let (_send, mut receive) = raw.session_bytes(&fence.encode().unwrap(), true).await;
+    assert!(read(&mut receive).await.is_some());
+    raw.connection.close(0_u32.into(), b"dies");
+    wait_until("the link ends", || crate::support::links_up(&store) == 0).await;
+    let early = store.retire(first).await.unwrap_err();
+    assert!(matches!(early, RetireError::OtherHeir { heir: named, .. } if named == heir), "{early}");
+    assert_eq!(store.retire(heir).without([heir]).await.unwrap().units, 5);
+    assert_eq!(store.retire(first).await.unwrap().units, 9);
+    mug(&store).try_sell(14).await.unwrap();
 }
