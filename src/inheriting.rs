@@ -1,6 +1,7 @@
 //! Taking over for the retired: their rights pass to the heir, what they held is held on, and what a replica that returned
 //! alone had written is counted (rules Q4, Q6).
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +14,10 @@ use tracing::{info, warn};
 
 use crate::commit::{Committer, WeakCommitter};
 use crate::error::WriteError;
-use crate::limits::{HEIRS_IN_A_ROW_MAX, INHERIT_PAUSE, PLACES_AT_ONCE_MAX, RETIRED_HOLD_TIME_DEFAULT};
-use crate::retirements::Retirements;
+use crate::limits::{
+    HEIRS_IN_A_ROW_MAX, INHERIT_AGAIN_AFTER, INHERIT_PAUSE, PLACES_AT_ONCE_MAX, RETIRED_HOLD_TIME_DEFAULT,
+};
+use crate::retirements::{Retirement, Retirements};
 use crate::table::Table;
 
 /// What was taken over.
@@ -80,7 +83,11 @@ impl TakenOver {
 fn places_of(state: &Shard, retired: ReplicaId, own: ReplicaId) -> Vec<Place> {
     let mut places = Vec::new();
     for product in state.range(Bound::Unbounded) {
-        let mut open = product.estate(retired);
+        // Most products have nothing to do with it.
+        let is_concerned = product.stock().iter().any(|slot| slot.replica == retired)
+            || product.grants().iter().any(|slot| slot.from == retired || slot.to == retired)
+            || product.inheritances().iter().any(|slot| slot.from == retired || slot.to == retired);
+        let mut open = if is_concerned { product.estate(retired) } else { Vec::new() };
         open.retain(|(location, from)| product.heir(location, *from).is_none());
         open.extend(product.to_settle(own));
         places.extend(open.into_iter().map(|(location, from)| {
@@ -155,15 +162,31 @@ async fn bring(former: &[ReplicaId], table: &Table, committer: &Committer) -> Re
     for shard in table.count().indexes() {
         let operations = table.read(shard, |state| missing_of(state, former)).unwrap_or_default();
         for operations in operations.chunks(PLACES_AT_ONCE_MAX) {
-            let count = u64::try_from(operations.len()).unwrap_or(u64::MAX);
-            committer.write(Request::from(operations.to_vec())).await?;
-            brought += count;
+            brought += bring_some(operations, committer).await?;
         }
         tokio::task::yield_now().await;
     }
     if brought > 0 {
         counter!("stockmesh_reapplied_places_total").increment(brought);
         info!(places = brought, "what this node alone had when it was retired is counted under its new id");
+    }
+    Ok(brought)
+}
+
+/// All at once; if one of them cannot be done, each by itself.
+async fn bring_some(operations: &[Operation], committer: &Committer) -> Result<u64, WriteError> {
+    match committer.write(Request::from(operations.to_vec())).await {
+        Ok(_) => return Ok(u64::try_from(operations.len()).unwrap_or(u64::MAX)),
+        Err(WriteError::Refused(_)) => {}
+        Err(error) => return Err(error),
+    }
+    let mut brought = 0;
+    for operation in operations {
+        match committer.write(Request::from(vec![operation.clone()])).await {
+            Ok(_) => brought += 1,
+            Err(WriteError::Refused(error)) => warn!(?operation, %error, "not counted again"),
+            Err(error) => return Err(error),
+        }
     }
     Ok(brought)
 }
@@ -197,20 +220,50 @@ fn last_heir(retired: ReplicaId, retirements: &Retirements) -> Option<ReplicaId>
 /// itself and returned. For as long as the store lives; it does not keep it alive.
 pub(crate) async fn inherit_for_ever(committer: WeakCommitter, table: Arc<Table>) {
     let Some(mut news) = committer.upgrade().map(|committer| committer.retirement_news()) else { return };
+    if let Some(committer) = committer.upgrade() {
+        learn_of_state(&table, &committer).await;
+    }
     loop {
-        {
-            let Some(committer) = committer.upgrade() else { return };
-            match inherit_once(&table, &committer).await {
-                Ok(()) => {}
-                Err(WriteError::Closed | WriteError::Poisoned { .. } | WriteError::Indeterminate { .. }) => return,
-                Err(error) => warn!(%error, "what retired replicas left could not be taken over; it is tried again"),
+        let done = match committer.upgrade() {
+            Some(committer) => inherit_once(&table, &committer).await,
+            None => return,
+        };
+        let again = match done {
+            Ok(()) => Duration::MAX,
+            Err(WriteError::Closed | WriteError::Poisoned { .. } | WriteError::Indeterminate { .. }) => return,
+            Err(error) => {
+                warn!(%error, "what retired replicas left could not be taken over; it is tried again");
+                INHERIT_AGAIN_AFTER
             }
-        }
-        if news.changed().await.is_err() {
-            return;
+        };
+        tokio::select! {
+            changed = news.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(again), if again < Duration::MAX => {}
         }
         // What comes in a stream is looked at once.
         tokio::time::sleep(INHERIT_PAUSE).await;
+    }
+}
+
+/// The state says who was retired: also where what was stored of it is lost.
+async fn learn_of_state(table: &Table, committer: &Committer) {
+    let mut heirs: BTreeMap<ReplicaId, ReplicaId> = BTreeMap::new();
+    for shard in table.count().indexes() {
+        table.read(shard, |state| {
+            for product in state.range(Bound::Unbounded) {
+                for slot in product.inheritances().iter().filter(|slot| slot.taken.is_heir) {
+                    heirs.entry(slot.from).and_modify(|heir| *heir = slot.to.min(*heir)).or_insert(slot.to);
+                }
+            }
+        });
+    }
+    for (retired, heir) in heirs {
+        if retired == table.own() {
+            let _ = committer.retired_here(retired).await;
+        }
+        if committer.retired(|known| !known.contains_key(&retired)) {
+            let _ = committer.fence(retired, Retirement { heir, is_closed: true }).await;
+        }
     }
 }
 

@@ -381,7 +381,9 @@ pub(crate) const PLACES_AT_ONCE_MAX: usize = 500;
 /// Heirs of heirs that are taken over at once; what is left then is taken over with the next news.
 pub(crate) const HEIRS_IN_A_ROW_MAX: usize = 4;
 /// How long news of retired replicas gather before they are looked at: a look is at all products.
-pub(crate) const INHERIT_PAUSE: Duration = Duration::from_millis(500);
+pub(crate) const INHERIT_PAUSE: Duration = Duration::from_secs(2);
+/// Pause after which it is tried again where something could not be taken over.
+pub(crate) const INHERIT_AGAIN_AFTER: Duration = Duration::from_secs(30);
 /// Requests of peers that this node retire a replica, which may wait.
 pub(crate) const RETIRE_REQUESTS_MAX: usize = 16;
 

@@ -1,6 +1,7 @@
 //! Retiring a replica that will never return.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -8,13 +9,14 @@ use std::time::Duration;
 use stockmesh_proto::limits::RETIRE_WITHOUT_MAX;
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::wire::{NotRetired, Retire as Wanted, Retired as Answer};
-use stockmesh_proto::{InvalidInput, ReplicaId};
+use stockmesh_proto::{InvalidInput, ReplicaId, Shard};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::commit::FenceOutcome;
 use crate::error::{RetireError, WriteError};
 use crate::inheriting::{TakenOver, take_over};
-use crate::limits::{RETIRE_TIME_DEFAULT, RETIRE_TIME_MAX, RETIRED_HOLD_TIME_DEFAULT};
+use crate::limits::{RETIRE_REQUESTS_MAX, RETIRE_TIME_DEFAULT, RETIRE_TIME_MAX, RETIRED_HOLD_TIME_DEFAULT};
 use crate::net::RetireRequest;
 use crate::replica::Replica;
 use crate::retirements::Retirement;
@@ -139,8 +141,12 @@ async fn retire_here(replica: &Replica, wanted: &Wanted) -> Result<TakenOver, Re
     }
     let has_written =
         table.count().indexes().any(|shard| table.read(shard, |state| state.version().get(retired)) > Some(0));
+    let is_named = || {
+        let names = |state: &Shard| state.range(Bound::Unbounded).any(|product| !product.estate(retired).is_empty());
+        table.count().indexes().any(|shard| table.read(shard, names) == Some(true))
+    };
     let is_member = node.as_ref().is_some_and(|node| node.is_member(retired));
-    if !has_written && !is_member && !committer.former_replicas().contains(&retired) {
+    if !has_written && !is_member && !committer.former_replicas().contains(&retired) && !is_named() {
         return Err(RetireError::Unknown(retired));
     }
     // Before the fence is closed: whoever takes over in the background waits for this one.
@@ -197,8 +203,20 @@ fn told(result: Result<TakenOver, RetireError>) -> Answer {
 pub(crate) async fn serve_retirements(replica: Weak<Replica>) {
     let taken = replica.upgrade().and_then(|replica| replica.node.as_ref()?.retire_requests());
     let Some(mut requests) = taken else { return };
+    let mut running = Vec::new();
     while let Some(RetireRequest { wanted, reply }) = requests.recv().await {
         let Some(replica) = replica.upgrade() else { return };
-        let _ = reply.send(told(retire_here(&replica, &wanted).await));
+        // One that waits for its members keeps no other from being done; the asker may go away meanwhile.
+        running.retain(|task: &JoinHandle<()>| !task.is_finished());
+        if running.len() >= RETIRE_REQUESTS_MAX {
+            continue;
+        }
+        running.push(tokio::spawn(async move {
+            let mut reply = reply;
+            tokio::select! {
+                done = retire_here(&replica, &wanted) => drop(reply.send(told(done))),
+                () = reply.closed() => {}
+            }
+        }));
     }
 }

@@ -75,9 +75,13 @@ impl Worker {
     }
 
     /// Learns from slots that came in who was retired, and whether there is anything to take over.
-    pub(super) fn learn_retirements(&mut self, products: &[(Sku, Product)]) {
-        let inheritances = products.iter().flat_map(|(_, product)| product.inheritances());
-        let learnt: BTreeMap<ReplicaId, ReplicaId> = inheritances.map(|slot| (slot.from, slot.to)).collect();
+    pub(super) fn learn_retirements<'a>(&mut self, products: impl Iterator<Item = &'a (Sku, Product)> + Clone) {
+        // Others only bring what had been missing. Of two heirs the lower id settles.
+        let heirs = products.clone().flat_map(|(_, product)| product.inheritances()).filter(|slot| slot.taken.is_heir);
+        let mut learnt: BTreeMap<ReplicaId, ReplicaId> = BTreeMap::new();
+        for slot in heirs {
+            learnt.entry(slot.from).and_modify(|heir| *heir = slot.to.min(*heir)).or_insert(slot.to);
+        }
         // Also of replicas that were known to be retired: one that returned brought what it alone had.
         let mut is_news = !learnt.is_empty();
         for (retired, heir) in learnt {
@@ -90,9 +94,10 @@ impl Worker {
             let retired = self.progress.retired.read();
             let of_retired = |(_, product): &(Sku, Product)| {
                 let granted = product.grants().iter().any(|grant| retired.contains_key(&grant.to));
-                granted || product.slots().any(|slot| retired.contains_key(&slot.dot().replica))
+                let inherited = product.inheritances().iter().any(|slot| retired.contains_key(&slot.from));
+                granted || inherited || product.slots().any(|slot| retired.contains_key(&slot.dot().replica))
             };
-            is_news = !retired.is_empty() && products.iter().any(of_retired);
+            is_news = !retired.is_empty() && products.clone().any(of_retired);
         }
         if is_news {
             self.note_retirement_news();

@@ -201,7 +201,8 @@ impl Worker {
         gathered: &mut Gathered,
         answers: &mut Vec<Answer>,
     ) {
-        if self.failed {
+        // Whatever a retired replica had on its way to here: from the fence on nothing more of it counts (rule Q2).
+        if self.failed || self.progress.retired.read().contains_key(&from.replica) {
             let _ = reply.send(Err(Stopped));
             return;
         }
@@ -239,7 +240,6 @@ impl Worker {
         let refused = products.len() < delta.products.len();
         outcome.shards_refused.extend(refused.then_some(*shard));
         let products = &*products;
-        self.learn_retirements(products);
         if self.is_watched() {
             gathered.note_before(products, &self.table);
         }
@@ -276,6 +276,7 @@ impl Worker {
             self.progress.repaired.lock().insert(*shard);
         }
         if !merged.changed.is_empty() {
+            self.learn_retirements(products.iter().filter(|(sku, _)| merged.changed.binary_search(sku).is_ok()));
             let news = products.iter().filter(|(sku, _)| merged.changed.binary_search(sku).is_ok());
             gathered.add_slots(*shard, news.map(|(sku, product)| (sku, product)));
         }

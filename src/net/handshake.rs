@@ -13,7 +13,7 @@ use super::identity::Identity;
 use super::own_dials::LEADS_HERE;
 use super::refusal::{CloseCode, explain};
 use super::shared::Shared;
-use super::trust::{retired, revoked};
+use super::trust::{may_take_ids, retired, revoked};
 use crate::limits::{HANDSHAKE_TIME_MAX, REFUSAL_TIME_MAX};
 
 /// Name and version of this software.
@@ -123,7 +123,7 @@ pub(super) async fn greet(
                 }
             }
             Ok(Some(Message::Refuse(refusal))) => {
-                if refusal.code == RefusalCode::Retired {
+                if refusal.code == RefusalCode::Retired && may_take_ids(connection, shared) {
                     let _ = shared.committer.retired_here(own.replica).await;
                 }
                 Err(HandshakeError::new(refusal.reason))

@@ -31,7 +31,7 @@ use super::push::{receive_pushes, send_pushes};
 use super::refusal::{CloseCode, NEW_INCARNATION, closed_with};
 use super::session::{SyncError, respond};
 use super::shared::Shared;
-use super::trust::{retired, review, rotated_lately};
+use super::trust::{may_take_ids, retired, review, rotated_lately};
 use super::verdict::{judge, punish, shut_out};
 use super::{hand_over, retire};
 use crate::limits::{
@@ -181,7 +181,12 @@ async fn run(link: Arc<Link>, push_queue: mpsc::Receiver<PushFrame>, shared: Sha
 /// Takes a new replica id if the peer refused the link since another node is linked under the id that was told: two
 /// directories with one id never write one history (rule I1), whichever of them is the copy. Not while the
 /// other node may be this one under its former certificate (rule H3). Also if the id was retired (rule Q6).
+///
+/// Not at the word of a read-only member, which changes nothing anywhere (rule K2).
 pub(super) async fn heed_close(connection: &Connection, told: ReplicaId, shared: &Shared) {
+    if !may_take_ids(connection, shared) {
+        return;
+    }
     if connection.close_reason().is_some_and(|reason| closed_with(&reason, CloseCode::Retired)) {
         let _ = shared.committer.retired_here(told).await;
         return;

@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use metrics::{counter, gauge};
+use quinn::Connection;
 use stockmesh_proto::ReplicaId;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::certificate::CertificateFingerprint;
 use super::identity::Identity;
@@ -110,6 +111,16 @@ pub(super) fn revoked(certificate: CertificateFingerprint, shared: &Shared) -> O
              taken off the list of the node that refuses it"
         )
     })
+}
+
+/// Whether this node gives up its replica id at the word of the peer: not of a read-only member (rule K2).
+pub(super) fn may_take_ids(connection: &Connection, shared: &Shared) -> bool {
+    let identity = shared.current.borrow().identity.clone();
+    let may = identity.certified(&Identity::chain_of_peer(connection)).is_ok_and(|certified| !certified.read_only);
+    if !may {
+        warn!(address = %connection.remote_address(), "a peer that may not write wants this node to give up its replica id");
+    }
+    may
 }
 
 /// Why a replica is not linked with any more, if it was retired (rule Q2).
