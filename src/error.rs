@@ -32,6 +32,9 @@ pub enum WriteError {
     /// An argument is wrong. Nothing was changed.
     #[error(transparent)]
     Invalid(#[from] InvalidInput),
+    /// This node is leaving its cluster, and takes only writes that resolve holds. Nothing was changed.
+    #[error("this node is leaving its cluster; nothing was changed: write at another")]
+    Leaving,
     /// This node is a read-only member: its certificate gives it all writes and none of its own. Nothing was changed.
     #[error("this node is a read-only member by its certificate; nothing was changed: write at a full member")]
     ReadOnly,
@@ -263,7 +266,7 @@ pub enum RetireError {
     #[error("replica {0} is not known here: check the id; nothing was changed")]
     Unknown(ReplicaId),
     /// It is linked with a member.
-    #[error("replica {replica} is alive: member {at} is linked with it; nothing was changed")]
+    #[error("replica {replica} is alive: member {at} is linked with it; rights and holds are as they were")]
     Alive {
         /// The replica.
         replica: ReplicaId,
@@ -282,7 +285,9 @@ pub enum RetireError {
         members: Vec<ReplicaId>,
     },
     /// Another heir was named before.
-    #[error("replica {replica} is retired already, or being retired, with {heir} as its heir; nothing was changed")]
+    #[error(
+        "replica {replica} is retired already, or being retired, with {heir} as its heir; if that one is dead, retire it first; rights and holds are as they were"
+    )]
     OtherHeir {
         /// The replica.
         replica: ReplicaId,
@@ -312,14 +317,14 @@ fn list(replicas: &[ReplicaId]) -> String {
     replicas.iter().map(ReplicaId::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// The node did not leave, and goes on as a member. Rights that it gave away before stay with the heir.
+/// The node did not leave, and goes on as a member. What it gave away before stays with the heir.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LeaveError {
     /// The store has no network: there is nobody to leave.
     #[error("the store was opened without an `identity` and belongs to no cluster; call `close`")]
     NoNetwork,
-    /// There is no link to the heir, or to anybody.
+    /// There is no link to the heir, or to anybody that can take over and does not leave itself.
     #[error("no linked node can take over: rights and holds would be out of reach; nothing was changed")]
     NobodyLinked,
     /// Holds are not resolved yet.
@@ -328,13 +333,31 @@ pub enum LeaveError {
         /// How many.
         holds: usize,
     },
-    /// Not so many nodes confirmed to hold all of this node's writes in time.
-    #[error("{0}; rights and holds are the heir's already, the node goes on")]
-    NotReplicated(ReplicationError),
-    /// Something could not be written.
-    #[error("{0}; what was handed over before is the heir's, the node goes on")]
-    Write(#[from] WriteError),
+    /// It was not done in time, the heir went away, or something could not be written.
+    #[error(
+        "{why}; {} units of rights and {} holds are with {:?} already, the node goes on", left.units, left.holds.len(),
+        left.heir
+    )]
+    Unfinished {
+        /// What failed.
+        why: String,
+        /// What was handed over before.
+        left: Left,
+    },
     /// It left, but its disk had failed.
     #[error("the node left, but did not close cleanly: {0}")]
     Close(CloseError),
+}
+
+/// A node that left, and what it handed over.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Left {
+    /// Who got its rights and holds; nobody if it had none.
+    pub heir: Option<ReplicaId>,
+    /// Units of rights that were given.
+    pub units: u64,
+    /// The holds that were handed over, by their former ids: the new id, or nothing if the heir could not hold as much.
+    /// Then the units are the heir's to sell.
+    pub holds: Vec<(HoldId, Option<HoldId>)>,
 }

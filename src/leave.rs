@@ -9,15 +9,16 @@ use stockmesh_proto::hold::{Hold as Record, HoldId};
 use stockmesh_proto::operation::{Books, Operation, Outcome, Request};
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::wire::TakeHold;
-use stockmesh_proto::{InvalidInput, Location, ReplicaId, Shard, Sku};
+use stockmesh_proto::{Location, ReplicaId, ShardIndex, Sku};
 use tokio::time::Instant;
 use tracing::info;
 
-use crate::error::{LeaveError, WriteError};
+use crate::error::{LeaveError, Left, WriteError};
 use crate::limits::{PLACES_AT_ONCE_MAX, RETIRE_LOOK_EVERY, RETIRE_TIME_DEFAULT, RETIRE_TIME_MAX};
 use crate::net::Node;
 use crate::replica::Replica;
 use crate::store::Store;
+use crate::table::Table;
 
 /// What becomes of holds when their node leaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub enum HoldsAtLeave {
     /// The heir holds as many units for as long, under a new id: [`Left::holds`] says which.
     #[default]
     HandOver,
-    /// The node stays until they are resolved or have run out.
+    /// The node stays until they are resolved or have run out; other writes are refused meanwhile.
     RunOut,
 }
 
@@ -40,19 +41,6 @@ pub struct Leave {
     held_by: usize,
     holds: HoldsAtLeave,
     deadline: Duration,
-}
-
-/// A node that left, and what it handed over.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Left {
-    /// Who got its rights and holds; nobody if it had none.
-    pub heir: Option<ReplicaId>,
-    /// Units of rights that were given.
-    pub units: u64,
-    /// The holds that were handed over, by their former ids: the new id, or nothing if the heir did not answer. Then the
-    /// units are the heir's to sell.
-    pub holds: Vec<(HoldId, Option<HoldId>)>,
 }
 
 impl Leave {
@@ -86,43 +74,73 @@ impl Leave {
     }
 
     async fn run(self) -> Result<Left, LeaveError> {
+        let mut left = Left::default();
         if self.deadline > RETIRE_TIME_MAX {
-            let deadline = format!("{:?}", self.deadline);
-            return Err(WriteError::from(InvalidInput::new("deadline", deadline, "must be at most an hour")).into());
+            let why = format!("the deadline {:?} must be at most an hour", self.deadline);
+            return Err(LeaveError::Unfinished { why, left });
         }
         let until = Instant::now() + self.deadline;
         let node = self.replica.node.as_ref().ok_or(LeaveError::NoNetwork)?;
-        let heir = match self.heir {
-            Some(heir) if !node.is_linked(heir) => return Err(LeaveError::NobodyLinked),
-            Some(heir) => heir,
-            None => node.nearest().ok_or(LeaveError::NobodyLinked)?,
-        };
         // Rights that come from now on would be stranded.
         let pausing = Pausing::begin(&self.replica);
-        let left = self.give_all(node, heir, until).await?;
-        node.leave_membership().await;
-        let closed = self.store.close().await;
+        let heir = self.find_heir(node).await?;
+        if self.holds == HoldsAtLeave::RunOut {
+            self.run_out(until).await?;
+        }
+        let late = |_| Err("it was not done in time".to_owned());
+        let done = tokio::time::timeout_at(until, self.give_all(node, heir, until, &mut left)).await;
+        if let Err(why) = done.unwrap_or_else(late) {
+            return Err(LeaveError::Unfinished { why, left });
+        }
+        info!(%heir, units = left.units, holds = left.holds.len(), "the node leaves the cluster");
+        // From here on there is no way back: also if nobody waits for the end any more.
         std::mem::forget(pausing);
-        info!(%heir, units = left.units, holds = left.holds.len(), "the node left the cluster");
-        closed.map_err(LeaveError::Close)?;
-        Ok(left)
+        let (store, replica) = (self.store.clone(), Arc::clone(&self.replica));
+        let closing = tokio::spawn(async move {
+            if let Some(node) = &replica.node {
+                node.leave_membership().await;
+            }
+            store.close().await
+        });
+        match closing.await {
+            Ok(Err(error)) => Err(LeaveError::Close(error)),
+            _ => Ok(left),
+        }
     }
 
-    async fn give_all(&self, node: &Node, heir: ReplicaId, until: Instant) -> Result<Left, LeaveError> {
-        let mut left = Left { heir: None, units: 0, holds: Vec::new() };
-        match self.holds {
-            HoldsAtLeave::HandOver => self.hand_over(node, heir, &mut left).await?,
-            HoldsAtLeave::RunOut => self.run_out(until).await?,
+    /// A node that takes over, and does not leave itself.
+    async fn find_heir(&self, node: &Node) -> Result<ReplicaId, LeaveError> {
+        let mut heirs = node.heirs();
+        heirs.retain(|replica| self.heir.is_none_or(|heir| heir == *replica));
+        let (Ok(sku), location) = (Sku::new("-"), self.replica.location.clone()) else {
+            return Err(LeaveError::NobodyLinked);
+        };
+        for heir in heirs {
+            let hold = HoldId { replica: self.replica.table.own(), shard: ShardIndex(0), sequence: 1 };
+            let (sku, location, products) = (sku.clone(), location.clone(), Vec::new());
+            let question = TakeHold { hold, sku, location, units: 0, expires_ms: 0, products };
+            if node.hand_over(heir, question).await == Ok(Some(hold)) {
+                return Ok(heir);
+            }
         }
-        self.give_rights(heir, &mut left).await?;
-        if left.units > 0 || !left.holds.is_empty() {
-            left.heir = Some(heir);
+        Err(LeaveError::NobodyLinked)
+    }
+
+    /// Gives everything to the heir, and waits until others hold all of it.
+    async fn give_all(&self, node: &Node, heir: ReplicaId, until: Instant, left: &mut Left) -> Result<(), String> {
+        // What waited in the queue when the pause began is done behind this.
+        self.replica.committer.ledger().await.map_err(|error| error.to_string())?;
+        loop {
+            // Answers to questions that were under way may bring more, until a look finds nothing.
+            while self.hand_over(node, heir, left).await? || self.give_rights(heir, left).await? {}
+            let wait = until.saturating_duration_since(Instant::now());
+            if self.held_by > 0 {
+                node.await_replicated(self.held_by, wait).await.map_err(|error| error.to_string())?;
+            }
+            if places(&self.replica.table).is_empty() {
+                return Ok(());
+            }
         }
-        let wait = until.saturating_duration_since(Instant::now());
-        if self.held_by > 0 {
-            node.await_replicated(self.held_by, wait).await.map_err(LeaveError::NotReplicated)?;
-        }
-        Ok(left)
     }
 
     /// Waits until no hold is left.
@@ -137,52 +155,62 @@ impl Leave {
         Ok(())
     }
 
-    /// Releases each hold and gives its units to the heir, which holds them on.
-    async fn hand_over(&self, node: &Node, heir: ReplicaId, left: &mut Left) -> Result<(), LeaveError> {
+    /// Releases each hold and gives its units to the heir, which holds them on. Returns whether there was any.
+    async fn hand_over(&self, node: &Node, heir: ReplicaId, left: &mut Left) -> Result<bool, String> {
         let Replica { table, committer, .. } = &*self.replica;
+        let mut any = false;
         loop {
             let next = |books: &Books| books.active_holds(None).next().cloned();
             let Some(Record { id, sku, location, units, expires_ms, .. }) = committer.books(next) else {
-                return Ok(());
+                return Ok(any);
             };
             let grant = Operation::Grant { sku: sku.clone(), location: location.clone(), to: heir, units };
             let operations = vec![Operation::ReleaseHold { id }, grant];
-            // Resolved by somebody else in this moment: the next look does not find it.
             if let Err(error) = committer.write(Request::from(operations)).await {
                 match error {
+                    // Resolved by somebody else in this moment: the next look does not find it.
                     WriteError::Refused(_) if committer.books(|books| books.hold(id).is_some_and(is_resolved)) => {
                         continue;
                     }
-                    error => return Err(error.into()),
+                    error => return Err(error.to_string()),
                 }
             }
+            any = true;
+            left.heir = Some(heir);
+            left.holds.push((id, None));
             let products = table.at_location(&sku, &location);
-            let _ = committer.barrier().await;
+            committer.barrier().await.map_err(|error| error.to_string())?;
             let take = TakeHold { hold: id, sku, location, units, expires_ms, products };
-            left.holds.push((id, node.hand_over(heir, take).await));
+            // Without an answer the others are not dissolved too.
+            let taken = node.hand_over(heir, take).await?;
+            if let Some(last) = left.holds.last_mut() {
+                last.1 = taken;
+            }
         }
     }
 
-    /// Gives all rights to the heir, place by place, until there are none.
-    async fn give_rights(&self, heir: ReplicaId, left: &mut Left) -> Result<(), LeaveError> {
+    /// Gives all rights that are found to the heir. Returns whether there were any.
+    async fn give_rights(&self, heir: ReplicaId, left: &mut Left) -> Result<bool, String> {
         let Replica { table, committer, .. } = &*self.replica;
-        let own = table.own();
-        for shard in table.count().indexes() {
-            let places = table.read(shard, |state| places_with_rights(state, own)).unwrap_or_default();
-            for places in places.chunks(PLACES_AT_ONCE_MAX) {
-                let grant = |(sku, location): &(Sku, Location)| {
-                    let (sku, location) = (sku.clone(), location.clone());
-                    Operation::Grant { sku, location, to: heir, units: u64::MAX }
-                };
-                let operations: Vec<Operation> = places.iter().map(grant).collect();
-                for outcome in committer.write(Request::from(operations)).await? {
-                    if let Outcome::Granted { units, .. } = outcome {
-                        left.units = left.units.saturating_add(units);
-                    }
+        let before = left.units;
+        for places in places(table).chunks(PLACES_AT_ONCE_MAX) {
+            let grant = |(sku, location): &(Sku, Location)| {
+                let (sku, location) = (sku.clone(), location.clone());
+                Operation::Grant { sku, location, to: heir, units: u64::MAX }
+            };
+            let operations: Vec<Operation> = places.iter().map(grant).collect();
+            let outcomes = committer.write(Request::from(operations)).await.map_err(|error| error.to_string())?;
+            for outcome in outcomes {
+                if let Outcome::Granted { units, .. } = outcome {
+                    left.units = left.units.saturating_add(units);
+                    left.heir = Some(heir);
                 }
             }
         }
-        Ok(())
+        if left.units == before && !places(table).is_empty() {
+            return Err("the heir cannot be given rights: it was retired".into());
+        }
+        Ok(left.units > before)
     }
 }
 
@@ -197,7 +225,7 @@ impl<'a> Pausing<'a> {
     }
 
     fn set(&self, paused: bool) {
-        self.0.refuse_writes(paused);
+        self.0.set_leaving(paused);
         if let Some(node) = &self.0.node {
             node.begin_leaving(paused);
         }
@@ -214,12 +242,17 @@ fn is_resolved(hold: &Record) -> bool {
     !matches!(hold.state, stockmesh_proto::hold::HoldState::Active)
 }
 
-/// Where a replica may still sell.
-fn places_with_rights(state: &Shard, own: ReplicaId) -> Vec<(Sku, Location)> {
+/// Where this replica may still sell.
+fn places(table: &Table) -> Vec<(Sku, Location)> {
+    let own = table.own();
     let mut places = Vec::new();
-    for product in state.range(Bound::Unbounded) {
-        let with_rights = product.locations().into_iter().filter(|location| product.rights(location, own) > 0);
-        places.extend(with_rights.map(|location| (product.sku.clone(), location.clone())));
+    for shard in table.count().indexes() {
+        table.read(shard, |state| {
+            for product in state.range(Bound::Unbounded) {
+                let with_rights = product.locations().into_iter().filter(|location| product.rights(location, own) > 0);
+                places.extend(with_rights.map(|location| (product.sku.clone(), location.clone())));
+            }
+        });
     }
     places
 }

@@ -135,13 +135,13 @@ pub use batch::{Batch, Committed};
 pub use builder::Builder;
 pub use certificate::{CertificateFingerprint, InvalidFingerprint, NodeName};
 pub use error::{
-    CloseError, GetError, LeaveError, OpenError, ReloadError, ReplicationError, RetireError, RevocationsError,
+    CloseError, GetError, LeaveError, Left, OpenError, ReloadError, ReplicationError, RetireError, RevocationsError,
     WriteError,
 };
 pub use hold::{Hold, HoldId, HoldState, Resolved};
 pub use inspect::{InspectError, Inspection, inspect};
 pub use joining::{JoinProgress, Joining};
-pub use leave::{HoldsAtLeave, Leave, Left};
+pub use leave::{HoldsAtLeave, Leave};
 pub use ledger::{LedgerError, Movement, MovementKind, Movements};
 pub use member::{Member, MemberState, MembershipTiming};
 pub use messages::{Broadcast, Delivery, Messages, PeerMessage, SendError};

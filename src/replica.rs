@@ -26,6 +26,8 @@ pub(crate) struct Replica {
     pub(crate) cluster: ClusterId,
     pub(crate) location: Location,
     closing: AtomicBool,
+    /// The node leaves: only holds are resolved.
+    leaving: AtomicBool,
 }
 
 /// Not with all that is stored: handles of the API show their replica.
@@ -35,6 +37,12 @@ impl std::fmt::Debug for Replica {
         let mut shown = formatter.debug_struct("Replica");
         shown.field("id", &id).field("cluster", cluster).field("location", location).finish_non_exhaustive()
     }
+}
+
+/// Whether an operation only resolves a hold.
+fn resolves(operation: &Operation) -> bool {
+    use Operation::{CommitHold, ExpireHold, ReleaseHold};
+    matches!(operation, CommitHold { .. } | ReleaseHold { .. } | ExpireHold { .. })
 }
 
 fn may_backorder(operations: &[Operation]) -> bool {
@@ -50,7 +58,15 @@ impl Replica {
         cluster: ClusterId,
         location: Location,
     ) -> Self {
-        Self { table, committer, node, cluster, location, closing: AtomicBool::new(false) }
+        Self {
+            table,
+            committer,
+            node,
+            cluster,
+            location,
+            closing: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
+        }
     }
 
     /// Commits a request, all or nothing, and resolves once it is durable. Asks nobody for rights: without them it is
@@ -89,6 +105,9 @@ impl Replica {
             // Not asked for any more, or kept for others whose time is over too.
             WriteError::Refused(OperationRefused::Insufficient { .. }) if self.closing.load(Ordering::SeqCst) => {
                 WriteError::Closed
+            }
+            WriteError::Refused(OperationRefused::Insufficient { .. }) if self.leaving.load(Ordering::SeqCst) => {
+                WriteError::Leaving
             }
             WriteError::Refused(OperationRefused::Insufficient { shortfalls }) => self.insufficient(&shortfalls),
             error => error,
@@ -172,6 +191,9 @@ impl Replica {
         if self.closing.load(Ordering::SeqCst) {
             return Err(WriteError::Closed);
         }
+        if self.leaving.load(Ordering::SeqCst) && !request.operations.iter().all(resolves) {
+            return Err(WriteError::Leaving);
+        }
         // Before, since a caller may go away while it waits.
         self.note_deficits(&request.operations);
         self.committer.write(request).await
@@ -241,8 +263,13 @@ impl Replica {
         WriteError::Insufficient { sku, location, wanted, here, elsewhere, unreachable }
     }
 
-    /// From here on every write is refused, or none is any more.
-    pub(crate) fn refuse_writes(&self, refused: bool) {
-        self.closing.store(refused, Ordering::SeqCst);
+    /// From here on every write is refused.
+    pub(crate) fn refuse_writes(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+    }
+
+    /// From here on every write is refused but those that resolve holds, or none is any more.
+    pub(crate) fn set_leaving(&self, leaving: bool) {
+        self.leaving.store(leaving, Ordering::SeqCst);
     }
 }

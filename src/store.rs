@@ -263,7 +263,7 @@ impl Store {
     /// # }
     /// ```
     pub async fn close(&self) -> Result<(), CloseError> {
-        self.inner.refuse_writes(true);
+        self.inner.refuse_writes();
         let Replica { committer, node, .. } = &*self.inner;
         let _ = committer.barrier().await;
         if let Some(node) = node {

@@ -220,7 +220,7 @@ pub(super) fn failure(error: &WriteError) -> Failure {
             ..Failure::new(FailureCode::Insufficient, error)
         },
         WriteError::HoldForgotten { .. } => Failure::new(FailureCode::HoldForgotten, error),
-        WriteError::Closed => Failure::new(FailureCode::Closed, error),
+        WriteError::Closed | WriteError::Leaving => Failure::new(FailureCode::Closed, error),
         WriteError::Poisoned { .. } => Failure::new(FailureCode::Poisoned, error),
         WriteError::Indeterminate { .. } => Failure::indeterminate(FailureCode::Indeterminate, error),
     }

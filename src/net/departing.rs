@@ -50,15 +50,16 @@ impl Node {
         self.shared.leaving.store(leaving, Ordering::SeqCst);
     }
 
-    /// The linked node that answers fastest, of those that can take over for one that leaves.
-    pub(crate) fn nearest(&self) -> Option<ReplicaId> {
-        let links = self.shared.registry.links().into_iter();
-        let able = links.filter(|link| link.knows_retirement && link.knows_rights && !link.read_only);
-        able.min_by_key(|link| link.connection.rtt()).map(|link| link.replica)
+    /// The linked nodes that can take over for one that leaves, those that answer fastest before the others.
+    pub(crate) fn heirs(&self) -> Vec<ReplicaId> {
+        let mut links = self.shared.registry.links();
+        links.retain(|link| link.knows_retirement && link.knows_rights && !link.read_only);
+        links.sort_by_key(|link| link.connection.rtt());
+        links.iter().map(|link| link.replica).collect()
     }
 
-    /// Hands a hold over to a linked node. Returns the hold that it gave instead, if it could.
-    pub(crate) async fn hand_over(&self, to: ReplicaId, take: TakeHold) -> Option<HoldId> {
-        hand_over::hand_over(to, take, &self.shared).await
+    /// Hands a hold over to a linked node. Returns the hold that it gave instead, if it could, or why there is no answer.
+    pub(crate) async fn hand_over(&self, to: ReplicaId, take: TakeHold) -> Result<Option<HoldId>, String> {
+        hand_over::hand_over(to, take, &self.shared).await.map_err(|error| error.to_string())
     }
 }

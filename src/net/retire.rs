@@ -46,6 +46,11 @@ pub(super) async fn receive_fence(
     if heir != link.replica {
         return Err(FrameError::Violation("a fence names another heir than who asks for it".into()).into());
     }
+    // Of a replica that nobody here has heard of there is nothing to fence; and each costs a row for good.
+    let is_known = shared.members.get(retired).is_some() || knows_writes(retired, shared);
+    if !is_known || !link.may_be_answered() {
+        return answer(Message::Fenced(Fenced { heir: Some(heir).filter(|_| !is_known), is_alive: false }), send).await;
+    }
     let (known, heir_lives) = shared.committer.retired(|known| {
         let heir = known.get(&retired).map(|retirement| retirement.heir);
         (heir, heir.is_some_and(|heir| !known.contains_key(&heir)))
@@ -60,6 +65,12 @@ pub(super) async fn receive_fence(
         },
     };
     answer(Message::Fenced(Fenced { heir, is_alive }), send).await
+}
+
+/// Whether any write of a replica has reached this node.
+fn knows_writes(replica: ReplicaId, shared: &Shared) -> bool {
+    let count = shared.table.count();
+    count.indexes().any(|shard| shared.table.read(shard, |state| state.version().get(replica)) > Some(0))
 }
 
 /// Hands a peer's wish that this node retire a replica to whoever can.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use metrics::counter;
@@ -43,6 +44,10 @@ pub(in crate::net) async fn obtain(
     until: Instant,
     ticket: &mut Option<u64>,
 ) -> Option<Turn> {
+    // What came now would be left behind.
+    if shared.leaving.load(Ordering::SeqCst) {
+        return None;
+    }
     let ticket = *ticket.get_or_insert_with(|| shared.rights.ticket());
     let mut waiting = Vec::new();
     for shortfall in shortfalls {

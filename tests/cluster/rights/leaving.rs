@@ -72,7 +72,7 @@ async fn who_cannot_leave_goes_on() {
     mug(&c).try_sell(1).await.unwrap();
     hold.commit_part(1).await.unwrap();
     let error = c.leave().held_by(3).deadline(Duration::from_millis(500)).await.unwrap_err();
-    assert!(matches!(error, LeaveError::NotReplicated(_)), "{error}");
+    assert!(matches!(&error, LeaveError::Unfinished { left, .. } if left.units == 3), "{error}");
     mug(&c).receive(1).await.unwrap();
     // A future that is dropped leaves the node as it was, too.
     let dropped = tokio::time::timeout(Duration::from_millis(50), c.leave().held_by(3).into_future()).await;
@@ -90,4 +90,41 @@ async fn a_store_without_a_network_cannot_leave() {
     let store = Store::builder().in_memory().open().await.unwrap();
     assert!(matches!(store.leave().await, Err(LeaveError::NoNetwork)));
     store.product("MUG").unwrap().receive(1).await.unwrap();
+}
+
+/// While holds run out they can be resolved, and nothing else is written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn holds_are_resolved_while_their_node_waits_to_leave() {
+    let mesh = Mesh::new();
+    let [a, b, c] = three(&mesh).await;
+    mug(&c).receive(9).await.unwrap();
+    let holds = [mug(&c).hold(2, HOUR).await.unwrap(), mug(&c).hold(3, HOUR).await.unwrap()];
+    wait_available(&[a.clone(), b.clone()], 4).await;
+    let leaving = tokio::spawn(c.leave().holds(HoldsAtLeave::RunOut).deadline(PATIENCE).into_future());
+    let refused = || async { matches!(mug(&c).receive(1).await, Err(WriteError::Leaving)) };
+    let begun = std::time::Instant::now();
+    while !refused().await {
+        assert!(begun.elapsed() < PATIENCE, "it takes writes still");
+    }
+    assert!(matches!(mug(&c).sell(1).await, Err(WriteError::Leaving)));
+    holds[0].commit().await.unwrap();
+    holds[1].release().await.unwrap();
+    let left = leaving.await.unwrap().unwrap();
+    assert!(left.holds.is_empty());
+    wait_available(&[a, b], left.units as i128).await;
+}
+
+/// Nodes that leave at the same time do not take over from each other: whoever asks first goes first, or both stay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_leave_at_once_leave_nothing_with_each_other() {
+    let mesh = Mesh::new();
+    let [a, b, c] = three(&mesh).await;
+    mug(&b).receive(5).await.unwrap();
+    mug(&c).receive(7).await.unwrap();
+    wait_available(&[a.clone(), b.clone(), c.clone()], 12).await;
+    let (first, second) = tokio::join!(b.leave().into_future(), c.leave().into_future());
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert_eq!((first.heir, second.heir), (Some(a.replica_id()), Some(a.replica_id())));
+    assert_eq!(own_rights(&a), 12);
+    mug(&a).try_sell(12).await.unwrap();
 }

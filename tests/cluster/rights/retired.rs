@@ -7,7 +7,7 @@ use stockmesh::{HoldId, NeedOnly, Reason, ReplicaId, RetireError, Store};
 use stockmesh_proto::wire::{Fence, Fenced, Hello, Message, RefusalCode, TakeHold};
 use stockmesh_proto::{Location, Sku};
 
-use super::peer::{linked, push_of, shard_of, stock};
+use super::peer::{grant, linked, push_of, shard_of, stock};
 use super::{MUG, assert_shared_out, available, mug, own_rights, rights_of, wait_available};
 use crate::support::raw::{Raw, hello, read, write};
 use crate::support::writers::price;
@@ -344,11 +344,20 @@ async fn who_fences_for_another_or_hands_over_what_is_not_its_own_loses_its_link
     let heir = raw.replica;
     let answer = ask(Message::Fence(Fence { retired: own, heir, is_trial: false })).await;
     assert_eq!(answer, Some(Message::Fenced(Fenced { heir: None, is_alive: true })));
-    let answer = ask(Message::Fence(Fence { retired: foreign, heir, is_trial: true })).await;
-    assert_eq!(answer, Some(Message::Fenced(Fenced { heir: Some(heir), is_alive: false })));
+    // What nobody has heard of is fenced without a trace, and a trial leaves none either.
+    for is_trial in [true, false] {
+        let answer = ask(Message::Fence(Fence { retired: foreign, heir, is_trial })).await;
+        assert_eq!(answer, Some(Message::Fenced(Fenced { heir: Some(heir), is_alive: false })));
+    }
+    let (_, answer) = linked(&mesh, &store, Some(foreign)).await;
+    assert!(matches!(answer, Some(Message::Hello(_))), "{answer:?}");
     assert!(!refused_with(&store, &["was retired"]));
-    let Some(Message::Taken(first)) = ask(take(heir, Vec::new())).await else { panic!("no answer") };
-    let Some(Message::Taken(again)) = ask(take(heir, Vec::new())).await else { panic!("no answer") };
+    // Without rights of its own a peer cannot have units held here; with them, once for each hold.
+    let Some(Message::Taken(none)) = ask(take(heir, Vec::new())).await else { panic!("no answer") };
+    assert_eq!((none.hold, store.holds().len()), (None, 0));
+    let given = vec![(Sku::new(MUG).unwrap(), grant(heir, own, 1, 1))];
+    let Some(Message::Taken(first)) = ask(take(heir, given.clone())).await else { panic!("no answer") };
+    let Some(Message::Taken(again)) = ask(take(heir, given)).await else { panic!("no answer") };
     assert!(first.hold.is_some() && first == again, "once for each hold");
     assert_eq!(store.holds().len(), 1);
 }
@@ -425,6 +434,8 @@ async fn who_is_fenced_is_refused_from_the_answer_on() {
     let retired = ReplicaId::from_random(7);
     let (raw, _) = linked(&mesh, &store, None).await;
     let heir = raw.replica;
+    let _pushes = raw.push_bytes(&push_of(retired, MUG, 1, stock(retired, 1, 9)), false).await;
+    wait_available(std::slice::from_ref(&store), 9).await;
     let fence = Message::Fence(Fence { retired, heir, is_trial: false });
     let (_send, mut receive) = raw.session_bytes(&fence.encode().unwrap(), true).await;
     let answer = read(&mut receive).await;
