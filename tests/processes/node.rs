@@ -58,13 +58,13 @@ async fn load(store: Store, name: String, is_on: Arc<AtomicBool>) {
         let own = store.product(&format!("{}{}", own_prefix(&name), number % OWN_PRODUCTS)).unwrap();
         match own.receive(1).await {
             Ok(()) => tell("own"),
-            Err(WriteError::Closed) => return,
+            Err(WriteError::Closed | WriteError::Leaving) => return,
             Err(error) => panic!("{error}"),
         }
         let shared = store.product(SHARED).unwrap().at("all").unwrap();
         match shared.sell(1).deadline(Duration::from_millis(200)).await {
             Ok(()) => tell("sold"),
-            Err(WriteError::Closed) => return,
+            Err(WriteError::Closed | WriteError::Leaving) => return,
             Err(WriteError::Insufficient { .. }) => {}
             Err(error) => panic!("{error}"),
         }
