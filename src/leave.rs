@@ -17,7 +17,6 @@ use crate::error::{LeaveError, Left, WriteError};
 use crate::limits::{PLACES_AT_ONCE_MAX, RETIRE_LOOK_EVERY, RETIRE_TIME_DEFAULT, RETIRE_TIME_MAX};
 use crate::net::Node;
 use crate::replica::Replica;
-use crate::store::Store;
 use crate::table::Table;
 
 /// What becomes of holds when their node leaves.
@@ -35,7 +34,6 @@ pub enum HoldsAtLeave {
 #[derive(Debug)]
 #[must_use = "nothing happens until it is awaited"]
 pub struct Leave {
-    store: Store,
     replica: Arc<Replica>,
     heir: Option<ReplicaId>,
     held_by: usize,
@@ -44,9 +42,9 @@ pub struct Leave {
 }
 
 impl Leave {
-    pub(crate) fn new(store: Store, replica: Arc<Replica>) -> Self {
+    pub(crate) fn new(replica: Arc<Replica>) -> Self {
         let (holds, deadline) = (HoldsAtLeave::default(), RETIRE_TIME_DEFAULT);
-        Self { store, replica, heir: None, held_by: 1, holds, deadline }
+        Self { replica, heir: None, held_by: 1, holds, deadline }
     }
 
     /// Who gets the rights and the holds: the linked node that answers fastest unless said.
@@ -95,12 +93,12 @@ impl Leave {
         info!(%heir, units = left.units, holds = left.holds.len(), "the node leaves the cluster");
         // From here on there is no way back: also if nobody waits for the end any more.
         std::mem::forget(pausing);
-        let (store, replica) = (self.store.clone(), Arc::clone(&self.replica));
+        let replica = Arc::clone(&self.replica);
         let closing = tokio::spawn(async move {
             if let Some(node) = &replica.node {
                 node.leave_membership().await;
             }
-            store.close().await
+            replica.close().await
         });
         match closing.await {
             Ok(Err(error)) => Err(LeaveError::Close(error)),

@@ -12,7 +12,8 @@ use stockmesh_proto::{ClusterId, Location, Sku};
 use tokio::time::Instant;
 
 use crate::commit::Committer;
-use crate::error::WriteError;
+use crate::error::{CloseError, WriteError};
+use crate::limits::CLOSE_DRAIN_TIME_MAX;
 use crate::net::Node;
 use crate::sales::Sales;
 use crate::table::Table;
@@ -264,12 +265,28 @@ impl Replica {
     }
 
     /// From here on every write is refused.
-    pub(crate) fn refuse_writes(&self) {
+    fn refuse_writes(&self) {
         self.closing.store(true, Ordering::SeqCst);
     }
 
     /// From here on every write is refused but those that resolve holds, or none is any more.
     pub(crate) fn set_leaving(&self, leaving: bool) {
         self.leaving.store(leaving, Ordering::SeqCst);
+    }
+
+    /// Closes links and files, see [`Store::close`](crate::Store::close).
+    pub(crate) async fn close(&self) -> Result<(), CloseError> {
+        self.refuse_writes();
+        let Self { committer, node, .. } = self;
+        let _ = committer.barrier().await;
+        if let Some(node) = node {
+            node.drain(CLOSE_DRAIN_TIME_MAX).await;
+            node.close().await;
+        }
+        committer.close().await;
+        match committer.failure() {
+            Some(cause) => Err(CloseError::Poisoned { cause }),
+            None => Ok(()),
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::batch::Batch;
 use crate::error::{CloseError, GetError};
 use crate::hold::Hold;
 use crate::ledger::Movements;
-use crate::limits::{CLOSE_DRAIN_TIME_MAX, HOLDS_PAGE};
+use crate::limits::HOLDS_PAGE;
 use crate::net::Node;
 use crate::product::Product;
 use crate::query::Query;
@@ -263,17 +263,6 @@ impl Store {
     /// # }
     /// ```
     pub async fn close(&self) -> Result<(), CloseError> {
-        self.inner.refuse_writes();
-        let Replica { committer, node, .. } = &*self.inner;
-        let _ = committer.barrier().await;
-        if let Some(node) = node {
-            node.drain(CLOSE_DRAIN_TIME_MAX).await;
-            node.close().await;
-        }
-        committer.close().await;
-        match committer.failure() {
-            Some(cause) => Err(CloseError::Poisoned { cause }),
-            None => Ok(()),
-        }
+        self.inner.close().await
     }
 }

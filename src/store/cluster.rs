@@ -202,7 +202,7 @@ impl Store {
     /// # }
     /// ```
     pub fn leave(&self) -> Leave {
-        Leave::new(self.clone(), Arc::clone(&self.inner))
+        Leave::new(Arc::clone(&self.inner))
     }
 
     /// Closes all links and takes none until [`Store::go_online`]. Reads and writes go on. Does nothing without a

@@ -8,7 +8,7 @@ use crate::growth::all_known;
 use crate::process::{Cluster, Node, PATIENCE, phase, running, scenario, until};
 
 /// Within this a node that was killed is known to be down, as the timing for a LAN promises, and a second for looking.
-const NOTICED_WITHIN: Duration = Duration::from_secs(31);
+const NOTICED_WITHIN: Duration = Duration::from_secs(21);
 
 fn grown(test: &'static str, count: usize) -> (Cluster, Vec<Node>) {
     let mut cluster = Cluster::new(test);
