@@ -28,7 +28,6 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 pub(crate) use committer::{Committer, WeakCommitter};
 pub(crate) use fold::snapshot;
-pub(crate) use retired::FenceOutcome;
 pub(crate) use side::{HOLD_KEY_PREFIX, delete_holds};
 pub(crate) use worker::Worker;
 
@@ -108,6 +107,17 @@ pub(crate) struct Given {
     pub(crate) sequence: u64,
     /// Stock and grants of the product at the location, as of the write.
     pub(crate) products: Products,
+}
+
+/// What became of a fence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FenceOutcome {
+    /// It stands, durably, for this heir: the one that was asked for, or one that was named before.
+    Fenced(ReplicaId),
+    /// It is this very replica.
+    Own,
+    /// So many are retired that no more are remembered.
+    Full,
 }
 
 /// One piece of work.

@@ -9,20 +9,9 @@ use stockmesh_proto::{ReplicaId, Sku};
 use tokio::sync::oneshot;
 
 use super::worker::Answer;
-use super::{Event, Stopped, Worker};
+use super::{Event, FenceOutcome, Stopped, Worker};
 use crate::limits::RETIRED_MAX;
 use crate::retirements::{Retirement, row};
-
-/// What became of a fence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FenceOutcome {
-    /// It stands, durably, for this heir: the one that was asked for, or one that was named before.
-    Fenced(ReplicaId),
-    /// It is this very replica.
-    Own,
-    /// So many are retired that no more are remembered.
-    Full,
-}
 
 impl Worker {
     /// Fences a replica, or notes that its fence is closed. The answer comes once it is durable.

@@ -16,10 +16,12 @@ use tracing::{debug_span, error};
 use super::batch::Gathered;
 use super::fold::Fold;
 use super::gathering::Gathering;
-use super::retired::FenceOutcome;
 use super::room::{entries_claimed_max, fitting, has_room};
 use super::side::Trimming;
-use super::{Claim, Committer, Durable, Event, Given, OwnWrites, Progress, RemoteDelta, RemoteOutcome, Stopped, Work};
+use super::{
+    Claim, Committer, Durable, Event, FenceOutcome, Given, OwnWrites, Progress, RemoteDelta, RemoteOutcome, Stopped,
+    Work,
+};
 use crate::clock::WallClock;
 use crate::error::WriteError;
 use crate::limits::{COMMIT_QUEUE_MAX, COMMITS_TO_PUSH_MAX, GROUP_BYTES_TARGET, GROUP_WORK_MAX, LAG_BATCHES_MAX};

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::node::Node;
-use super::retire::RetireRequest;
+use super::wishes::RetireRequest;
 use super::{hand_over, retire};
 use crate::error::RetireError;
 

@@ -25,6 +25,8 @@ mod catch_up;
 mod certified;
 mod der;
 #[cfg(feature = "clients")]
+mod client_links;
+#[cfg(feature = "clients")]
 mod clients;
 mod confirming;
 mod departing;
@@ -70,11 +72,14 @@ mod turns;
 mod trust;
 mod validity;
 mod verdict;
+mod wishes;
 
 pub(crate) use address::check_address;
 pub use catch_up::JoinProgress;
 #[cfg(feature = "clients")]
-pub(crate) use clients::{ClientLink, Dialled, dial_as_client};
+pub(crate) use client_links::ClientLink;
+#[cfg(feature = "clients")]
+pub(crate) use clients::{Dialled, dial_as_client};
 pub use discovery::{Candidate, Discovery, DiscoveryError, Dns, Found};
 #[cfg(feature = "testing")]
 pub use faulty::FaultyNetwork;
@@ -88,7 +93,7 @@ pub(crate) use node::{Node, NodeSettings};
 #[cfg(feature = "clients")]
 pub(crate) use refusal::{CloseCode, explain};
 pub use registry::{LinkState, PeerStatus, Refused};
-pub(crate) use retire::RetireRequest;
 pub(crate) use revocation::RevocationFile;
 pub(crate) use sources::TopologySettings;
 pub use targets::{DialStatus, SourceStatus};
+pub(crate) use wishes::RetireRequest;

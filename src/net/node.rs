@@ -35,7 +35,6 @@ use super::penalties::Penalties;
 use super::push::push_commits;
 use super::refusal::CloseCode;
 use super::registry::{PeerStatus, Refused, Registry};
-use super::retire::RetireRequest;
 use super::revocation::RevocationFile;
 use super::rights::Rights;
 use super::rights::queue::{self, Turn};
@@ -45,6 +44,7 @@ use super::sources::{TopologySettings, start_topology};
 use super::targets::{DialStatus, SourceStatus, Targets};
 use super::trust::{self, watch_revocations};
 use super::turns::{reconcile_for_ever, relink_after_incarnation};
+use super::wishes::RetireRequest;
 use crate::clock::WallClock;
 use crate::commit::{Committer, OwnWrites};
 use crate::error::ReloadError;
@@ -155,7 +155,7 @@ impl Node {
             leaving: AtomicBool::new(false),
             offline: watch::Sender::new(false),
             #[cfg(feature = "clients")]
-            clients: super::clients::Clients::new(settings.clients),
+            clients: super::client_links::Clients::new(settings.clients),
             tasks: Mutex::new(JoinSet::new()),
             runtime: Handle::current(),
         }));
@@ -299,7 +299,7 @@ impl Node {
 
     /// Clients that connect from now on, if they are wanted. For one caller only.
     #[cfg(feature = "clients")]
-    pub(crate) fn clients(&self) -> Option<mpsc::Receiver<super::clients::ClientLink>> {
+    pub(crate) fn clients(&self) -> Option<mpsc::Receiver<super::client_links::ClientLink>> {
         self.shared.clients.queue()
     }
 

@@ -21,16 +21,11 @@ use super::members::MemberState;
 use super::pull::reconcile;
 use super::session::SyncError;
 use super::shared::Shared;
+use super::wishes::RetireRequest;
 use crate::commit::FenceOutcome;
 use crate::error::RetireError;
 use crate::limits::{REPLY_TIME_MAX, RETIRE_LOOK_EVERY};
 use crate::retirements::Retirement;
-
-/// A peer asks this node to retire a replica, as the heir.
-pub(crate) struct RetireRequest {
-    pub(crate) wanted: Retire,
-    pub(crate) reply: oneshot::Sender<Retired>,
-}
 
 /// Answers a heir that asks to fence a replica. One that is linked here is alive, and is not fenced.
 pub(super) async fn receive_fence(

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use super::catch_up::CatchUp;
 #[cfg(feature = "clients")]
-use super::clients::Clients;
+use super::client_links::Clients;
 use super::identity::{Current, Identity};
 use super::mail::PeerMessage;
 use super::members::Members;
@@ -25,11 +25,11 @@ use super::meter::PeerLimits;
 use super::own_dials::OwnDials;
 use super::penalties::Penalties;
 use super::registry::Registry;
-use super::retire::RetireRequest;
 use super::revocation::Revoked;
 use super::rights::Rights;
 use super::sightings::Sightings;
 use super::targets::Targets;
+use super::wishes::RetireRequest;
 use crate::clock::WallClock;
 use crate::commit::Committer;
 use crate::table::Table;

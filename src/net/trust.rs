@@ -43,7 +43,7 @@ pub(super) fn rotated_lately(shared: &Shared) -> bool {
 pub(super) fn review_all(shared: &Shared) {
     shared.registry.links().iter().for_each(|link| review(link, shared));
     #[cfg(feature = "clients")]
-    shared.clients.review(shared);
+    shared.clients.review(|entry| untrusted_client(entry, shared));
 }
 
 /// Closes the link if it may not go on.
@@ -111,6 +111,17 @@ pub(super) fn revoked(certificate: CertificateFingerprint, shared: &Shared) -> O
              taken off the list of the node that refuses it"
         )
     })
+}
+
+/// Why a client is not served any more, if it is not trusted.
+#[cfg(feature = "clients")]
+pub(super) fn untrusted_client(entry: &super::client_links::Entry, shared: &Shared) -> Option<String> {
+    let identity = shared.current.borrow().identity.clone();
+    let of_authority = || {
+        let error = identity.trusts(&entry.chain, true).err()?;
+        Some(format!("the node does not trust the certificate {} any more ({error})", entry.fingerprint))
+    };
+    revoked(entry.fingerprint, shared).or_else(of_authority)
 }
 
 /// Whether this node gives up its replica id at the word of the peer: not of a read-only member (rule K2).

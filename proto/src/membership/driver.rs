@@ -9,8 +9,9 @@ use foca::{Foca, Member, NoCustomBroadcast, State, Timer};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use super::node::{Collected, Node, SwimCodec};
+use super::node::Node;
 use super::packet::{self, Belief};
+use super::swim::{Collected, SwimCodec};
 use super::timing::Timing;
 use super::{Breach, Effect};
 use crate::id::ReplicaId;

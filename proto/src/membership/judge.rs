@@ -6,8 +6,9 @@ use foca::{Header, Member, Message, State};
 
 use super::Breach;
 use super::driver::{Entry, Membership};
-use super::node::{Collected, Node};
+use super::node::Node;
 use super::packet::{self, Belief, Packet};
+use super::swim::Collected;
 use crate::id::ReplicaId;
 use crate::limits::GENERATION_STEP_MAX;
 use crate::member::{Generation, MalformedMember, MemberRecord, Standing};

@@ -10,6 +10,7 @@ mod list;
 mod node;
 mod packet;
 mod settle;
+mod swim;
 mod timing;
 
 use std::sync::Arc;

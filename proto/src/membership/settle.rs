@@ -7,7 +7,8 @@ use foca::{Member, State, Timer};
 
 use super::Effect;
 use super::driver::{Entry, Membership, Since};
-use super::node::{Collected, Node};
+use super::node::Node;
+use super::swim::Collected;
 use crate::id::ReplicaId;
 use crate::limits::MEMBER_DOWN_LISTED_S;
 use crate::member::MemberRecord;
