@@ -30,7 +30,7 @@ pub enum HoldsAtLeave {
     RunOut,
 }
 
-/// A node that is to leave, made by [`Store::leave`]. Nothing happens until it is awaited.
+/// A node that is to leave, made by [`Store::leave`](crate::Store::leave). Nothing happens until it is awaited.
 #[derive(Debug)]
 #[must_use = "nothing happens until it is awaited"]
 pub struct Leave {

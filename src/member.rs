@@ -38,7 +38,7 @@ impl From<Standing> for MemberState {
 pub struct Member {
     /// Its replica id.
     pub replica: ReplicaId,
-    /// Where it accepts links. With the address 0.0.0.0 or [::] it does not know, and nobody has told it yet.
+    /// Where it accepts links. With the address `0.0.0.0` or `[::]` it does not know, and nobody has told it yet.
     pub address: SocketAddr,
     /// Its home location.
     pub location: Location,
