@@ -333,3 +333,35 @@ async fn tell_list(liar: &Raw, record: MemberRecord) {
     write(&mut send, &Message::Members(MemberList { digest: 1, last: true, members: vec![lie] })).await;
     send.finish().unwrap();
 }
+
+/// Asks for the list of members, and returns the digest of the answer and how many members it held.
+async fn ask_list(raw: &Raw, digest: u64) -> (u64, usize) {
+    let (mut send, mut receive) = raw.connection.open_bi().await.unwrap();
+    write(&mut send, &Message::Members(MemberList { digest, last: true, members: vec![] })).await;
+    send.finish().unwrap();
+    let Some(Message::Members(list)) = read(&mut receive).await else { panic!("no list") };
+    (list.digest, list.members.len())
+}
+
+/// A question costs the node work even if the answer is that both know the same: so it counts too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn questions_for_the_list_count_whatever_the_answer() {
+    let mesh = Mesh::new();
+    let stores = mesh.nodes(1).await;
+    let raw = linked_liar(&mesh, &stores[0]).await;
+    for _ in 0..10 {
+        // So slowly that the questions that differ would all be answered.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let (digest, count) = ask_list(&raw, 1).await;
+        if count == 0 {
+            continue;
+        }
+        for _ in 0..20 {
+            ask_list(&raw, digest).await;
+        }
+        if ask_list(&raw, 1).await.1 == 0 {
+            return;
+        }
+    }
+    panic!("the node answers any number of questions");
+}

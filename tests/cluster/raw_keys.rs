@@ -94,6 +94,8 @@ async fn the_list_of_keys_changes_while_the_node_runs() {
     staying.reload_identity(identity(stays, &all, &[stays])).unwrap();
     let reads = || store.status().peers.iter().any(|peer| peer.read_only);
     wait_until("it reads only", || reads() && staying.status().read_only).await;
+    let says_so = || store.members().iter().any(|member| member.replica == staying.replica_id() && member.read_only);
+    wait_until("its record says so", says_so).await;
 
     // A node's key is changed, and it keeps its id, once the former key is off the list.
     let replica = staying.replica_id();

@@ -11,11 +11,12 @@ use rand::rngs::SmallRng;
 
 use super::node::Node;
 use super::packet::{self, Belief};
+use super::room::Intake;
 use super::swim::{Collected, SwimCodec};
 use super::timing::Timing;
 use super::{Breach, Effect};
 use crate::id::ReplicaId;
-use crate::limits::MEMBERS_MAX;
+use crate::limits::GENERATION_STEP_MAX;
 use crate::member::{Generation, ListedMember, MemberRecord, Standing};
 
 /// Generations that are reserved on disk at once, and when the next are.
@@ -35,6 +36,21 @@ pub(super) struct Entry {
     pub(super) down_since: Option<Since>,
     /// The record came over the member's own link, and not from others.
     pub(super) vouched: bool,
+    pub(super) known_since: Duration,
+    pub(super) mark: Mark,
+    /// When it last had this member pass a probe on to one that is not linked.
+    pub(super) relayed_at: Option<Duration>,
+    /// When it was last told that its record is not the one of its generation.
+    pub(super) disputed_at: Option<Duration>,
+}
+
+/// The generation from which it is measured how far others' word may bring a member (rule N4): the one that its link
+/// brought, or that was first heard.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    generation: Generation,
+    /// When others' word first went beyond it.
+    passed_at: Option<Duration>,
 }
 
 /// A time, with the seconds that had passed before it when it was learnt.
@@ -73,6 +89,11 @@ pub struct Membership {
     pub(super) effects: Vec<Effect>,
     /// Updates that were not taken: no room, or a step of generations that is too large.
     pub(super) turned_away: u64,
+    /// The linked member that got gossip in the place of another one last.
+    pub(super) stand_in: Option<ReplicaId>,
+    pub(super) intake: Intake,
+    /// That of all members, until something changes.
+    pub(super) digest: Option<u64>,
 }
 
 impl std::fmt::Debug for Membership {
@@ -111,6 +132,9 @@ impl Membership {
             leaving: false,
             effects: Vec::new(),
             turned_away: 0,
+            stand_in: None,
+            intake: Intake::default(),
+            digest: None,
         }
     }
 
@@ -194,6 +218,15 @@ impl Membership {
         self.finish()
     }
 
+    /// This member only reads from here on, or no longer.
+    pub fn set_read_only(&mut self, read_only: bool, now: Duration) -> Vec<Effect> {
+        self.reach(now);
+        if read_only != self.own.read_only && !self.leaving {
+            self.renew(|record| record.read_only = read_only);
+        }
+        self.finish()
+    }
+
     /// This member was away for a while, and others may take it for dead: it goes on in a new generation.
     pub fn resume(&mut self, now: Duration) -> Vec<Effect> {
         self.reach(now);
@@ -240,6 +273,7 @@ impl Membership {
 
     /// The effects since the last call.
     fn finish(&mut self) -> Vec<Effect> {
+        self.intake = Intake::default();
         self.reserve_ahead();
         let mut effects = std::mem::take(&mut self.effects);
         if !self.may_speak() {
@@ -320,20 +354,6 @@ impl Membership {
         self.settle(collected);
     }
 
-    /// Whether a member that was not known can be taken in, if need be in the place of one that is gone.
-    pub(super) fn has_room(&mut self) -> bool {
-        if self.entries.len() < MEMBERS_MAX {
-            return true;
-        }
-        let gone = |entry: &Entry| !entry.standing.is_up() && !entry.vouched;
-        let gone = self.entries.iter().find(|(_, entry)| gone(entry)).map(|(replica, _)| *replica);
-        match gone {
-            Some(replica) => self.forget(replica),
-            None => self.turned_away = self.turned_away.saturating_add(1),
-        }
-        gone.is_some()
-    }
-
     /// A member as lists have it.
     pub(super) fn listed(&self, entry: &Entry) -> ListedMember {
         ListedMember {
@@ -342,6 +362,26 @@ impl Membership {
             standing: entry.standing,
             down_for_s: entry.down_since.map_or(0, |since| since.seconds(self.now)),
         }
+    }
+}
+
+impl Mark {
+    pub(super) fn at(generation: Generation) -> Self {
+        Self { generation, passed_at: None }
+    }
+
+    /// Whether others' word may bring a member from the one generation to the other. If it was brought ahead before, the
+    /// mark follows after a while: by then the member has heard of it, and has refuted what is wrong. So it is never left
+    /// behind further than it follows itself.
+    pub(super) fn may_rise(&mut self, known: Generation, said: Generation, now: Duration, lasts: Duration) -> bool {
+        if self.passed_at.is_some_and(|at| now >= at + lasts) {
+            *self = Self::at(known);
+        }
+        let may_rise = said.get() <= self.generation.get().saturating_add(GENERATION_STEP_MAX);
+        if may_rise && self.passed_at.is_none() {
+            self.passed_at = Some(now);
+        }
+        may_rise
     }
 }
 

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use foca::{Header, Member, Message, State};
 
 use super::Breach;
-use super::driver::{Entry, Membership};
+use super::driver::{Entry, Mark, Membership};
 use super::node::Node;
 use super::packet::{self, Belief, Packet};
 use super::swim::Collected;
 use crate::id::ReplicaId;
 use crate::limits::GENERATION_STEP_MAX;
-use crate::member::{Generation, MalformedMember, MemberRecord, Standing};
+use crate::member::{MalformedMember, MemberRecord, Standing};
 
 impl Membership {
     pub(super) fn take_datagram(&mut self, from: ReplicaId, bytes: &[u8]) -> Result<(), Breach> {
@@ -61,6 +61,13 @@ impl Membership {
             return Ok(());
         }
         let source = Member::new(Node::new(Arc::clone(&entry.record)), header.src_incarnation, State::Alive);
+        if let Some(third) = passed_on_to(&header.message)
+            && !self.links.contains_key(&third)
+            && !self.may_relay(from)
+        {
+            self.hear(updates, from);
+            return Ok(());
+        }
         let mut collected = Collected::default();
         collected.touched.insert(from);
         let mut admitted = Vec::with_capacity(updates.len());
@@ -83,6 +90,18 @@ impl Membership {
         handled.map_err(|error| Breach::Unexpected(error.to_string()))
     }
 
+    /// Whether this peer may have a probe passed on to a member without a link now, which costs a new link (rule N12). An
+    /// honest one has at most one in a period.
+    fn may_relay(&mut self, from: ReplicaId) -> bool {
+        let pause = self.timing.probe_period() / 2;
+        let Some(entry) = self.entries.get_mut(&from) else { return false };
+        let may_relay = entry.relayed_at.is_none_or(|at| self.now >= at + pause);
+        if may_relay {
+            entry.relayed_at = Some(self.now);
+        }
+        may_relay
+    }
+
     /// Takes what a datagram says of others, and nothing else of it.
     fn hear(&mut self, updates: Vec<Member<Node>>, from: ReplicaId) {
         let admitted: Vec<_> = updates.into_iter().filter_map(|update| self.admit(update, from)).collect();
@@ -100,23 +119,42 @@ impl Membership {
                 // An old datagram; or others had its directory before it was restored.
                 return self.ask(replica);
             }
+            if theirs == ours && known.vouched && known.record != *record {
+                return self.dispute(replica);
+            }
             // What others said of it is not what it says itself.
             if theirs < ours || (theirs == ours && known.record != *record) {
                 self.forget(replica);
             }
         }
-        if !self.entries.contains_key(&replica) && !self.has_room() {
+        if !self.entries.contains_key(&replica) && !self.has_room_for_vouched() {
             return;
         }
         self.apply(vec![Member::new(Node::new(Arc::clone(record)), incarnation, State::Alive)], true);
         if let Some(entry) = self.entries.get_mut(&replica) {
             entry.vouched = true;
+            entry.mark = Mark::at(entry.record.generation);
             if !entry.standing.is_up() && !entry.record.left {
                 // Only a new generation brings it back.
                 self.ask(replica);
             }
         }
         self.take_place(replica);
+    }
+
+    /// Another record under a generation that the member had already: a breach of N1, or its directory was restored and has
+    /// come to that generation again. It is not taken; a member that means well goes on in a later one when it hears this.
+    fn dispute(&mut self, replica: ReplicaId) {
+        let (now, pause) = (self.now, self.timing.probe_answer());
+        let Some(known) = self.entries.get_mut(&replica) else { return };
+        if known.disputed_at.is_some_and(|at| now < at + pause) {
+            return;
+        }
+        known.disputed_at = Some(now);
+        let (generation, incarnation) = (known.record.generation, known.incarnation);
+        let belief = Belief { generation, incarnation, standing: Standing::Down };
+        let bytes = packet::ask(&self.own, self.own_incarnation, Some(belief));
+        self.effects.push(super::Effect::Send { to: replica, bytes });
     }
 
     /// What of others' word is passed on to SWIM.
@@ -127,36 +165,44 @@ impl Membership {
             self.hear_of_self(Belief { generation, incarnation, standing });
             return None;
         }
-        let Some(known) = self.entries.get(&replica) else {
-            return self.has_room().then_some(update);
+        let (now, mark_lasts) = (self.now, self.timing.noticed_within());
+        let Some(known) = self.entries.get_mut(&replica) else {
+            return self.has_room_for(replica).then_some(update);
         };
         let ours = known.record.generation;
-        if generation.get() > ours.get().saturating_add(GENERATION_STEP_MAX) {
+        if generation > ours && !known.mark.may_rise(ours, generation, now, mark_lasts) {
             self.turned_away = self.turned_away.saturating_add(1);
             return None;
         }
         if generation > ours && replica != from && self.links.contains_key(&replica) {
             // It is linked, so it can say so itself.
-            self.ask_as(replica, generation, update.incarnation());
+            let incarnation = update.incarnation();
+            self.ask_with(replica, Belief { generation, incarnation, standing: Standing::Alive });
             return None;
         }
-        (generation >= ours).then_some(update)
+        if generation < ours {
+            return None;
+        }
+        self.keep_place(replica);
+        Some(update)
     }
 
-    /// Asks a linked member whether it is of this generation: either it is, or it learns what is said of it.
-    fn ask_as(&mut self, replica: ReplicaId, generation: Generation, incarnation: u16) {
+    /// Tells a linked member what is said of it, and asks for its word: either that is so, or it refutes it.
+    fn ask_with(&mut self, replica: ReplicaId, belief: Belief) {
         let Some(last) = self.links.get_mut(&replica) else { return };
         if last.is_some_and(|last| self.now < last + self.timing.probe_answer()) {
             return;
         }
         *last = Some(self.now);
-        let belief = Belief { generation, incarnation, standing: Standing::Alive };
         let bytes = packet::ask(&self.own, self.own_incarnation, Some(belief));
         self.effects.push(super::Effect::Send { to: replica, bytes });
     }
 
     /// Others say this of this member: it refutes what is wrong.
     pub(super) fn hear_of_self(&mut self, belief: Belief) {
+        if std::mem::replace(&mut self.intake.told_of_self, true) {
+            return;
+        }
         let ours = self.own.generation;
         if belief.generation > ours {
             // Somebody made it up, or an older copy of this directory went further.
@@ -170,14 +216,21 @@ impl Membership {
             }
             return;
         }
+        if belief.generation < ours {
+            return;
+        }
+        // No incarnation is left to refute that with: it takes a new generation, as if it were down.
+        let is_last = belief.incarnation.max(self.own_incarnation) == u16::MAX;
         let state = match belief.standing {
             Standing::Alive => return,
-            Standing::Suspect => State::Suspect,
-            Standing::Down | Standing::Left if self.may_renew() => State::Down,
-            Standing::Down | Standing::Left => return,
+            Standing::Suspect if !is_last => State::Suspect,
+            _ if self.may_renew() => State::Down,
+            _ => return,
         };
-        if belief.generation == ours {
-            self.apply(vec![Member::new(Node::new(Arc::clone(&self.own)), belief.incarnation, state)], true);
+        self.apply(vec![Member::new(Node::new(Arc::clone(&self.own)), belief.incarnation, state)], true);
+        if state == State::Suspect {
+            // It may be alone, and have told nobody.
+            self.own_incarnation = self.own_incarnation.max(belief.incarnation.saturating_add(1));
         }
     }
 
@@ -227,6 +280,14 @@ fn third_party(message: &Message<Node>) -> Option<ReplicaId> {
         | Message::IndirectPing { origin: third, .. }
         | Message::IndirectAck { target: third, .. }
         | Message::ForwardedAck { origin: third, .. } => Some(third.replica),
+        _ => None,
+    }
+}
+
+/// Whom a message makes its receiver send something to, besides its sender.
+fn passed_on_to(message: &Message<Node>) -> Option<ReplicaId> {
+    match message {
+        Message::PingReq { target: third, .. } | Message::IndirectAck { target: third, .. } => Some(third.replica),
         _ => None,
     }
 }

@@ -12,7 +12,7 @@ use super::driver::{Membership, Since};
 use super::node::Node;
 use super::packet::Belief;
 use crate::id::ReplicaId;
-use crate::limits::MEMBER_DOWN_LISTED_S;
+use crate::limits::{MEMBER_DOWN_LISTED_S, MEMBERS_MAX};
 use crate::member::{ListedMember, Standing};
 
 /// Up to so much news of one list is passed on by gossip. More than that is the knowledge of a whole cluster, which
@@ -21,7 +21,11 @@ const TOLD_MAX: usize = 32;
 
 impl Membership {
     /// A hash of who is known in which generation, and is up or not, this member included. Equal for equal knowledge.
-    pub fn digest(&self) -> u64 {
+    /// Costs a pass over all members after each change.
+    pub fn digest(&mut self) -> u64 {
+        if let Some(digest) = self.digest {
+            return digest;
+        }
         let mut hash = Xxh3Default::new();
         let own = (self.own.replica, (self.own.generation, true));
         let others =
@@ -32,10 +36,10 @@ impl Membership {
             hash.update(&generation.get().to_le_bytes());
             hash.update(&[u8::from(is_up)]);
         }
-        hash.digest()
+        *self.digest.insert(hash.digest())
     }
 
-    /// All members, this one included, by replica.
+    /// All members, this one included, by replica: at most `MEMBERS_MAX` + 1, since peers take no longer list.
     pub fn list(&self) -> Vec<ListedMember> {
         let own = ListedMember {
             record: Arc::clone(&self.own),
@@ -43,7 +47,7 @@ impl Membership {
             standing: if self.leaving { Standing::Left } else { Standing::Alive },
             down_for_s: 0,
         };
-        let mut list: Vec<_> = self.entries.values().map(|entry| self.listed(entry)).collect();
+        let mut list: Vec<_> = self.entries.values().take(MEMBERS_MAX).map(|entry| self.listed(entry)).collect();
         list.push(own);
         list.sort_by_key(|listed| listed.record.replica);
         list
@@ -65,15 +69,13 @@ impl Membership {
         if self.leaving {
             return (effects, 0);
         }
+        // Its own word first: it is not to be turned away for what it says of others.
+        if let Some(own) = list.iter().find(|listed| listed.record.replica == from && listed.standing.is_up()) {
+            self.vouch(&own.record, own.incarnation);
+        }
         let mut news = Vec::new();
-        for listed in list {
+        for listed in list.iter().filter(|listed| listed.record.replica != from) {
             let replica = listed.record.replica;
-            if replica == from {
-                if listed.standing.is_up() {
-                    self.vouch(&listed.record, listed.incarnation);
-                }
-                continue;
-            }
             let (generation, incarnation) = (listed.record.generation, listed.incarnation);
             if replica == self.own.replica {
                 self.hear_of_self(Belief { generation, incarnation, standing: listed.standing });
@@ -103,7 +105,15 @@ impl Membership {
     pub fn restore(&mut self, gone: &[ListedMember], now: Duration) -> Vec<Effect> {
         let mut effects = self.advance(now);
         let is_other = |listed: &&ListedMember| listed.record.replica != self.own.replica && !listed.standing.is_up();
-        let gone: Vec<_> = gone.iter().filter(is_other).collect();
+        let mut gone: Vec<_> = gone.iter().filter(is_other).collect();
+        gone.retain(|listed| {
+            let replica = listed.record.replica;
+            let is_known = self.entries.contains_key(&replica);
+            if is_known {
+                self.keep_place(replica);
+            }
+            is_known || self.has_room_for(replica)
+        });
         let down = |listed: &&ListedMember| {
             Member::new(Node::new(Arc::clone(&listed.record)), listed.incarnation, State::Down)
         };

@@ -5,10 +5,12 @@
 //! out. Its randomness is a seed, and time is an argument.
 
 mod driver;
+mod gossip;
 mod judge;
 mod list;
 mod node;
 mod packet;
+mod room;
 mod settle;
 mod swim;
 mod timing;

@@ -102,6 +102,21 @@ pub(super) fn swim(header: &Header<Node>, updates: &[Member<Node>]) -> Result<Ve
     Ok(bytes)
 }
 
+/// Whether a datagram only passes news on, and so is as good for any other receiver.
+pub(super) fn is_gossip(bytes: &[u8]) -> bool {
+    take_header(&mut Reader(bytes)).is_ok_and(|header| header.message == Message::Gossip)
+}
+
+/// The same gossip for another receiver, if it still fits a datagram.
+pub(super) fn readdressed(bytes: &[u8], receiver: Node) -> Option<Vec<u8>> {
+    let mut reader = Reader(bytes);
+    let header = Header { dst: receiver, ..take_header(&mut reader).ok()? };
+    let mut readdressed = Vec::with_capacity(MEMBERSHIP_DATAGRAM_BYTES_MAX);
+    put_header(&header, &mut readdressed);
+    readdressed.extend_from_slice(reader.0);
+    (readdressed.len() <= MEMBERSHIP_DATAGRAM_BYTES_MAX).then_some(readdressed)
+}
+
 /// A datagram that says what this member is.
 pub(super) fn word(record: &MemberRecord, incarnation: u16) -> Vec<u8> {
     let mut bytes = vec![KIND_WORD];

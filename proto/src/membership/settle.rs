@@ -6,7 +6,7 @@ use std::sync::Arc;
 use foca::{Member, State, Timer};
 
 use super::Effect;
-use super::driver::{Entry, Membership, Since};
+use super::driver::{Entry, Mark, Membership, Since};
 use super::node::Node;
 use super::swim::Collected;
 use crate::id::ReplicaId;
@@ -24,6 +24,7 @@ impl Membership {
             let _ = self.foca.apply_many(std::iter::empty(), false, &mut collected);
         }
         let Collected { sends, timers, touched, incarnation } = collected;
+        let token_before = self.token;
         let mut suspects = Vec::new();
         for (after, timer) in timers {
             if let Timer::ChangeSuspectToDown { member_id, .. } = &timer {
@@ -37,7 +38,9 @@ impl Membership {
         }
         self.own_incarnation = incarnation.unwrap_or(self.own_incarnation);
         self.effects.extend(sends.into_iter().map(|(to, bytes)| Effect::Send { to, bytes }));
-        self.note_renewal(incarnation.is_some());
+        if self.note_renewal(incarnation.is_some()) {
+            self.keep_suspicions(token_before);
+        }
         if !touched.is_empty() {
             self.note_members(&touched);
             self.fit_config();
@@ -48,10 +51,24 @@ impl Membership {
         }
     }
 
-    fn note_renewal(&mut self, has_spoken: bool) {
+    /// With a new identity SWIM takes up no timer of before. Suspects get no more time for that: else whoever makes this
+    /// member renew itself again and again would keep the dead alive.
+    fn keep_suspicions(&mut self, token_before: Option<u8>) {
+        let (Some(before), Some(now)) = (token_before, self.token) else { return };
+        for timer in self.timers.values_mut() {
+            if let Timer::ChangeSuspectToDown { token, .. } = timer
+                && *token == before
+            {
+                *token = now;
+            }
+        }
+    }
+
+    /// Returns whether there is a new generation.
+    fn note_renewal(&mut self, has_spoken: bool) -> bool {
         let generation = self.foca.identity().generation;
         if generation == self.own.generation {
-            return;
+            return false;
         }
         if let Some(record) = &self.foca.identity().record {
             self.own = Arc::clone(record);
@@ -60,8 +77,10 @@ impl Membership {
             self.own_incarnation = 0;
         }
         self.renewed_at = Some(self.now);
+        self.digest = None;
         self.effects.push(Effect::Renewed(generation));
         self.tell_word();
+        true
     }
 
     fn note_members(&mut self, touched: &BTreeSet<ReplicaId>) {
@@ -90,8 +109,17 @@ impl Membership {
         let down_since = before.and_then(|entry| entry.down_since).filter(|_| !standing.is_up());
         let down_since = down_since.or_else(|| (!standing.is_up()).then_some(Since { at: self.now, before_s: 0 }));
         let vouched = before.is_some_and(|entry| entry.vouched && entry.record.generation == record.generation);
-        let entry =
-            Entry { record: Arc::clone(record), incarnation: member.incarnation(), standing, down_since, vouched };
+        let entry = Entry {
+            record: Arc::clone(record),
+            incarnation: member.incarnation(),
+            standing,
+            down_since,
+            vouched,
+            known_since: before.map_or(self.now, |entry| entry.known_since),
+            mark: before.map_or(Mark::at(record.generation), |entry| entry.mark),
+            relayed_at: before.and_then(|entry| entry.relayed_at),
+            disputed_at: before.and_then(|entry| entry.disputed_at),
+        };
         self.put_entry(replica, entry);
         if is_same {
             return;
@@ -123,6 +151,8 @@ impl Membership {
         let address = entry.record.address;
         let is_up = entry.standing.is_up();
         let before = self.entries.insert(replica, entry);
+        self.digest = None;
+        self.has_arrived(replica);
         self.active = self.active + usize::from(is_up)
             - usize::from(before.as_ref().is_some_and(|before| before.standing.is_up()));
         let address_before = before.map(|before| before.record.address);
@@ -138,6 +168,7 @@ impl Membership {
 
     pub(super) fn remove_entry(&mut self, replica: ReplicaId) {
         let Some(entry) = self.entries.remove(&replica) else { return };
+        self.digest = None;
         self.active -= usize::from(entry.standing.is_up());
         self.remove_address(replica, entry.record.address);
         self.effects.push(Effect::Forgotten(replica));

@@ -49,12 +49,15 @@ async fn find_out(mut task: Task, mut sightings: mpsc::Receiver<Sighting>) {
     let shared = task.shared.clone();
     let (mut links, mut offline) = (shared.registry.changes(), shared.offline.subscribe());
     let mut events = shared.committer.events();
+    let mut identity = shared.current.subscribe();
     task.compare_links();
+    task.compare_role();
     loop {
         tokio::select! {
             biased;
             _ = offline.changed() => task.toggle(),
             _ = links.changed() => task.compare_links(),
+            _ = identity.changed() => task.compare_role(),
             event = events.recv() => match event {
                 Ok(Event::NewIncarnation) | Err(RecvError::Lagged(_)) => task.take_new_id(),
                 Ok(Event::Retired(_)) => {}
@@ -215,7 +218,7 @@ impl Task {
         for effect in effects {
             match effect {
                 Effect::Send { to, bytes } if self.offline_since.is_none() => {
-                    self.post.send(self.core.own().replica, to, bytes, &self.shared);
+                    self.send(to, bytes);
                 }
                 Effect::Changed { record, standing, before } => {
                     is_news = true;
@@ -236,6 +239,20 @@ impl Task {
             note_figures(&self.shared);
         }
         tell_subscribers(told, &self.shared);
+    }
+
+    /// Sends a datagram. A link is made for it if there is none, but not for gossip, which goes to a linked member then.
+    fn send(&mut self, to: ReplicaId, bytes: Vec<u8>) {
+        let is_linked = |replica| self.shared.registry.link(replica).is_some();
+        let sent = if is_linked(to) || !Membership::is_gossip(&bytes) {
+            Some((to, bytes))
+        } else {
+            self.core.stand_in_for(&bytes).filter(|(stand_in, _)| is_linked(*stand_in))
+        };
+        match sent {
+            Some((to, bytes)) => self.post.send(self.core.own().replica, to, bytes, &self.shared),
+            None => counter!("stockmesh_datagrams_dropped_total").increment(1),
+        }
     }
 
     /// Who was heard of is known by the core from here on. Who lived at the same address before is forgotten.
@@ -333,6 +350,12 @@ impl Task {
             }
         }
         let effects = self.core.set_address(self.address.present(), self.now());
+        self.carry_out(effects);
+    }
+
+    /// Tells the core whether this node only reads now, as its identity says.
+    fn compare_role(&mut self) {
+        let effects = self.core.set_read_only(self.shared.is_read_only(), self.now());
         self.carry_out(effects);
     }
 

@@ -1,5 +1,6 @@
 //! Membership: records and datagrams, single steps, liars, and whole clusters in virtual time.
 
+mod floods;
 mod lies;
 mod records;
 mod simulated;
