@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use metrics::counter;
+use stockmesh_proto::ShardIndex;
 use stockmesh_proto::joining::PullNumber;
 use stockmesh_proto::limits::FRAME_BYTES_MAX;
 use stockmesh_proto::reconcile::{Direction, Session, StateView};
 use stockmesh_proto::wire::{Message, Standing};
-use stockmesh_proto::ShardIndex;
 use tracing::debug;
 
 use super::catch_up::{Assignment, CatchUp};
