@@ -329,7 +329,7 @@ impl Topology {
         let most = (shared.budget.links() / 2).clamp(1, TEMPORARY_LINKS_MAX);
         let has_room = self.temporary.len() + under_way < most;
         // However often it is asked for: whoever does not answer is dialled at the usual pauses.
-        let is_due = shared.targets.is_due(target, Instant::now()) && !self.dialling.contains_key(&target);
+        let is_due = shared.targets.is_due_for_a_while(target, Instant::now()) && !self.dialling.contains_key(&target);
         if has_room && is_due {
             self.dial(target, member.address, Purpose::Temporary, DIALS_AT_ONCE_MAX, shared);
         }
