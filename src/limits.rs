@@ -166,9 +166,9 @@ pub(crate) const LINK_SETTLED: Duration = Duration::from_secs(10);
 /// How long a member that has links enough is left alone.
 pub(crate) const SURPLUS_PAUSE: Duration = Duration::from_secs(5 * 60);
 /// Links that somebody asked for, beyond those that are chosen …
-pub(crate) const TEMPORARY_LINKS_MAX: usize = 16;
+pub(crate) const TEMPORARY_LINKS_MAX: usize = 32;
 /// … and how long they last.
-pub(crate) const TEMPORARY_LINK_TIME: Duration = Duration::from_secs(30);
+pub(crate) const TEMPORARY_LINK_TIME: Duration = Duration::from_secs(10);
 
 // Frames, reconciliations and pushes.
 
@@ -374,6 +374,8 @@ pub(crate) const RETIRE_TIME_DEFAULT: Duration = Duration::from_secs(30);
 pub(crate) const RETIRE_TIME_MAX: Duration = Duration::from_secs(60 * 60);
 /// How long units that a retired replica held stay held unless a call says otherwise.
 pub(crate) const RETIRED_HOLD_TIME_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
+/// Members that are asked at once when a replica is retired.
+pub(crate) const RETIRE_AT_ONCE_MAX: usize = 16;
 /// Pause after which it is looked again whether a member can be reached.
 pub(crate) const RETIRE_LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Places of a product that are taken over, given away or done again in one request.

@@ -70,7 +70,7 @@ impl Retire {
     /// Does not wait for these members, which cannot be reached: the explicit loss. What they alone know of the retired
     /// replica counts for nothing from then on: of its sales that only they have heard of the units will be sold again,
     /// of its receipts the units are missing, until the replica itself returns. Should one of them still take writes of
-    /// the replica, the same is true of these.
+    /// the replica, the same is true of these. Those that are linked with the heir are not left out.
     pub fn without(mut self, members: impl IntoIterator<Item = ReplicaId>) -> Self {
         self.without.extend(members);
         self

@@ -63,7 +63,7 @@ impl Node {
                     continue;
                 }
                 if link.may_ask(asked.insert(link.replica)) {
-                    link.wanted.store(true, Ordering::SeqCst);
+                    link.await_reconciliation();
                     shared.want_reconciliation(link.replica);
                 }
             }

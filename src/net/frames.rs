@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use metrics::counter;
-use quinn::{ReadExactError, RecvStream, SendStream, WriteError};
+use quinn::{Connection, ConnectionError, ReadExactError, RecvStream, SendStream, VarInt, WriteError};
 use stockmesh_proto::limits::FRAME_BYTES_MAX;
 use stockmesh_proto::wire::{Message, WireError, frame_length};
 
@@ -36,6 +36,37 @@ pub(crate) enum FrameError {
 impl From<WriteError> for FrameError {
     fn from(error: WriteError) -> Self {
         Self::Ended(error.to_string())
+    }
+}
+
+/// A stream that this side opened. Unless it was finished it is reset at the end, so that the peer does not take what it
+/// got for a whole, nor for a fault: whoever opened it may be dropped in the middle of a frame.
+pub(super) struct OwnStream {
+    pub(super) send: SendStream,
+    pub(super) receive: RecvStream,
+    is_finished: bool,
+}
+
+impl OwnStream {
+    pub(super) async fn open(connection: &Connection) -> Result<Self, ConnectionError> {
+        let (send, receive) = connection.open_bi().await?;
+        Ok(Self { send, receive, is_finished: false })
+    }
+
+    /// Nothing more is sent, and what was sent is whole.
+    pub(super) fn finish(&mut self) {
+        self.is_finished = true;
+        let _ = self.send.finish();
+    }
+}
+
+impl Drop for OwnStream {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            let _ = self.send.reset(VarInt::from_u32(0));
+        }
+        // Harmless if all was read.
+        let _ = self.receive.stop(VarInt::from_u32(0));
     }
 }
 

@@ -89,6 +89,10 @@ pub(super) struct Link {
     pub(super) reconciling: tokio::sync::Mutex<()>,
     /// Another reconciliation is wanted once the present one ends.
     pub(super) wanted: AtomicBool,
+    /// Somebody waits for the end of a reconciliation: the next one is not left to a peer that catches up.
+    pub(super) awaited: AtomicBool,
+    /// One is about to be wanted again, since this node catches up.
+    pub(super) wanted_again: AtomicBool,
     pub(super) agreement: Mutex<Option<Agreement>>,
     /// The peer durably holds all that this node had applied up to this group of its committer …
     pub(super) confirmed_group: AtomicU64,
@@ -190,6 +194,12 @@ impl Link {
             *last = Some(Instant::now());
         }
         may
+    }
+
+    /// Somebody waits for a reconciliation that begins from now on.
+    pub(super) fn await_reconciliation(&self) {
+        self.awaited.store(true, Ordering::SeqCst);
+        self.wanted.store(true, Ordering::SeqCst);
     }
 
     /// Queues a push; false if the queue is full, by count or by bytes.

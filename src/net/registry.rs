@@ -208,10 +208,10 @@ impl Registry {
         self.entries.lock().bindings.clear();
     }
 
-    /// What other peers there are besides these.
+    /// What other peers there are besides these, of those that bring something: not those that only read.
     pub(super) fn others(&self, known: &BTreeSet<ReplicaId>) -> Others {
         let entries = self.entries.lock();
-        let mut linked = entries.links.iter().filter(|(_, link)| link.is_open());
+        let mut linked = entries.links.iter().filter(|(_, link)| link.is_open() && !link.read_only);
         if linked.any(|(replica, _)| !known.contains(replica)) {
             return Others::Linked;
         }

@@ -1,7 +1,8 @@
 //! Fencing a replica that will never return: no member takes more of its writes, and the heir learns what each of them
 //! knew (rules Q1 to Q3, Q5).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -15,16 +16,17 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
-use super::frames::{FrameError, read_message, write_message};
+use super::frames::{FrameError, OwnStream, read_message, write_message};
 use super::link::Link;
 use super::members::MemberState;
 use super::pull::reconcile;
+use super::refusal::CloseCode;
 use super::session::SyncError;
 use super::shared::Shared;
 use super::wishes::RetireRequest;
 use crate::commit::FenceOutcome;
 use crate::error::RetireError;
-use crate::limits::{REPLY_TIME_MAX, RETIRE_LOOK_EVERY};
+use crate::limits::{REPLY_TIME_MAX, RETIRE_AT_ONCE_MAX, RETIRE_LOOK_EVERY};
 use crate::retirements::Retirement;
 
 /// Answers a heir that asks to fence a replica. One that is linked here is alive, and is not fenced.
@@ -121,52 +123,143 @@ async fn ask(link: &Link, message: Message) -> Result<Option<Message>, SyncError
     if !link.knows_retirement {
         return Err(FrameError::Ended("the peer's software does not know how to retire a replica".into()).into());
     }
-    let (mut send, mut receive) = link.connection.open_bi().await?;
-    write_message(&mut send, &message).await?;
-    let _ = send.finish();
-    Ok(read_message(&mut receive, OPEN_BYTES_MAX, None).await?)
+    let mut stream = OwnStream::open(&link.connection).await?;
+    write_message(&mut stream.send, &message).await?;
+    stream.finish();
+    Ok(read_message(&mut stream.receive, OPEN_BYTES_MAX, None).await?)
 }
 
-/// Who must be asked: all that are or may come back, but those that are left out on purpose.
-fn concerned(retired: ReplicaId, without: &BTreeSet<ReplicaId>, shared: &Shared) -> BTreeSet<ReplicaId> {
-    let members = shared.members.all().into_iter();
-    let members = members.filter(|member| member.state != MemberState::Left && !member.read_only);
-    let linked = shared.registry.links().into_iter().filter(|link| !link.read_only).map(|link| link.replica);
-    let mut concerned: BTreeSet<ReplicaId> = members.map(|member| member.replica).chain(linked).collect();
+/// Who must be asked: all that are or may come back, but those that are left out on purpose. Nobody who is linked right
+/// now is left out, since it goes on taking writes.
+fn concerned(
+    retired: ReplicaId,
+    without: &BTreeSet<ReplicaId>,
+    holders: &BTreeSet<ReplicaId>,
+    shared: &Shared,
+) -> BTreeSet<ReplicaId> {
+    let members = shared.members.all();
+    let with_state = |has_left: bool| {
+        let fitting = members.iter().filter(move |member| (member.state == MemberState::Left) == has_left);
+        fitting.filter(move |member| has_left || !member.read_only).map(|member| member.replica)
+    };
+    let left: BTreeSet<ReplicaId> = with_state(true).collect();
+    let mut concerned: BTreeSet<ReplicaId> = with_state(false).chain(holders.difference(&left).copied()).collect();
+    concerned.retain(|replica| !without.contains(replica));
+    let links = shared.registry.links().into_iter();
+    concerned.extend(links.filter(|link| !link.read_only).map(|link| link.replica));
     shared.committer.retired(|known| concerned.retain(|replica| !known.contains_key(replica)));
-    let former = shared.committer.former_replicas();
-    concerned.retain(|replica| *replica != retired && !without.contains(replica) && !former.contains(replica));
+    let (former, own) = (shared.committer.former_replicas(), shared.table.own());
+    concerned.retain(|replica| ![retired, own].contains(replica) && !former.contains(replica));
     concerned
 }
 
-/// Waits until there is a link to each of those concerned.
-async fn link_all(
+/// All replicas that have rights anywhere: each is or was a member, and may come back, however long it has been away. Goes
+/// through the whole state.
+async fn holders(shared: &Shared) -> BTreeSet<ReplicaId> {
+    let mut holders = BTreeSet::new();
+    for shard in shared.table.count().indexes() {
+        shared.table.read(shard, |state| {
+            for entry in state.range(Bound::Unbounded) {
+                let product = &entry.product;
+                let rights = product.locations().into_iter().flat_map(|location| product.rights_at(location));
+                holders.extend(rights.filter(|(_, units)| *units != 0).map(|(replica, _)| replica));
+            }
+        });
+        tokio::task::yield_now().await;
+    }
+    holders
+}
+
+/// A replica that is being retired, and how.
+struct Fencing<'a> {
     retired: ReplicaId,
-    without: &BTreeSet<ReplicaId>,
+    without: &'a BTreeSet<ReplicaId>,
+    holders: BTreeSet<ReplicaId>,
     until: tokio::time::Instant,
-    shared: &Shared,
-) -> Result<BTreeMap<ReplicaId, Arc<Link>>, RetireError> {
-    loop {
-        if shared.registry.link(retired).is_some() {
-            return Err(RetireError::Alive { replica: retired, at: shared.table.own() });
+    shared: &'a Shared,
+}
+
+impl Fencing<'_> {
+    /// Does something with all who are concerned, until nobody new is. Returns how many they were.
+    async fn with_all<Work>(&self, work: impl Fn(ReplicaId) -> Work) -> Result<usize, RetireError>
+    where
+        Work: Future<Output = Result<(), RetireError>> + Send + 'static,
+    {
+        let mut done = BTreeSet::new();
+        loop {
+            let mut new = concerned(self.retired, self.without, &self.holders, self.shared);
+            new.retain(|replica| !done.contains(replica));
+            if new.is_empty() {
+                self.check_is_gone()?;
+                return Ok(done.len());
+            }
+            self.with_each(&new, &work).await?;
+            done.extend(new);
         }
-        let concerned = concerned(retired, without, shared);
-        let links: BTreeMap<ReplicaId, Arc<Link>> = concerned
-            .iter()
-            .filter_map(|replica| Some((*replica, shared.registry.link(*replica)?)))
-            .filter(|(_, link)| link.knows_retirement)
-            .collect();
-        if links.len() == concerned.len() {
-            return Ok(links);
+    }
+
+    /// Does something with each of these members, with some at a time: a node may be able to keep fewer links than there are
+    /// members. A link is asked for meanwhile, and kept for as long.
+    async fn with_each<Work>(
+        &self,
+        members: &BTreeSet<ReplicaId>,
+        work: impl Fn(ReplicaId) -> Work,
+    ) -> Result<(), RetireError>
+    where
+        Work: Future<Output = Result<(), RetireError>> + Send + 'static,
+    {
+        // Those that are linked first: who cannot be reached takes up all the time there is.
+        let (linked, others): (Vec<ReplicaId>, Vec<ReplicaId>) =
+            members.iter().partition(|replica| self.shared.registry.link(**replica).is_some());
+        let mut waiting = linked.into_iter().chain(others);
+        let (mut tasks, mut running) = (JoinSet::new(), BTreeSet::new());
+        let (mut done, mut missing) = (BTreeSet::new(), BTreeSet::new());
+        loop {
+            self.check_is_gone()?;
+            while running.len() < RETIRE_AT_ONCE_MAX
+                && let Some(member) = waiting.next()
+            {
+                let work = tokio::time::timeout_at(self.until, work(member));
+                tasks.spawn(async move { (member, work.await) });
+                running.insert(member);
+            }
+            running.iter().for_each(|member| self.shared.want_link(*member));
+            done.retain(|member| self.is_kept(*member));
+            let ended = tokio::select! {
+                ended = tasks.join_next() => ended,
+                () = tokio::time::sleep(RETIRE_LOOK_EVERY) => continue,
+            };
+            match ended {
+                Some(Ok((member, result))) => {
+                    running.remove(&member);
+                    match result {
+                        Ok(Ok(())) => drop(done.insert(member)),
+                        Ok(Err(RetireError::Unreachable { .. })) | Err(_) => drop(missing.insert(member)),
+                        Ok(Err(error)) => return Err(error),
+                    }
+                }
+                Some(Err(_)) => return Err(RetireError::Stopped),
+                None if missing.is_empty() => return Ok(()),
+                None => return Err(RetireError::Unreachable { members: missing.into_iter().collect() }),
+            }
         }
-        let missing: Vec<ReplicaId> = concerned.into_iter().filter(|replica| !links.contains_key(replica)).collect();
-        if tokio::time::Instant::now() >= until {
-            return Err(RetireError::Unreachable { members: missing });
+    }
+
+    /// Makes room for the next links, if the one with a member was made for a while only. Whether it is there still.
+    fn is_kept(&self, member: ReplicaId) -> bool {
+        let Some(link) = self.shared.registry.link(member) else { return false };
+        let is_temporary = link.is_temporary.load(Ordering::SeqCst);
+        if is_temporary {
+            link.close(CloseCode::Surplus, "the link was wanted for a while only");
         }
-        missing.iter().for_each(|replica| shared.want_link(*replica));
-        tokio::select! {
-            () = shared.until_changed() => {}
-            () = tokio::time::sleep(RETIRE_LOOK_EVERY) => {}
+        !is_temporary
+    }
+
+    /// Nobody who is linked is retired.
+    fn check_is_gone(&self) -> Result<(), RetireError> {
+        match self.shared.registry.link(self.retired) {
+            Some(_) => Err(RetireError::Alive { replica: self.retired, at: self.shared.table.own() }),
+            None => Ok(()),
         }
     }
 }
@@ -179,14 +272,32 @@ pub(super) async fn fence_everywhere(
     until: tokio::time::Instant,
     shared: &Shared,
 ) -> Result<(), RetireError> {
+    let other = shared.committer.retired(|known| {
+        let heir = known.get(&retired).map(|retirement| retirement.heir);
+        heir.filter(|heir| *heir != shared.table.own() && !known.contains_key(heir))
+    });
+    if let Some(heir) = other {
+        return Err(RetireError::OtherHeir { replica: retired, heir });
+    }
+    let fencing = Fencing { retired, without, holders: holders(shared).await, until, shared };
+    let ask =
+        |member, is_trial| ask_member(member, Fence { retired, heir: shared.table.own(), is_trial }, shared.clone());
     // First only asked: a replica that turns out to be alive, or a member that is missing, must not leave a fence behind.
-    let links = link_all(retired, without, until, shared).await?;
-    ask_all(&links, retired, true, until, shared).await?;
+    fencing.with_all(|member| ask(member, true)).await?;
     fence_here(retired, false, shared).await?;
-    ask_all(&links, retired, false, until, shared).await?;
-    pull_all(&links, until, shared).await?;
+    let members = fencing
+        .with_all(|member| {
+            let (fenced, shared) = (ask(member, false), shared.clone());
+            async move {
+                fenced.await?;
+                // What it learnt until it answered: what others tell it later comes from these too.
+                pull(member, Instant::now(), &shared).await;
+                Ok(())
+            }
+        })
+        .await?;
     fence_here(retired, true, shared).await?;
-    info!(%retired, members = links.len(), "the replica is fenced at all members");
+    info!(%retired, members, "the replica is fenced at all members");
     Ok(())
 }
 
@@ -201,62 +312,38 @@ async fn fence_here(retired: ReplicaId, is_closed: bool, shared: &Shared) -> Res
     }
 }
 
-async fn ask_all(
-    links: &BTreeMap<ReplicaId, Arc<Link>>,
-    retired: ReplicaId,
-    is_trial: bool,
-    until: tokio::time::Instant,
-    shared: &Shared,
-) -> Result<(), RetireError> {
-    let own = shared.table.own();
-    let mut asking = JoinSet::new();
-    for (replica, link) in links {
-        let (replica, link) = (*replica, Arc::clone(link));
-        let question = Message::Fence(Fence { retired, heir: own, is_trial });
-        asking.spawn(async move { (replica, tokio::time::timeout_at(until, ask(&link, question)).await) });
-    }
-    let mut silent = Vec::new();
-    while let Some(answered) = asking.join_next().await {
-        let Ok((replica, answer)) = answered else { continue };
-        match answer {
-            Ok(Ok(Some(Message::Fenced(Fenced { is_alive: true, .. })))) => {
-                return Err(RetireError::Alive { replica: retired, at: replica });
-            }
-            Ok(Ok(Some(Message::Fenced(Fenced { heir: Some(heir), .. })))) if heir == own => {}
-            Ok(Ok(Some(Message::Fenced(Fenced { heir: Some(heir), .. })))) => {
-                return Err(RetireError::OtherHeir { replica: retired, heir });
-            }
-            other => {
-                warn!(member = %replica, answer = ?other.map(|answer| answer.map_err(|error| error.to_string())),
-                    "a member did not fence a replica");
-                silent.push(replica);
+/// Asks a member to fence, once it is linked, and until it answers.
+async fn ask_member(member: ReplicaId, fence: Fence, shared: Shared) -> Result<(), RetireError> {
+    loop {
+        if let Some(link) = shared.registry.link(member).filter(|link| link.knows_retirement) {
+            match ask(&link, Message::Fence(fence)).await {
+                Ok(Some(Message::Fenced(Fenced { is_alive: true, .. }))) => {
+                    return Err(RetireError::Alive { replica: fence.retired, at: member });
+                }
+                Ok(Some(Message::Fenced(Fenced { heir: Some(heir), .. }))) if heir == fence.heir => return Ok(()),
+                Ok(Some(Message::Fenced(Fenced { heir: Some(heir), .. }))) => {
+                    return Err(RetireError::OtherHeir { replica: fence.retired, heir });
+                }
+                Ok(answer) => {
+                    warn!(%member, ?answer, "a member does not fence a replica");
+                    return Err(RetireError::Unreachable { members: vec![member] });
+                }
+                // The link may have ended meanwhile, and come back.
+                Err(error) => debug!(%member, %error, "a member did not answer whether it fences a replica"),
             }
         }
-    }
-    if silent.is_empty() { Ok(()) } else { Err(RetireError::Unreachable { members: silent }) }
-}
-
-/// Reconciles with each, so that this node holds all that they held when they were fenced.
-async fn pull_all(
-    links: &BTreeMap<ReplicaId, Arc<Link>>,
-    until: tokio::time::Instant,
-    shared: &Shared,
-) -> Result<(), RetireError> {
-    let fenced = Instant::now();
-    let mut missing = Vec::new();
-    for replica in links.keys() {
-        if tokio::time::timeout_at(until, pull(*replica, fenced, shared)).await.is_err() {
-            missing.push(*replica);
+        tokio::select! {
+            () = shared.until_changed() => {}
+            () = tokio::time::sleep(RETIRE_LOOK_EVERY) => {}
         }
     }
-    if missing.is_empty() { Ok(()) } else { Err(RetireError::Unreachable { members: missing }) }
 }
 
 /// Reconciles with a member until all is here that it held at `since`.
 async fn pull(replica: ReplicaId, since: Instant, shared: &Shared) {
     loop {
         if let Some(link) = shared.registry.link(replica) {
-            link.wanted.store(true, Ordering::SeqCst);
+            link.await_reconciliation();
             if let Err(error) = reconcile(&link, shared).await {
                 debug!(member = %replica, %error, "a reconciliation before a replica is retired did not end");
             }

@@ -98,6 +98,8 @@ fn link_of(
         push_bytes: AtomicUsize::new(0),
         reconciling: tokio::sync::Mutex::new(()),
         wanted: AtomicBool::new(true),
+        awaited: AtomicBool::new(false),
+        wanted_again: AtomicBool::new(false),
         agreement: Mutex::new(None),
         confirmed_group: AtomicU64::new(0),
         confirmed_writes: AtomicU64::new(0),
@@ -165,16 +167,17 @@ async fn run(link: Arc<Link>, push_queue: mpsc::Receiver<PushFrame>, shared: Sha
         // Ends only with the link.
         () = async { pushing.await; link.connection.closed().await; } => {}
     }
-    shared.registry.remove(&link);
-    gauge!("stockmesh_links").decrement(1.0);
-    heed_close(&link.connection, link.told, &shared).await;
     let ended = link.connection.close_reason();
     let reason = ended.as_ref().map(super::refusal::explain);
     // Whoever ends a link that it dialled itself may be dialled all the same.
     let is_declined = ended.is_some_and(|ended| closed_with(&ended, CloseCode::Surplus));
     if let Some(reason) = reason.clone().filter(|_| is_declined && link.dialled_by == link.told) {
+        // Before the topology hears that the link is gone, and dials anew.
         shared.targets.declined(link.replica, link.address, reason);
     }
+    shared.registry.remove(&link);
+    gauge!("stockmesh_links").decrement(1.0);
+    heed_close(&link.connection, link.told, &shared).await;
     info!(peer = %link.replica, reason = reason.as_deref().unwrap_or("ended"), "link down");
 }
 

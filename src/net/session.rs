@@ -15,7 +15,7 @@ use stockmesh_proto::{ReplicaId, ShardIndex, VersionVector};
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
-use super::frames::{FrameError, read_metered, write_message};
+use super::frames::{FrameError, OwnStream, read_metered, write_message};
 use super::link::Link;
 use super::shared::Shared;
 use crate::commit::{Claim, RemoteDelta, RemoteOutcome, Stopped};
@@ -60,10 +60,11 @@ pub(super) async fn reconcile_whole(
     let session =
         Session::open(shared.session_settings(), &*shared.table, agreement.as_ref()).with_direction(direction);
     // A peer may grant no stream at all, and the link is not asked anew while this one waits.
-    let opened = tokio::time::timeout(REPLY_TIME_MAX, link.connection.open_bi()).await;
-    let (mut send, mut receive) = opened.map_err(|_| FrameError::Stalled)??;
-    let outcome = drive(session, &mut send, &mut receive, (link, shared), Merges::default()).await?;
-    let _ = send.finish();
+    let opened = tokio::time::timeout(REPLY_TIME_MAX, OwnStream::open(&link.connection)).await;
+    let mut stream = opened.map_err(|_| FrameError::Stalled)??;
+    let (send, receive) = (&mut stream.send, &mut stream.receive);
+    let outcome = drive(session, send, receive, (link, shared), Merges::default()).await?;
+    stream.finish();
     if outcome.peer_holds_all() && direction != Direction::PullOnly {
         link.confirm(group, own_writes);
     }

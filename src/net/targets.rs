@@ -64,6 +64,8 @@ struct Entry {
     /// Failures in a row. A link that ended soon counts as one.
     failures: u32,
     not_before: Option<Instant>,
+    /// The pause is one that the member asked for, since it has links enough: a link for a while it bears.
+    is_declined: bool,
     last_error: Option<String>,
 }
 
@@ -93,7 +95,8 @@ fn shortened(text: &str) -> String {
 
 impl Entry {
     fn new(address: SocketAddr, source: Arc<str>, replica: Option<ReplicaId>) -> Self {
-        Self { address, source, replica, attempts: 0, failures: 0, not_before: None, last_error: None }
+        let (attempts, failures, not_before) = Default::default();
+        Self { address, source, replica, attempts, failures, not_before, is_declined: false, last_error: None }
     }
 
     fn is_due(&self, now: Instant) -> bool {
@@ -169,6 +172,11 @@ impl Targets {
         self.entries.lock().targets.get(&target).is_none_or(|entry| entry.is_due(now))
     }
 
+    /// The same for a link that lasts a while only.
+    pub(super) fn is_due_for_a_while(&self, target: Target, now: Instant) -> bool {
+        self.entries.lock().targets.get(&target).is_none_or(|entry| entry.is_declined || entry.is_due(now))
+    }
+
     /// A dial begins.
     pub(super) fn begin(&self, target: Target, address: SocketAddr) {
         counter!("stockmesh_dials_total").increment(1);
@@ -182,14 +190,17 @@ impl Targets {
         entry.attempts += 1;
         // A link that ends soon is no success, see `lasted`.
         entry.failures = entry.failures.saturating_add(1);
-        entry.not_before = Some(Instant::now() + pause_after(entry.failures));
+        entry.is_declined &= !entry.is_due(Instant::now());
+        if !entry.is_declined {
+            entry.not_before = Some(Instant::now() + pause_after(entry.failures));
+        }
     }
 
     /// The dial failed, or its link ended. The pause is stretched where many are to be dialled.
     pub(super) fn failed(&self, target: Target, error: String, stretch: f64) {
         if let Some(entry) = self.entries.lock().targets.get_mut(&target) {
             entry.not_before = Some(Instant::now() + pause_after(entry.failures).mul_f64(stretch));
-            entry.last_error = Some(error);
+            (entry.is_declined, entry.last_error) = (false, Some(error));
         }
     }
 
@@ -206,7 +217,10 @@ impl Targets {
     /// Its link has lasted a while: the next dial need not wait.
     pub(super) fn lasted(&self, target: Target) {
         if let Some(entry) = self.entries.lock().targets.get_mut(&target).filter(|entry| entry.failures > 0) {
-            (entry.failures, entry.not_before) = (0, None);
+            entry.failures = 0;
+            if !entry.is_declined {
+                entry.not_before = None;
+            }
         }
     }
 
@@ -218,7 +232,8 @@ impl Targets {
         let until = Instant::now() + SURPLUS_PAUSE.mul_f64(rand::random_range(0.75..=1.25));
         for (target, entry) in &mut entries.targets {
             if *target == Target::Member(replica) || entry.replica == Some(replica) {
-                (entry.not_before, entry.last_error) = (Some(until), Some(reason.clone()));
+                (entry.not_before, entry.is_declined) = (Some(until), true);
+                entry.last_error = Some(reason.clone());
             }
         }
     }
@@ -340,6 +355,11 @@ mod tests {
             assert!(!targets.is_due(target, now + SURPLUS_PAUSE / 2));
         }
         assert!(targets.status().iter().all(|dial| dial.last_error.as_deref() == Some("links enough")));
+        assert!(targets.is_due_for_a_while(Target::Member(replica), now), "but for a while it may be dialled");
+        targets.begin(Target::Member(replica), address);
+        targets.succeeded(Target::Member(replica), replica);
+        targets.lasted(Target::Member(replica));
+        assert!(!targets.is_due(Target::Member(replica), now + SURPLUS_PAUSE / 2), "it still is left alone");
         targets.hurry();
         assert!(targets.is_due(Target::Member(replica), now + DIAL_PAUSE_MAX + DIAL_PAUSE_MIN));
         targets.keep_members(&BTreeSet::new());

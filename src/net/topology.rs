@@ -26,7 +26,7 @@ use super::trust::retired;
 use crate::limits::{
     DEAD_DIALLED_OFTEN_MAX, DIAL_GRACE, DIALS_AT_ONCE_MAX, DIALS_OF_DEAD_MAX, DIALS_PER_SECOND_MAX, LINK_LASTING,
     LINK_SETTLED, OWN_ADDRESS_TIME, SURPLUS_PAUSE, TEMPORARY_LINK_TIME, TEMPORARY_LINKS_MAX, TOPOLOGY_LOOK_EVERY,
-    TOPOLOGY_PAUSE_MIN,
+    TOPOLOGY_PAUSE_MIN, URGENT_MAX,
 };
 
 /// Why a member is dialled.
@@ -112,13 +112,14 @@ pub(super) async fn keep_topology(mut wanted: mpsc::Receiver<ReplicaId>, refresh
     };
     let (mut links, mut members) = (shared.registry.changes(), shared.members.changes());
     let mut candidates = shared.targets.changes();
+    let mut asked = BTreeSet::new();
     loop {
         shared.until_online().await;
         topology.look(&shared);
         let pause = topology.pause(&shared);
         tokio::select! {
             replica = wanted.recv() => match replica {
-                Some(replica) => topology.want(replica, &shared),
+                Some(replica) => drop(asked.insert(replica)),
                 None => return,
             },
             Some(ended) = topology.dials.join_next() => if let Ok(dialled) = ended { topology.end(dialled, &shared) },
@@ -127,6 +128,17 @@ pub(super) async fn keep_topology(mut wanted: mpsc::Receiver<ReplicaId>, refresh
             _ = candidates.changed() => {}
             () = tokio::time::sleep(pause) => {}
         }
+        // All that waits, each member once however often it was asked for.
+        for _ in 0..URGENT_MAX {
+            let Ok(replica) = wanted.try_recv() else { break };
+            asked.insert(replica);
+        }
+        while let Some(ended) = topology.dials.try_join_next() {
+            if let Ok(dialled) = ended {
+                topology.end(dialled, &shared);
+            }
+        }
+        std::mem::take(&mut asked).into_iter().for_each(|replica| topology.want(replica, &shared));
         // What changes together is looked at once.
         tokio::time::sleep(TOPOLOGY_PAUSE_MIN).await;
     }
@@ -268,8 +280,10 @@ impl Topology {
         let now = Instant::now();
         let mut due = shared.targets.due_candidates(now);
         let at_once = if picture.is_lonely { DIALS_AT_ONCE_MAX } else { DIALS_OF_DEAD_MAX };
+        // Whoever left may have made room for somebody new, at the same address.
+        let is_here_still = |member: &&Member| member.state != MemberState::Left;
         let member_at: BTreeMap<SocketAddr, &Member> =
-            picture.members.values().map(|member| (member.address, member)).collect();
+            picture.members.values().filter(is_here_still).map(|member| (member.address, member)).collect();
         while !due.is_empty() {
             let (address, replica, attempts) = due.swap_remove(rand::random_range(0..due.len()));
             let target = Target::Address(address);
@@ -284,9 +298,9 @@ impl Topology {
                 continue;
             }
             // Members are dialled as such, if they are needed; but in need also where they were met and say they are not.
-            let known = member_at.get(&address).copied().or(replica.and_then(|replica| picture.members.get(&replica)));
-            let is_of_use =
-                |member: &Member| picture.is_lonely && member.state != MemberState::Left && member.address != address;
+            let met = || picture.members.get(&replica?).filter(is_here_still);
+            let known = member_at.get(&address).copied().or_else(met);
+            let is_of_use = |member: &Member| picture.is_lonely && member.address != address;
             if known.is_some_and(|member| !is_of_use(member)) {
                 continue;
             }
@@ -312,10 +326,10 @@ impl Topology {
         let under_way = self.dialling.values().filter(|purpose| **purpose == Purpose::Temporary).count();
         let target = Target::Member(replica);
         // In proportion to the others, since at the other side they count as those do.
-        let most = (shared.budget.links() / 4).clamp(1, TEMPORARY_LINKS_MAX);
+        let most = (shared.budget.links() / 2).clamp(1, TEMPORARY_LINKS_MAX);
         let has_room = self.temporary.len() + under_way < most;
         // However often it is asked for: whoever does not answer is dialled at the usual pauses.
-        let is_due = shared.targets.is_due(target, Instant::now()) && !self.dialling.contains_key(&target);
+        let is_due = shared.targets.is_due_for_a_while(target, Instant::now()) && !self.dialling.contains_key(&target);
         if has_room && is_due {
             self.dial(target, member.address, Purpose::Temporary, DIALS_AT_ONCE_MAX, shared);
         }

@@ -218,3 +218,17 @@ async fn nodes_of_a_local_network_find_each_other() {
     ledger.assert_whole(&stores).await;
     assert!(other.status().refusals.is_empty() && other.status().dials.is_empty());
 }
+
+/// A new node at the address of one that left is found, also if that one is remembered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn somebody_new_is_met_where_another_left() {
+    let mesh = Mesh::new();
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let place = socket.local_addr().unwrap();
+    let seeker = mesh.builder("seeker").discover(fixed(&[place])).open().await.unwrap();
+    seeker.learn_member(stockmesh::ReplicaId::from_random(9), place, "gone", stockmesh::MemberState::Left);
+    wait_until("nobody is there", || dial_of(&seeker, place).is_some_and(|dial| dial.last_error.is_some())).await;
+    drop(socket);
+    let new = mesh.builder("new").listen(place).open().await.unwrap();
+    wait_linked(&[seeker, new], 1).await;
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 use quinn::Connection;
 use stockmesh::{JoinProgress, Store};
 use stockmesh_proto::limits::PULL_SHARDS_MAX;
-use stockmesh_proto::wire::{Message, Standing, Summary};
+use stockmesh_proto::wire::{Fenced, Hello, Message, Standing, Summary};
 use stockmesh_proto::{Fingerprint, ReplicaId, ShardIndex, VersionVector};
 
 use crate::support::proxy::{Proxy, Weather};
@@ -310,7 +310,7 @@ async fn a_peer_without_the_feature_is_asked_nothing_new() {
 async fn linked_with_pulls(mesh: &Mesh, to: &Store) -> (Raw, Connection) {
     let raw = Raw::silent(mesh, address(to)).await;
     let (mut send, mut receive) = raw.connection.open_bi().await.unwrap();
-    write(&mut send, &Message::Hello(stockmesh_proto::wire::Hello { features_known: 8, ..hello(raw.replica) })).await;
+    write(&mut send, &Message::Hello(Hello { features_known: 8, ..hello(raw.replica) })).await;
     assert!(matches!(read(&mut receive).await, Some(Message::Hello(_))));
     let connection = raw.connection.clone();
     (raw, connection)
@@ -368,4 +368,54 @@ async fn a_bad_scope_costs_the_link() {
 fn summary(shard: u16) -> Vec<u8> {
     let summary = Summary { shard: ShardIndex(shard), fingerprint: Fingerprint::EMPTY, version: VersionVector::new() };
     Message::Summary(vec![summary]).encode().unwrap()
+}
+
+/// Whoever waits for a reconciliation may give up in the middle of its pulls. Nothing of them is left, and the peer keeps
+/// its link.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pulls_that_nobody_waits_for_any_more_end() {
+    let mesh = Mesh::new();
+    let store = mesh.builder("node").reconcile_every(Duration::from_secs(3_600)).open().await.unwrap();
+    fill(&store, 200).await;
+    let own = store.replica_id();
+    let raw = Raw::silent(&mesh, address(&store)).await;
+    let (mut send, mut receive) = raw.connection.open_bi().await.unwrap();
+    write(&mut send, &Message::Hello(Hello { features_known: 8 | 16, ..hello(raw.replica) })).await;
+    assert!(matches!(read(&mut receive).await, Some(Message::Hello(_))));
+    // It fences, and says that it differs everywhere. Of what is then asked for it sends nothing.
+    let (connection, (pulled, mut pulls)) = (raw.connection.clone(), tokio::sync::mpsc::unbounded_channel());
+    let serving = tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut send, mut receive)) = connection.accept_bi().await {
+            match read(&mut receive).await {
+                Some(Message::Fence(_)) => {
+                    write(&mut send, &Message::Fenced(Fenced { heir: Some(own), is_alive: false })).await;
+                }
+                Some(Message::Survey) => {
+                    let leaves = vec![Fingerprint::EMPTY; SHARDS as usize];
+                    write(&mut send, &Message::Standing(Standing { catching_up: false, leaves })).await;
+                }
+                Some(Message::Pull(_)) => drop(pulled.send(receive)),
+                _ => {}
+            }
+            open.push(send);
+        }
+    });
+    let dead = ReplicaId::from_random(7);
+    store.learn_member(dead, "127.0.0.1:9".parse().unwrap(), "gone", stockmesh::MemberState::Down);
+    let retiring = tokio::spawn(store.retire(dead).deadline(Duration::from_secs(60)).into_future());
+    let mut pull = tokio::time::timeout(PATIENCE, pulls.recv()).await.expect("it pulls").unwrap();
+    let busy = async || {
+        let (_send, mut receive) = raw.session_bytes(&Message::Survey.encode().unwrap(), true).await;
+        let Some(Message::Standing(standing)) = read(&mut receive).await else { panic!("no answer") };
+        standing.catching_up
+    };
+    assert!(busy().await, "it pulls");
+    retiring.abort();
+    assert!(retiring.await.unwrap_err().is_cancelled());
+    let ended = tokio::time::timeout(PATIENCE, pull.read_to_end(1 << 20)).await.expect("the stream ends");
+    assert!(matches!(ended, Err(quinn::ReadToEndError::Read(quinn::ReadError::Reset(_)))), "{ended:?}");
+    assert!(!busy().await, "the plan is over");
+    assert_eq!(links_up(&store), 1);
+    serving.abort();
 }

@@ -342,3 +342,20 @@ async fn a_store_keeps_to_its_certificate() {
     let read = Identity::from_pem_bytes(authority, observer.certificate_pem.as_bytes(), observer.key_pem.as_bytes());
     assert!(read.unwrap_err().to_string().contains("the role \"observer\""));
 }
+
+/// Nothing comes from a read-only member: an empty node has not caught up by it, and gets all from the next full one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_is_nobody_to_catch_up_with() {
+    let mesh = Mesh::new();
+    let (empty, reader) = (mesh.node("empty").await, reader(&mesh, "reader").await);
+    dial(&reader, &empty);
+    let has_reconciled = || empty.status().peers.iter().any(|peer| peer.reconciled_ago.is_some());
+    wait_until("they have reconciled", has_reconciled).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(empty.status().catching_up);
+    let full = mesh.node("full").await;
+    full.product("BEFORE").unwrap().receive(3).await.unwrap();
+    dial(&empty, &full);
+    wait_until("the empty one has caught up", || !empty.status().catching_up).await;
+    assert_eq!(on_hand(&empty, "BEFORE"), 3);
+}

@@ -181,7 +181,7 @@ async fn members_that_left_are_not_dialled() {
     assert!(store.status().dials.iter().all(|dial| dial.replica != Some(left.replica_id())));
 }
 
-/// A link that is asked for comes soon, carries no pushes, and ends after half a minute. The others stay.
+/// A link that is asked for comes soon, carries no pushes, and ends after ten seconds. The others stay.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_that_is_asked_for_is_there_for_a_while() {
     let mesh = Mesh::new();
@@ -209,7 +209,7 @@ async fn a_link_that_is_asked_for_is_there_for_a_while() {
     let ended = tokio::time::timeout(2 * PATIENCE, connection.closed()).await.expect("it ends");
     let quinn::ConnectionError::ApplicationClosed(close) = ended else { panic!("{ended}") };
     assert_eq!((u64::from(close.error_code), &*close.reason), (12, &b"the link was wanted for a while only"[..]));
-    assert!(begun.elapsed() > Duration::from_secs(25), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() > Duration::from_secs(9), "{:?}", begun.elapsed());
     assert!(links_up(&store) >= 2, "the others stay");
     refusing.await.unwrap();
 }

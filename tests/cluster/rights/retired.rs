@@ -493,3 +493,46 @@ async fn an_heir_that_never_took_over_is_replaced_by_its_own() {
     assert_eq!(store.retire(first).await.unwrap().units, 9);
     mug(&store).try_sell(14).await.unwrap();
 }
+
+/// A replica that has rights may come back, though nobody knows it as a member any more: it is named, or left out on purpose.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_with_rights_that_is_no_member_is_named_as_unreachable() {
+    let mesh = Mesh::new();
+    let store = node(&mesh, "a").await;
+    let (dead, away) = (ReplicaId::from_random(7), ReplicaId::from_random(8));
+    let (raw, _) = linked(&mesh, &store, None).await;
+    let _pushes = raw.push_bytes(&push_of(dead, MUG, 1, stock(dead, 1, 9)), false).await;
+    let _more = raw.push_bytes(&push_of(away, MUG, 1, stock(away, 1, 5)), false).await;
+    wait_available(std::slice::from_ref(&store), 14).await;
+    raw.connection.close(0_u32.into(), b"dies");
+    wait_until("the link ends", || crate::support::links_up(&store) == 0).await;
+    let refused = store.retire(dead).deadline(Duration::from_millis(300)).await.unwrap_err();
+    assert!(matches!(&refused, RetireError::Unreachable { members } if *members == [away]), "{refused}");
+    assert_eq!((rights_of(&store, dead), own_rights(&store)), (9, 0));
+    assert_eq!(store.retire(dead).without([away]).await.unwrap().units, 9);
+}
+
+/// A node that keeps two links asks ten members, some after the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_of_more_members_than_links_retires_one() {
+    let mesh = Mesh::new();
+    let mut stores: Vec<Store> = Vec::new();
+    for number in 0..12 {
+        let name = format!("node-{number}");
+        let mut builder = mesh.builder(&name).grant_policy(NeedOnly).links(2);
+        if let Some(first) = stores.first() {
+            builder = builder.peer(crate::support::address(first).to_string());
+        }
+        stores.push(builder.open().await.unwrap());
+    }
+    wait_until("all know all", || stores.iter().all(|store| store.members().len() >= 11)).await;
+    mug(&stores[11]).receive(9).await.unwrap();
+    wait_available(&stores, 9).await;
+    let dead = kill(stores.pop().unwrap(), &stores).await;
+    // At the beginning there are more, until their nodes know enough others.
+    let is_apart = |store: &&Store| crate::support::links_up(store) <= 5;
+    wait_until("one is linked with half of them", || stores.iter().any(|store| is_apart(&store))).await;
+    let heir = stores.iter().find(is_apart).unwrap().clone();
+    let retired = heir.retire(dead).deadline(PATIENCE).await.unwrap();
+    assert_eq!((retired.units, own_rights(&heir)), (9, 9));
+}
