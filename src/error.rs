@@ -327,6 +327,9 @@ pub enum LeaveError {
     /// There is no link to the heir, or to anybody that can take over and does not leave itself.
     #[error("no linked node can take over: rights and holds would be out of reach; nothing was changed")]
     NobodyLinked,
+    /// Another call is at it.
+    #[error("the node is leaving already; this call changed nothing")]
+    UnderWay,
     /// Holds are not resolved yet.
     #[error("{holds} holds are not resolved yet; nothing was handed over, the node goes on")]
     Held {

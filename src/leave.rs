@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use stockmesh_proto::hold::{Hold as Record, HoldId};
 use stockmesh_proto::operation::{Books, Operation, Outcome, Request};
+use stockmesh_proto::product::SlotRef;
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::wire::TakeHold;
 use stockmesh_proto::{Location, ReplicaId, ShardIndex, Sku};
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 use tracing::info;
 
 use crate::error::{LeaveError, Left, WriteError};
-use crate::limits::{PLACES_AT_ONCE_MAX, RETIRE_LOOK_EVERY, RETIRE_TIME_DEFAULT, RETIRE_TIME_MAX};
+use crate::limits::{CLOSE_TIME_MAX, PLACES_AT_ONCE_MAX, RETIRE_LOOK_EVERY, RETIRE_TIME_DEFAULT, RETIRE_TIME_MAX};
 use crate::net::Node;
 use crate::replica::Replica;
 use crate::table::Table;
@@ -80,14 +81,14 @@ impl Leave {
         let until = Instant::now() + self.deadline;
         let node = self.replica.node.as_ref().ok_or(LeaveError::NoNetwork)?;
         // Rights that come from now on would be stranded.
-        let pausing = Pausing::begin(&self.replica);
-        let heir = self.find_heir(node).await?;
+        let pausing = Pausing::begin(&self.replica).ok_or(LeaveError::UnderWay)?;
+        let heir =
+            tokio::time::timeout_at(until, self.find_heir(node)).await.map_err(|_| LeaveError::NobodyLinked)??;
         if self.holds == HoldsAtLeave::RunOut {
             self.run_out(until).await?;
         }
-        let late = |_| Err("it was not done in time".to_owned());
-        let done = tokio::time::timeout_at(until, self.give_all(node, heir, until, &mut left)).await;
-        if let Err(why) = done.unwrap_or_else(late) {
+        // Not cut off in the middle of a step, which would be done and not told.
+        if let Err(why) = self.give_all(node, heir, until, &mut left).await {
             return Err(LeaveError::Unfinished { why, left });
         }
         info!(%heir, units = left.units, holds = left.holds.len(), "the node leaves the cluster");
@@ -96,7 +97,7 @@ impl Leave {
         let replica = Arc::clone(&self.replica);
         let closing = tokio::spawn(async move {
             if let Some(node) = &replica.node {
-                node.leave_membership().await;
+                let _ = tokio::time::timeout(CLOSE_TIME_MAX, node.leave_membership()).await;
             }
             replica.close().await
         });
@@ -130,7 +131,7 @@ impl Leave {
         self.replica.committer.ledger().await.map_err(|error| error.to_string())?;
         loop {
             // Answers to questions that were under way may bring more, until a look finds nothing.
-            while self.hand_over(node, heir, left).await? || self.give_rights(heir, left).await? {}
+            while self.hand_over(node, heir, until, left).await? || self.give_rights(heir, until, left).await? {}
             let wait = until.saturating_duration_since(Instant::now());
             if self.held_by > 0 {
                 node.await_replicated(self.held_by, wait).await.map_err(|error| error.to_string())?;
@@ -154,10 +155,11 @@ impl Leave {
     }
 
     /// Releases each hold and gives its units to the heir, which holds them on. Returns whether there was any.
-    async fn hand_over(&self, node: &Node, heir: ReplicaId, left: &mut Left) -> Result<bool, String> {
+    async fn hand_over(&self, node: &Node, heir: ReplicaId, until: Instant, left: &mut Left) -> Result<bool, String> {
         let Replica { table, committer, .. } = &*self.replica;
         let mut any = false;
         loop {
+            in_time(until)?;
             let next = |books: &Books| books.active_holds(None).next().cloned();
             let Some(Record { id, sku, location, units, expires_ms, .. }) = committer.books(next) else {
                 return Ok(any);
@@ -176,7 +178,16 @@ impl Leave {
             any = true;
             left.heir = Some(heir);
             left.holds.push((id, None));
-            let products = table.at_location(&sku, &location);
+            // What others have there the heir learns by reconciling; a frame has room for so much.
+            let own = table.own();
+            let mut products = table.at_location(&sku, &location);
+            for (_, product) in &mut products {
+                *product = product.filtered(&mut |slot| match slot {
+                    SlotRef::Stock(stock) => stock.replica == own,
+                    SlotRef::Grant(grant) => grant.from == own && grant.to == heir,
+                    _ => false,
+                });
+            }
             committer.barrier().await.map_err(|error| error.to_string())?;
             let take = TakeHold { hold: id, sku, location, units, expires_ms, products };
             // Without an answer the others are not dissolved too.
@@ -188,10 +199,11 @@ impl Leave {
     }
 
     /// Gives all rights that are found to the heir. Returns whether there were any.
-    async fn give_rights(&self, heir: ReplicaId, left: &mut Left) -> Result<bool, String> {
+    async fn give_rights(&self, heir: ReplicaId, until: Instant, left: &mut Left) -> Result<bool, String> {
         let Replica { table, committer, .. } = &*self.replica;
-        let before = left.units;
-        for places in places(table).chunks(PLACES_AT_ONCE_MAX) {
+        let (before, places) = (left.units, places(table));
+        for places in places.chunks(PLACES_AT_ONCE_MAX) {
+            in_time(until)?;
             let grant = |(sku, location): &(Sku, Location)| {
                 let (sku, location) = (sku.clone(), location.clone());
                 Operation::Grant { sku, location, to: heir, units: u64::MAX }
@@ -205,34 +217,39 @@ impl Leave {
                 }
             }
         }
-        if left.units == before && !places(table).is_empty() {
-            return Err("the heir cannot be given rights: it was retired".into());
+        if left.units == before && !places.is_empty() {
+            return Err("the heir cannot be given rights: it was retired, or they were sold in this moment".into());
         }
         Ok(left.units > before)
     }
+}
+
+fn in_time(until: Instant) -> Result<(), String> {
+    if Instant::now() < until { Ok(()) } else { Err("it was not done in time".into()) }
 }
 
 /// Writes of the application are refused, and no rights are wanted, until this is dropped.
 struct Pausing<'a>(&'a Replica);
 
 impl<'a> Pausing<'a> {
-    fn begin(replica: &'a Replica) -> Self {
-        let pausing = Self(replica);
-        pausing.set(true);
-        pausing
-    }
-
-    fn set(&self, paused: bool) {
-        self.0.set_leaving(paused);
-        if let Some(node) = &self.0.node {
-            node.begin_leaving(paused);
+    /// `None` if another call is at it already: that one's pause must not end with this one.
+    fn begin(replica: &'a Replica) -> Option<Self> {
+        if replica.set_leaving(true) {
+            return None;
         }
+        if let Some(node) = &replica.node {
+            node.begin_leaving(true);
+        }
+        Some(Self(replica))
     }
 }
 
 impl Drop for Pausing<'_> {
     fn drop(&mut self) {
-        self.set(false);
+        if let Some(node) = &self.0.node {
+            node.begin_leaving(false);
+        }
+        self.0.set_leaving(false);
     }
 }
 

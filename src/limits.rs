@@ -372,6 +372,8 @@ pub(crate) const RETIRED_MAX: usize = 10_000;
 pub(crate) const RETIRE_TIME_DEFAULT: Duration = Duration::from_secs(30);
 /// … and the longest it may say; also for leaving.
 pub(crate) const RETIRE_TIME_MAX: Duration = Duration::from_secs(60 * 60);
+/// How long this node may wait for the members when a peer asks it to retire a replica, in milliseconds.
+pub(crate) const RETIRE_FOR_PEERS_MS_MAX: u64 = 60_000;
 /// How long units that a retired replica held stay held unless a call says otherwise.
 pub(crate) const RETIRED_HOLD_TIME_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
 /// Members that are asked at once when a replica is retired.

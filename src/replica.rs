@@ -270,8 +270,9 @@ impl Replica {
     }
 
     /// From here on every write is refused but those that resolve holds, or none is any more.
-    pub(crate) fn set_leaving(&self, leaving: bool) {
-        self.leaving.store(leaving, Ordering::SeqCst);
+    /// Returns how it was before.
+    pub(crate) fn set_leaving(&self, leaving: bool) -> bool {
+        self.leaving.swap(leaving, Ordering::SeqCst)
     }
 
     /// Closes links and files, see [`Store::close`](crate::Store::close).

@@ -16,7 +16,9 @@ use tokio::time::Instant;
 use crate::commit::FenceOutcome;
 use crate::error::{RetireError, WriteError};
 use crate::inheriting::{TakenOver, take_over};
-use crate::limits::{RETIRE_REQUESTS_MAX, RETIRE_TIME_DEFAULT, RETIRE_TIME_MAX, RETIRED_HOLD_TIME_DEFAULT};
+use crate::limits::{
+    RETIRE_FOR_PEERS_MS_MAX, RETIRE_REQUESTS_MAX, RETIRE_TIME_DEFAULT, RETIRE_TIME_MAX, RETIRED_HOLD_TIME_DEFAULT,
+};
 use crate::net::RetireRequest;
 use crate::replica::Replica;
 use crate::retirements::Retirement;
@@ -149,21 +151,19 @@ async fn retire_here(replica: &Replica, wanted: &Wanted) -> Result<TakenOver, Re
     if !has_written && !is_member && !committer.former_replicas().contains(&retired) && !is_named() {
         return Err(RetireError::Unknown(retired));
     }
+    if let Some(node) = node {
+        let until = Instant::now() + Duration::from_millis(wanted.deadline_ms).min(RETIRE_TIME_MAX);
+        node.fence(retired, &wanted.without.iter().copied().collect(), until).await?;
+    }
     // Before the fence is closed: whoever takes over in the background waits for this one.
     let taking_over = committer.taking_over();
     let _guard = taking_over.lock().await;
-    match node {
-        Some(node) => {
-            let until = Instant::now() + Duration::from_millis(wanted.deadline_ms).min(RETIRE_TIME_MAX);
-            node.fence(retired, &wanted.without.iter().copied().collect(), until).await?;
-        }
-        None => match committer.fence(retired, Retirement { heir: own, is_closed: true }).await {
-            Ok(FenceOutcome::Fenced(heir)) if heir == own => {}
-            Ok(FenceOutcome::Fenced(heir)) => return Err(RetireError::OtherHeir { replica: retired, heir }),
-            Ok(FenceOutcome::Own) => return Err(RetireError::Own(retired)),
-            Ok(FenceOutcome::Full) => return Err(RetireError::TooMany),
-            Err(_) => return Err(RetireError::Stopped),
-        },
+    match committer.fence(retired, Retirement { heir: own, is_closed: true }).await {
+        Ok(FenceOutcome::Fenced(heir)) if heir == own => {}
+        Ok(FenceOutcome::Fenced(heir)) => return Err(RetireError::OtherHeir { replica: retired, heir }),
+        Ok(FenceOutcome::Own) => return Err(RetireError::Own(retired)),
+        Ok(FenceOutcome::Full) => return Err(RetireError::TooMany),
+        Err(_) => return Err(RetireError::Stopped),
     }
     Ok(take_over(retired, Duration::from_millis(wanted.hold_ms), table, committer).await?)
 }
@@ -187,7 +187,11 @@ fn told(result: Result<TakenOver, RetireError>) -> Answer {
         Ok(TakenOver { places, units, held }) => return Answer { places, units, held, refused: None },
         Err(error) => error,
     };
-    let reason = error.to_string();
+    let reason = match &error {
+        // The list stands beside it, and is long.
+        RetireError::Unreachable { .. } => "members cannot be reached".to_owned(),
+        error => error.to_string(),
+    };
     let (mut unreachable, mut alive_at, mut other_heir) = (Vec::new(), None, None);
     match error {
         RetireError::Unreachable { members } => unreachable = members,
@@ -212,7 +216,9 @@ pub(crate) async fn serve_retirements(replica: Weak<Replica>) {
             continue;
         }
         running.push(tokio::spawn(async move {
-            let mut reply = reply;
+            let (mut reply, mut wanted) = (reply, wanted);
+            // The store is kept for no longer, should it be dropped meanwhile.
+            wanted.deadline_ms = wanted.deadline_ms.min(RETIRE_FOR_PEERS_MS_MAX);
             tokio::select! {
                 done = retire_here(&replica, &wanted) => drop(reply.send(told(done))),
                 () = reply.closed() => {}

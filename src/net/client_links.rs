@@ -112,9 +112,12 @@ impl Clients {
         }
     }
 
-    /// Hands a client to whoever serves it. False if nobody does.
-    pub(super) fn hand_up(&self, client: ClientLink) -> bool {
-        self.waiting.as_ref().is_some_and(|waiting| waiting.try_send(client).is_ok())
+    /// Hands a client to whoever serves it; gives it back if nobody does.
+    pub(super) fn hand_up(&self, client: ClientLink) -> Option<ClientLink> {
+        match &self.waiting {
+            Some(waiting) => waiting.try_send(client).err().map(mpsc::error::TrySendError::into_inner),
+            None => Some(client),
+        }
     }
 
     /// Closes all connections.

@@ -64,8 +64,11 @@ pub(super) fn admit(connection: Connection, shared: &Shared) -> Result<(), Strin
         return refuse(CloseCode::Offline, "the node is offline for now; try again later".into());
     }
     info!(address = %connection.remote_address(), certificate = %fingerprint, "a client connected");
-    if !shared.clients.hand_up(client) {
-        return refuse(CloseCode::Refused, "the node serves no clients now".into());
+    if let Some(client) = shared.clients.hand_up(client) {
+        // Before it is dropped, which closes it for another reason.
+        let refused = refuse(CloseCode::Refused, "the node serves no clients now".into());
+        drop(client);
+        return refused;
     }
     Ok(())
 }

@@ -8,10 +8,10 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use quinn::SendStream;
-use stockmesh_proto::ReplicaId;
 use stockmesh_proto::limits::OPEN_BYTES_MAX;
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::wire::{Fence, Fenced, Message, NotRetired, Retire, Retired};
+use stockmesh_proto::{ReplicaId, Shard};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
@@ -44,7 +44,7 @@ pub(super) async fn receive_fence(
         return Err(FrameError::Violation("a fence names another heir than who asks for it".into()).into());
     }
     // Of a replica that nobody here has heard of there is nothing to fence; and each costs a row for good.
-    let is_known = shared.members.get(retired).is_some() || knows_writes(retired, shared);
+    let is_known = shared.members.get(retired).is_some() || knows(retired, shared);
     if !is_known || !link.may_be_answered() {
         return answer(Message::Fenced(Fenced { heir: Some(heir).filter(|_| !is_known), is_alive: false }), send).await;
     }
@@ -64,10 +64,13 @@ pub(super) async fn receive_fence(
     answer(Message::Fenced(Fenced { heir, is_alive }), send).await
 }
 
-/// Whether any write of a replica has reached this node.
-fn knows_writes(replica: ReplicaId, shared: &Shared) -> bool {
-    let count = shared.table.count();
-    count.indexes().any(|shard| shared.table.read(shard, |state| state.version().get(replica)) > Some(0))
+/// Whether any write of a replica has reached this node, or one that names it.
+fn knows(replica: ReplicaId, shared: &Shared) -> bool {
+    let is_named = |state: &Shard| {
+        state.version().get(replica) > 0
+            || state.range(Bound::Unbounded).any(|product| !product.estate(replica).is_empty())
+    };
+    shared.table.count().indexes().any(|shard| shared.table.read(shard, is_named) == Some(true))
 }
 
 /// Hands a peer's wish that this node retire a replica to whoever can.
@@ -296,7 +299,6 @@ pub(super) async fn fence_everywhere(
             }
         })
         .await?;
-    fence_here(retired, true, shared).await?;
     info!(%retired, members, "the replica is fenced at all members");
     Ok(())
 }
