@@ -326,7 +326,10 @@ impl Worker {
         side.write(self.next_ledger(), oldest, &mut transaction).map_err(|error| error.to_string())?;
         // Behind the holds, since it may delete what the same group gave.
         transaction.settings.append(&mut self.settings);
-        transaction.drop_ledger_through = self.trimming.due(&self.engine, oldest, self.wall.now_ms());
+        // To read the ledger is not to trim it.
+        if !(gathered.is_empty() && transaction.is_empty()) {
+            transaction.drop_ledger_through = self.trimming.due(&self.engine, oldest, self.wall.now_ms());
+        }
         let mut last_batch = self.engine.figures().last_batch;
         if !gathered.is_empty() {
             last_batch += 1;
