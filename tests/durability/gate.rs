@@ -13,6 +13,8 @@ pub(crate) struct Gate(Arc<(Mutex<State>, Condvar)>);
 struct State {
     closed: bool,
     waiting: u32,
+    /// So many of those that wait may pass though it is closed.
+    let_through: u32,
 }
 
 impl Gate {
@@ -30,12 +32,28 @@ impl Gate {
         self.0.0.lock().unwrap().waiting > 0
     }
 
+    /// Lets through what waits there, until `holds` does: a commit of something else, such as of members that are known.
+    pub(crate) fn is_reached_by(&self, holds: impl Fn() -> bool) -> bool {
+        let mut state = self.0.0.lock().unwrap();
+        if state.waiting == 0 || state.let_through > 0 {
+            return false;
+        }
+        // What is in the table was applied before its sync came to the gate, and nothing is applied while one waits here.
+        if holds() {
+            return true;
+        }
+        state.let_through = 1;
+        self.0.1.notify_all();
+        false
+    }
+
     fn pass(&self) {
         let mut state = self.0.0.lock().unwrap();
         state.waiting += 1;
-        while state.closed {
+        while state.closed && state.let_through == 0 {
             state = self.0.1.wait(state).unwrap();
         }
+        state.let_through = state.let_through.saturating_sub(1);
         state.waiting -= 1;
     }
 }

@@ -55,7 +55,7 @@ impl Scene {
         self.gate.close();
         let mug = self.asker.product("MUG").unwrap().at("shop").unwrap();
         let selling = tokio::spawn(async move { mug.sell(5).deadline(UNSEEN).await });
-        until("the grant waits for its sync", || self.gate.is_reached() && own_rights(&self.giver) == 5).await;
+        until("the grant waits for its sync", || self.gate.is_reached_by(|| own_rights(&self.giver) == 5)).await;
         let begun = Instant::now();
         while begun.elapsed() < UNSEEN {
             assert_eq!(own_rights(&self.asker), 0, "rights were told before they were durable");

@@ -44,7 +44,7 @@ async fn a_write_is_seen_by_a_peer_only_once_it_is_durable() {
         let writer = writer.clone();
         async move { perform(&writer, &vec![add("MUG", 5)]).await }
     });
-    until("the write waits for its sync", || gate.is_reached() && writer.get("MUG").is_ok()).await;
+    until("the write waits for its sync", || gate.is_reached_by(|| writer.get("MUG").is_ok())).await;
     // A peer that links only now asks for everything, and must not be told of it either.
     let late = node("late").in_memory().open().await.unwrap();
     link(&late, &writer);
@@ -72,7 +72,7 @@ async fn a_write_whose_sync_failed_is_never_seen_by_a_peer() {
         let writer = writer.clone();
         async move { perform(&writer, &vec![add("MUG", 5)]).await }
     });
-    until("the write waits for its sync", || gate.is_reached()).await;
+    until("the write waits for its sync", || gate.is_reached_by(|| writer.get("MUG").is_ok())).await;
     disks.store.fail_at(1, FaultMode::Once);
     gate.open();
     assert!(matches!(writing.await.unwrap(), Err(WriteError::Indeterminate { .. })));

@@ -5,7 +5,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::growth::all_known;
-use crate::process::{Cluster, Node, phase, scenario};
+use crate::process::{Cluster, Node, kib_sent, phase, scenario};
 
 /// Nodes that stay.
 const STABLE: usize = 4;
@@ -46,7 +46,7 @@ fn nodes_join_and_leave_every_second_under_writes() {
         nodes.iter_mut().for_each(|node| node.say("load off"));
         println!("those that stay know each other after {:?}", all_known(&mut nodes));
         let gone: Vec<&Node> = gone.iter().collect();
-        println!("settled in {:?}", cluster.settle(&mut nodes, &gone));
+        println!("settled in {:?}, {} KiB were sent", cluster.settle(&mut nodes, &gone), kib_sent(&mut nodes));
         assert!(nodes[0].status().left >= gone.len(), "they are known to have left");
     });
 }

@@ -5,7 +5,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::growth::all_known;
-use crate::process::{Cluster, Node, PATIENCE, phase, running, scenario, until};
+use crate::process::{Cluster, Node, PATIENCE, kib_sent, phase, running, scenario, until};
 
 /// Within this a node that was killed is known to be down, as the timing for a LAN promises, and a second for looking.
 const NOTICED_WITHIN: Duration = Duration::from_secs(21);
@@ -49,7 +49,7 @@ fn half_are_killed_and_the_first_never_returns() {
         }
         println!("all know all after {:?}", all_known(&mut nodes));
         let (gone, rest) = nodes.split_at_mut(1);
-        println!("settled in {:?}", cluster.settle(rest, &[&gone[0]]));
+        println!("settled in {:?}, {} KiB were sent", cluster.settle(rest, &[&gone[0]]), kib_sent(rest));
     });
 }
 
@@ -73,8 +73,7 @@ fn two_halves_are_apart_and_come_together() {
         println!("all know all {:?} after it healed", all_known(&mut nodes));
         nodes.iter_mut().for_each(|node| node.say("load off"));
         println!("settled in {:?}", cluster.settle(&mut nodes, &[]));
-        let bytes: u64 = running(&mut nodes).map(|node| node.status().bytes_sent).sum();
-        println!("{} KiB were sent in all", bytes >> 10);
+        println!("{} KiB were sent in all", kib_sent(&mut nodes));
     });
 }
 
@@ -90,6 +89,7 @@ fn a_node_far_away_on_a_lossy_link_keeps_up() {
         until("it writes on", PATIENCE, || nodes[3].acknowledged() > before + 10);
         nodes.iter_mut().for_each(|node| node.say("load off"));
         println!("{far} loses 20 % and is 200 ms away: settled in {:?}", cluster.settle(&mut nodes, &[]));
+        println!("{} KiB were sent in all", kib_sent(&mut nodes));
         assert_eq!(nodes[0].status().down, 0, "it is far, not dead");
     });
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::process::{Cluster, Node, PATIENCE, running, scenario, until};
+use crate::process::{Cluster, Node, PATIENCE, kib_sent, running, scenario, until};
 
 const NODES: usize = 12;
 
@@ -44,7 +44,7 @@ fn twelve_nodes_find_each_other_from_one_address_and_are_restarted_one_by_one() 
         }
         println!("all know all again: {:?} after the last restart", all_known(&mut nodes));
         nodes.iter_mut().for_each(|node| node.say("load off"));
-        println!("settled in {:?}", cluster.settle(&mut nodes, &[]));
+        println!("settled in {:?}, {} KiB were sent", cluster.settle(&mut nodes, &[]), kib_sent(&mut nodes));
         nodes.iter_mut().for_each(Node::close);
     });
 }

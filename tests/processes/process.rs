@@ -261,6 +261,11 @@ impl Drop for Node {
     }
 }
 
+/// KiB of UDP payload that those sent that run, since each was started.
+pub(crate) fn kib_sent(nodes: &mut [Node]) -> u64 {
+    running(nodes).map(|node| node.status().bytes_sent).sum::<u64>() >> 10
+}
+
 /// Polls until `reached`. Returns how long it took.
 pub(crate) fn until(what: &str, limit: Duration, mut reached: impl FnMut() -> bool) -> Duration {
     let begun = Instant::now();
