@@ -176,8 +176,21 @@ proptest! {
 const KINDS: [u8; 24] =
     [1, 2, 16, 17, 18, 19, 20, 21, 22, 23, 24, 32, 48, 49, 64, 65, 66, 80, 96, 97, 98, 99, 100, 101];
 /// Kinds with short frames, and what their frames may have at the most.
-const SHORT_KINDS: [(u8, usize); 8] =
-    [(1, 1_000), (2, 1_000), (16, 16_000), (22, 1_000), (23, 1_000), (48, 1_000), (65, 1_000), (66, 1_000)];
+const SHORT_KINDS: [(u8, usize); 13] = [
+    (1, 1_000),
+    (2, 1_000),
+    (16, 16_000),
+    (22, 1_000),
+    (23, 1_000),
+    (48, 1_000),
+    (65, 1_000),
+    (66, 1_000),
+    (96, 1_000),
+    (97, 1_000),
+    (99, 1_000),
+    (100, 16_000),
+    (101, 16_000),
+];
 
 /// The header of an array of `length` elements, in its longest form: five bytes.
 fn array(length: u32) -> Vec<u8> {
