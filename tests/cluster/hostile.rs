@@ -21,6 +21,7 @@ use stockmesh_proto::wire::{Push, PushShard};
 use stockmesh_proto::{Location, ShardCount, Sku};
 use tokio::task::JoinSet;
 
+use crate::support::alone::alone;
 use crate::support::raw::Raw;
 use crate::support::writers::Ledger;
 use crate::support::{Mesh, SHARDS, dial, metrics, on_hand, resident_bytes, wait_linked, wait_until, wait_within};
@@ -95,6 +96,7 @@ pub(crate) fn push_of(origin: ReplicaId, sku: &str, sequence: u64, units: u64) -
 /// All attacks at once against one node, which must close each link for its reason.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_rule_that_is_broken_costs_its_breaker_the_link() {
+    alone!(each_rule_that_is_broken_costs_its_breaker_the_link);
     let stage = Stage::start().await;
     let memory = resident_bytes();
     let violations = metrics::counter("stockmesh_violations_total");

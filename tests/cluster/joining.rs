@@ -115,8 +115,9 @@ async fn a_peer_that_dies_in_the_middle_is_made_up_for() {
     let passed_on = metrics::counter("stockmesh_pulls_passed_on_total");
     let mesh = Mesh::new();
     let stores = full(&mesh, 3, 20_000).await;
-    // One of them answers to nothing any more, and nobody is told.
+    // One of them answers to nothing any more, and nobody is told. All products take more than twice as many datagrams.
     let proxy = Proxy::start(address(&stores[0]), Weather::default(), 1).await;
+    proxy.go_dark_after(150);
     // Whom it pulls from is said below, and nobody else is found.
     let empty = mesh.builder("empty").shards(MANY_SHARDS).only_peers().open().await.unwrap();
     empty.add_peer(proxy.address()).unwrap();
@@ -126,7 +127,7 @@ async fn a_peer_that_dies_in_the_middle_is_made_up_for() {
             break;
         }
     }
-    proxy.go_dark();
+    wait_until("the peer is silent", || proxy.lost() > 0).await;
     let before = empty.status().joining;
     assert!(empty.status().catching_up && before.shards_done < MANY_SHARDS, "in the middle: {before:?}");
     dial(&empty, &stores[1]);

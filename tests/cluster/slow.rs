@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::support::alone::alone;
 use crate::support::proxy::{Proxy, Weather};
 use crate::support::raw::{Grants, Raw};
 use crate::support::writers::Ledger;
@@ -40,6 +41,7 @@ async fn a_black_hole_costs_the_others_nothing() {
 /// of it by reconciliation when it comes to its senses.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waits_for_a_stuck_peer_is_bounded() {
+    alone!(what_waits_for_a_stuck_peer_is_bounded);
     metrics::record();
     let mesh = Mesh::new();
     let stores = mesh.nodes(2).await;

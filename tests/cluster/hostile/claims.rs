@@ -8,6 +8,7 @@ use stockmesh_proto::wire::{Hello, Message, Open, Push, PushShard, Summary};
 use stockmesh_proto::{Fingerprint, ShardCount, ShardIndex, Sku, VersionVector};
 
 use super::{Stage, push_of};
+use crate::support::alone::alone;
 use crate::support::raw::{Grants, Raw, hello, read, write};
 use crate::support::writers::Ledger;
 use crate::support::{
@@ -129,6 +130,7 @@ async fn made_up_replicas_do_not_make_a_node_unreadable() {
 /// The vectors that one reconciliation may bring are bounded in sum.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn huge_version_vectors_end_the_reconciliation() {
+    alone!(huge_version_vectors_end_the_reconciliation);
     const SHARDS: u32 = 512;
     assert!(SHARDS as usize * REPLICAS_MAX > SESSION_VERSION_ENTRIES_MAX, "too few shards to go beyond the limit");
     let mesh = Mesh::new();
@@ -162,6 +164,7 @@ async fn huge_version_vectors_end_the_reconciliation() {
 /// Valid pushes as fast as the network carries them: they wait in the network, not in memory.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_large_pushes_is_held_back() {
+    alone!(a_flood_of_large_pushes_is_held_back);
     let stage = Stage::start().await;
     let raw = stage.linked().await;
     let shards = super::shard_count();

@@ -16,6 +16,7 @@ use super::peer::{Peer, ask, encoded, grant, granted, linked, push_of, question,
 use super::{
     MUG, assert_shared_out, available, giver_and_asker, is_insufficient, mug, own_rights, rights_of, wait_available,
 };
+use crate::support::alone::alone;
 use crate::support::raw::{Raw, frame, read, write};
 use crate::support::writers::price;
 use crate::support::{Mesh, PATIENCE, on_hand, resident_bytes, wait_until, wait_within};
@@ -127,6 +128,7 @@ async fn nobody_gets_rights_in_anothers_name() {
 /// Thousands of questions at once on one link: memory stays flat, the link lives or is closed, and others are served.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_questions_does_not_keep_others_from_being_served() {
+    alone!(a_flood_of_questions_does_not_keep_others_from_being_served);
     let mesh = Mesh::new();
     let (stores, recorder) = giver_and_asker(&mesh, 1_000_000).await;
     let [giver, asker] = &stores;
@@ -159,7 +161,6 @@ async fn a_flood_of_questions_does_not_keep_others_from_being_served() {
     assert!(answered == 6_400 || !is_up, "{answered} answers");
     let given = rights_of(giver, raw.replica);
     assert!(given <= i128::from(answered).max(6_400) && recorder.in_need() > 0, "{given} units given");
-    // Other tests run in the same process.
     let grown = resident_bytes().saturating_sub(memory);
     assert!(grown < 300 << 20, "memory grew by {} MiB", grown >> 20);
     wait_until("the nodes agree", || available(asker) == available(giver)).await;

@@ -1,5 +1,6 @@
 //! What the tests share: nodes of one authority, writers whose acknowledged operations are counted, and waiting.
 
+pub(crate) mod alone;
 pub(crate) mod members;
 pub(crate) mod metrics;
 pub(crate) mod proxy;

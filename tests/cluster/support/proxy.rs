@@ -33,6 +33,7 @@ struct State {
     is_dark: AtomicBool,
     lost: AtomicU64,
     passed: AtomicU64,
+    passed_max: AtomicU64,
 }
 
 impl Proxy {
@@ -45,6 +46,7 @@ impl Proxy {
             is_dark: AtomicBool::new(false),
             lost: AtomicU64::new(0),
             passed: AtomicU64::new(0),
+            passed_max: AtomicU64::new(u64::MAX),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(front, target, Arc::clone(&state)));
@@ -58,6 +60,11 @@ impl Proxy {
     /// From now on every datagram is lost, both ways: neither side is told.
     pub(crate) fn go_dark(&self) {
         self.state.is_dark.store(true, Ordering::SeqCst);
+    }
+
+    /// Every datagram is lost once so many have passed.
+    pub(crate) fn go_dark_after(&self, datagrams: u64) {
+        self.state.passed_max.store(datagrams, Ordering::SeqCst);
     }
 
     pub(crate) fn lost(&self) -> u64 {
@@ -101,7 +108,8 @@ fn pass(state: &State, socket: &Arc<UdpSocket>, datagram: Vec<u8>, to: SocketAdd
     let Weather { lost, repeated, late } = state.weather;
     let mut random = state.random.lock();
     let mut happens = |chance: u32| random.random_range(0..1_000) < chance;
-    if state.is_dark.load(Ordering::SeqCst) || happens(lost) {
+    let is_full = state.passed.load(Ordering::SeqCst) >= state.passed_max.load(Ordering::SeqCst);
+    if is_full || state.is_dark.load(Ordering::SeqCst) || happens(lost) {
         state.lost.fetch_add(1, Ordering::SeqCst);
         return;
     }
