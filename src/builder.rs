@@ -23,7 +23,7 @@ use crate::expiry::expire_for_ever;
 use crate::inheriting::inherit_for_ever;
 use crate::limits::LEDGER_RETENTION_DEFAULT;
 #[cfg(feature = "testing")]
-use crate::net::FaultyNetwork;
+use crate::net::{EndpointMaker, FaultyNetwork, TestNetwork};
 use crate::net::{Identity, Node, NodeSettings, PeerLimits, RevocationFile};
 use crate::recovery::{DamagePolicy, Recovered, Wanted, recover, recover_directory};
 use crate::replica::Replica;
@@ -97,7 +97,7 @@ pub struct Builder {
     ledger_retention: Duration,
     wall: WallClock,
     #[cfg(feature = "testing")]
-    network: Option<FaultyNetwork>,
+    network: Option<TestNetwork>,
     #[cfg(feature = "clients")]
     clients: bool,
     membership: MembershipChoice,
@@ -169,7 +169,15 @@ impl Builder {
     /// Puts this node on a network that loses, delays and cuts off: for tests.
     #[cfg(feature = "testing")]
     pub fn network(mut self, network: &FaultyNetwork) -> Self {
-        self.network = Some(network.clone());
+        self.network = Some(TestNetwork::Faulty(network.clone()));
+        self
+    }
+
+    /// Makes this a node of a simulation: with the clock of this number, and an endpoint on a simulated network.
+    #[cfg(feature = "testing")]
+    pub fn simulated(mut self, node: u32, endpoint: Arc<EndpointMaker>) -> Self {
+        self.wall = WallClock::simulated(node);
+        self.network = Some(TestNetwork::Simulated(endpoint));
         self
     }
 
@@ -319,7 +327,7 @@ impl Builder {
         let labels = self.membership.labels()?;
         let revocations = self.revocations.map(RevocationFile::open).transpose()?;
         let (place, policy, recovering) = (self.place, self.damage, wanted.clone());
-        let opening = tokio::task::spawn_blocking(move || open_place(place, policy, &recovering));
+        let opening = crate::blocking::run(move || open_place(place, policy, &recovering));
         let lost = |error: tokio::task::JoinError| OpenError::Thread(std::io::Error::other(error));
         let (recovered, directory) = opening.await.map_err(lost)??;
         let Recovered { table, engine, clock, settings, rows, books, lossy } = recovered;

@@ -16,17 +16,30 @@ pub(crate) fn time_to_remember(now_ms: u64, books: &Books) -> u64 {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct WallClock {
     offset_ms: i64,
+    /// The number of a simulated node, whose clock the simulator sets.
+    #[cfg(feature = "testing")]
+    simulated: Option<u32>,
 }
 
 impl WallClock {
     /// A clock that is off by `offset_ms`.
     #[cfg(feature = "testing")]
     pub(crate) fn shifted(offset_ms: i64) -> Self {
-        Self { offset_ms }
+        Self { offset_ms, simulated: None }
+    }
+
+    /// The clock of a simulated node.
+    #[cfg(feature = "testing")]
+    pub(crate) fn simulated(node: u32) -> Self {
+        Self { offset_ms: 0, simulated: Some(node) }
     }
 
     /// Now. A system clock before 1970 reads as 1970.
     pub(crate) fn now_ms(self) -> u64 {
+        #[cfg(feature = "testing")]
+        if let Some(now_ms) = self.simulated.and_then(crate::simulation::wall_ms) {
+            return now_ms;
+        }
         let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         now_ms.saturating_add_signed(self.offset_ms)

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use stockmesh_proto::operation::{Operation, Request};
-use tokio::sync::watch;
 use tracing::warn;
 
 use crate::clock::WallClock;
 use crate::commit::{Committer, WeakCommitter};
 use crate::error::WriteError;
 use crate::limits::{EXPIRED_AT_ONCE_MAX, EXPIRY_LOOK_EVERY};
+use crate::watch;
 
 /// Releases holds when their time has run out, for as long as the store lives. It does not keep the store alive.
 pub(crate) async fn expire_for_ever(committer: WeakCommitter, mut next: watch::Receiver<Option<u64>>, wall: WallClock) {
@@ -28,6 +28,7 @@ pub(crate) async fn expire_for_ever(committer: WeakCommitter, mut next: watch::R
                 let left = expires_ms.map(|expires_ms| Duration::from_millis(expires_ms - now_ms));
                 let pause = left.map_or(Duration::MAX, |left| left.min(EXPIRY_LOOK_EVERY));
                 tokio::select! {
+                    biased;
                     changed = next.changed() => if changed.is_err() { return },
                     () = tokio::time::sleep(pause), if left.is_some() => {}
                 }

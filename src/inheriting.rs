@@ -237,6 +237,7 @@ pub(crate) async fn inherit_for_ever(committer: WeakCommitter, table: Arc<Table>
             }
         };
         tokio::select! {
+            biased;
             changed = news.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(again), if again < Duration::MAX => {}
         }

@@ -241,7 +241,7 @@ impl Movements {
         let view = self.replica.committer.ledger().await?;
         let last = *self.last.get_or_insert(view.last());
         let from = self.next;
-        let reading = tokio::task::spawn_blocking(move || view.read(from, LEDGER_PAGE_BYTES));
+        let reading = crate::blocking::run(move || view.read(from, LEDGER_PAGE_BYTES));
         let page = reading.await.map_err(|_| StorageError::Closed)??;
         self.page = page.into_iter().take_while(|(number, _)| *number <= last).collect();
         if self.page.is_empty() {

@@ -80,6 +80,12 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod limits;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod simulation;
+mod chance;
+mod blocking;
+mod watch;
 mod clock;
 mod certificate;
 mod witness;
@@ -145,10 +151,10 @@ pub use leave::{HoldsAtLeave, Leave};
 pub use ledger::{LedgerError, Movement, MovementKind, Movements};
 pub use member::{Member, MemberState, MembershipTiming};
 pub use messages::{Broadcast, Delivery, Messages, PeerMessage, SendError};
+pub use net::{DialStatus, Identity, IdentityError, LinkState, PeerLimits, PeerStatus, Refused, SourceStatus};
 #[cfg(feature = "testing")]
 #[doc(hidden)]
-pub use net::FaultyNetwork;
-pub use net::{DialStatus, Identity, IdentityError, LinkState, PeerLimits, PeerStatus, Refused, SourceStatus};
+pub use net::{EndpointMaker, FaultyNetwork};
 pub use product::{Product, Reason};
 pub use query::{Products, Query};
 pub use recovery::DamagePolicy;

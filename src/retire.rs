@@ -220,6 +220,7 @@ pub(crate) async fn serve_retirements(replica: Weak<Replica>) {
             // The store is kept for no longer, should it be dropped meanwhile.
             wanted.deadline_ms = wanted.deadline_ms.min(RETIRE_FOR_PEERS_MS_MAX);
             tokio::select! {
+                biased;
                 done = retire_here(&replica, &wanted) => drop(reply.send(told(done))),
                 () = reply.closed() => {}
             }

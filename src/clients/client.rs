@@ -355,7 +355,7 @@ fn something_else() -> ClientError {
 fn named(goods: &Goods) -> Goods {
     let mut goods = goods.clone();
     if goods.reference.is_none() {
-        goods.reference = Reference::new(&format!("client-{:032x}", rand::random::<u128>())).ok();
+        goods.reference = Reference::new(&format!("client-{:032x}", crate::chance::random::<u128>())).ok();
     }
     goods
 }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use stockmesh_proto::Reference;
-use tokio::sync::{OwnedMutexGuard, watch};
+use tokio::sync::OwnedMutexGuard;
+
+use crate::watch;
 
 /// The references under which requests are under way.
 #[derive(Clone, Debug, Default)]

@@ -6,12 +6,13 @@ use crate::retirements::{Retirement, Retirements};
 use crate::settings::Stored;
 use crate::storage::{LedgerView, StorageError, check_setting};
 use crate::subscribe::Changed;
+use crate::watch;
 use crate::witness::{Incarnation, Witness};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use stockmesh_proto::operation::{Books, Outcome, Request};
 use stockmesh_proto::{ReplicaId, ShardIndex};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 /// The callers' side of the committer.
 #[derive(Clone, Debug)]

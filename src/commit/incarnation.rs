@@ -24,7 +24,7 @@ pub(super) fn mint(
     (why, from): (&str, Option<&Witness>),
 ) -> Stored {
     let former = table.own();
-    let own = ReplicaId::from_random(rand::random());
+    let own = ReplicaId::from_random(crate::chance::random());
     let shown_by = from.map(ToString::to_string).unwrap_or_default();
     error!(%former, %own, why, shown_by, "the directory was restored from an old copy or cloned, or somebody forged its writes: it goes on under a new replica id");
     counter!("stockmesh_incarnations_total").increment(1);

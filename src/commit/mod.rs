@@ -4,6 +4,7 @@
 //! and only then acknowledges and lets anything of it leave the node (rules D1 to D4, R8). While it syncs the next group
 //! gathers: that is the group commit.
 
+mod answer;
 mod batch;
 mod committer;
 mod fold;
@@ -13,6 +14,8 @@ mod own;
 mod retired;
 mod room;
 mod side;
+#[cfg(feature = "testing")]
+mod simulated;
 mod worker;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -24,7 +27,7 @@ use stockmesh_proto::delta::Products;
 use stockmesh_proto::operation::{Books, Outcome, Request};
 use stockmesh_proto::wire::PushShard;
 use stockmesh_proto::{Location, ReplicaId, ShardIndex, Sku, VersionVector};
-use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 pub(crate) use committer::{Committer, WeakCommitter};
 pub(crate) use fold::snapshot;
@@ -35,6 +38,7 @@ use crate::error::WriteError;
 use crate::retirements::{Retirement, Retirements};
 use crate::settings::Stored;
 use crate::storage::{LedgerView, StorageError};
+use crate::watch;
 use crate::witness::{Incarnation, Witness};
 
 /// What a remote delta lets this replica claim once it is merged.

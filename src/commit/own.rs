@@ -9,8 +9,8 @@ use stockmesh_proto::operation::{Operation, OperationRefused, Outcome, Request, 
 use stockmesh_proto::reconcile::StateView;
 use tokio::sync::oneshot;
 
+use super::answer::Answer;
 use super::batch::Gathered;
-use super::worker::Answer;
 use super::{Asked, Given, Stopped, Worker};
 use crate::clock::time_to_remember;
 use crate::error::WriteError;

@@ -8,7 +8,7 @@ use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::{ReplicaId, Sku};
 use tokio::sync::oneshot;
 
-use super::worker::Answer;
+use super::answer::Answer;
 use super::{Event, FenceOutcome, Stopped, Worker};
 use crate::limits::RETIRED_MAX;
 use crate::retirements::{Retirement, row};

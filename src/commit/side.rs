@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use stockmesh_proto::ReplicaId;
 use stockmesh_proto::fingerprint::Fingerprint;
 use stockmesh_proto::hold::{Hold, HoldId};
 use stockmesh_proto::operation::Evaluation;
 use stockmesh_proto::wire::{LedgerPart, LedgerRecord, LedgerRequest, WireError};
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::limits::{CLOCK_PLAUSIBLE_MS, LEDGER_LOST_MAX, LEDGER_PAGE_BYTES, LEDGER_TRIM_EVERY, MOVEMENT_BYTES};

@@ -7,28 +7,25 @@ use std::time::{Duration, Instant};
 use metrics::{counter, histogram};
 use stockmesh_proto::check::shows_own_future;
 use stockmesh_proto::hlc::Clock;
-use stockmesh_proto::operation::{Books, Outcome};
+use stockmesh_proto::operation::Books;
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::{ReplicaId, VersionVector};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tracing::{debug_span, error};
 
+use super::answer::Answer;
 use super::batch::Gathered;
 use super::fold::Fold;
 use super::gathering::Gathering;
 use super::room::{entries_claimed_max, fitting, has_room};
 use super::side::Trimming;
-use super::{
-    Claim, Committer, Durable, Event, FenceOutcome, Given, OwnWrites, Progress, RemoteDelta, RemoteOutcome, Stopped,
-    Work,
-};
+use super::{Claim, Committer, Durable, Event, OwnWrites, Progress, RemoteDelta, RemoteOutcome, Stopped, Work};
 use crate::clock::WallClock;
-use crate::error::WriteError;
 use crate::limits::{COMMIT_QUEUE_MAX, COMMITS_TO_PUSH_MAX, GROUP_BYTES_TARGET, GROUP_WORK_MAX, LAG_BATCHES_MAX};
 use crate::retirements::Retirements;
 use crate::settings::{self, Stored};
-use crate::storage::{Batch, DataDirectory, Engine, LedgerView, StorageError, Transaction};
-use crate::subscribe::{Changed, Notice};
+use crate::storage::{Batch, DataDirectory, Engine, StorageError, Transaction};
+use crate::subscribe::{Changed, Notice, ProductChange};
 use crate::table::Table;
 use crate::witness::{Incarnation, Witness};
 
@@ -48,9 +45,9 @@ pub(crate) struct Worker {
     changed: broadcast::Sender<Changed>,
     pub(super) events: broadcast::Sender<Event>,
     pushes: mpsc::Sender<OwnWrites>,
-    fold: Fold,
+    pub(super) fold: Fold,
     group: u64,
-    gathering: Gathering,
+    pub(super) gathering: Gathering,
     pub(super) failed: bool,
     trimming: Trimming,
     /// The settings to store with the next batch: of a new incarnation, or of callers.
@@ -60,7 +57,7 @@ pub(crate) struct Worker {
 }
 
 /// Tells of the thread's end. A panic counts as a failure of the disk: nobody waits for what will never be durable.
-struct EndGuard(Arc<Progress>);
+pub(super) struct EndGuard(pub(super) Arc<Progress>);
 
 impl Drop for EndGuard {
     fn drop(&mut self) {
@@ -71,15 +68,11 @@ impl Drop for EndGuard {
     }
 }
 
-/// An answer that is given once the group is durable.
-pub(super) enum Answer {
-    Own(oneshot::Sender<Result<Vec<Outcome>, WriteError>>, Vec<Outcome>),
-    Grant(oneshot::Sender<Result<Given, Stopped>>, Given),
-    Remote(oneshot::Sender<Result<RemoteOutcome, Stopped>>, RemoteOutcome),
-    Settings(oneshot::Sender<Result<(), StorageError>>),
-    Fence(oneshot::Sender<Result<FenceOutcome, Stopped>>, FenceOutcome),
-    /// Read behind the group, so that the ledger is never behind what the asker saw of the counters.
-    Ledger(oneshot::Sender<Result<LedgerView, StorageError>>),
+/// What became of a group on disk, and what is to be told of it once it is durable.
+pub(super) struct Written {
+    durable: Result<(), String>,
+    products: Vec<ProductChange>,
+    own_writes: Option<OwnWrites>,
 }
 
 impl Worker {
@@ -117,8 +110,18 @@ impl Worker {
             minted: None,
         };
         worker.note_figures();
-        std::thread::Builder::new().name("stockmesh-commit".into()).spawn(move || worker.run(queue))?;
+        worker.start_serving(queue)?;
         Ok((Committer { work, progress, changed: changed_weak, events: events_sender }, push_queue))
+    }
+
+    fn start_serving(self, queue: mpsc::Receiver<Work>) -> std::io::Result<()> {
+        #[cfg(feature = "testing")]
+        if crate::simulation::is_running() {
+            tokio::spawn(self.serve_as_task(queue));
+            return Ok(());
+        }
+        std::thread::Builder::new().name("stockmesh-commit".into()).spawn(move || self.run(queue))?;
+        Ok(())
     }
 
     fn run(self, queue: mpsc::Receiver<Work>) {
@@ -144,6 +147,10 @@ impl Worker {
         while let Some(work) = queue.blocking_recv() {
             self.refuse(work);
         }
+        self.end();
+    }
+
+    pub(super) fn end(self) {
         // The file is closed before anybody is told, so that the directory can be opened again at once.
         let Self { engine, directory, progress, changed, failed, .. } = self;
         drop(engine);
@@ -157,6 +164,15 @@ impl Worker {
     /// Applies, commits and answers one group. Returns whether the store is being closed.
     fn run_group(&mut self, first: Work, queue: &mut mpsc::Receiver<Work>) -> bool {
         let span = debug_span!("commit", group = self.group + 1).entered();
+        let (gathered, answers, closing) = self.gather(first, queue);
+        let written = self.write(gathered);
+        self.tell(written, answers);
+        drop(span);
+        closing
+    }
+
+    /// Takes what has queued up and applies it to the table. Tells too whether the store is being closed.
+    pub(super) fn gather(&mut self, first: Work, queue: &mut mpsc::Receiver<Work>) -> (Gathered, Vec<Answer>, bool) {
         self.group += 1;
         // Set before anything of the group can be read: whoever reads it then waits for its barrier.
         self.progress.applied.store(self.group, Ordering::SeqCst);
@@ -191,9 +207,7 @@ impl Worker {
             next = if has_room { gathering.next(|| queue.try_recv().ok(), Instant::now) } else { None };
         }
         self.gathering = gathering.end();
-        self.commit_group(gathered, answers);
-        drop(span);
-        closing
+        (gathered, answers, closing)
     }
 
     fn apply_remote(
@@ -291,16 +305,25 @@ impl Worker {
         self.progress.watchers.load(Ordering::SeqCst) > 0
     }
 
-    fn commit_group(&mut self, mut gathered: Gathered, answers: Vec<Answer>) {
+    /// Makes a group durable.
+    pub(super) fn write(&mut self, mut gathered: Gathered) -> Written {
         if self.failed {
-            self.answer(answers, Err("the disk failed earlier"));
-            return;
+            let durable = Err("the disk failed earlier".into());
+            return Written { durable, products: Vec::new(), own_writes: None };
         }
         let is_heard = self.changed.receiver_count() > 0;
         let products = if is_heard { gathered.changed(&self.table) } else { Vec::new() };
         let own_writes = gathered.own_writes();
-        if let Err(cause) = self.make_durable(gathered) {
-            self.fail(&cause);
+        Written { durable: self.make_durable(gathered), products, own_writes }
+    }
+
+    /// Tells everybody what became of a group.
+    pub(super) fn tell(&mut self, written: Written, answers: Vec<Answer>) {
+        let Written { durable, products, own_writes } = written;
+        if let Err(cause) = durable {
+            if !self.failed {
+                self.fail(&cause);
+            }
             self.answer(answers, Err(&cause));
             return;
         }
@@ -352,79 +375,15 @@ impl Worker {
     }
 
     fn fold_alone(&mut self) {
+        let written = self.fold_on();
+        self.tell(written, Vec::new());
+    }
+
+    /// Writes the next part of a round of folding, as a group of its own.
+    pub(super) fn fold_on(&mut self) -> Written {
         self.group += 1;
         self.progress.applied.store(self.group, Ordering::SeqCst);
-        self.commit_group(Gathered::default(), Vec::new());
-    }
-
-    fn answer(&self, answers: Vec<Answer>, durable: Result<(), &str>) {
-        for answer in answers {
-            match answer {
-                Answer::Own(reply, outcomes) => {
-                    let indeterminate = |cause: &str| WriteError::Indeterminate { cause: cause.to_owned() };
-                    let _ = reply.send(durable.map(|()| outcomes).map_err(indeterminate));
-                }
-                Answer::Grant(reply, given) => {
-                    let _ = reply.send(durable.map(|()| given).map_err(|_| Stopped));
-                }
-                Answer::Settings(reply) => {
-                    let lost = |cause: &str| StorageError::Indeterminate { cause: cause.to_owned() };
-                    let _ = reply.send(durable.map_err(lost));
-                }
-                Answer::Remote(reply, outcome) => {
-                    let _ = reply.send(durable.map(|()| outcome).map_err(|_| Stopped));
-                }
-                Answer::Fence(reply, outcome) => {
-                    let _ = reply.send(durable.map(|()| outcome).map_err(|_| Stopped));
-                }
-                Answer::Ledger(reply) => {
-                    let _ = reply.send(self.engine.ledger());
-                }
-            }
-        }
-    }
-
-    /// After a failed write nothing is known of the file. Reads go on, writes are refused, and nothing is sent.
-    fn fail(&mut self, cause: &str) {
-        self.failed = true;
-        error!(cause, "the disk failed: the store takes no more writes until it is opened anew");
-        counter!("stockmesh_disk_failures_total").increment(1);
-        self.progress.durable.send_replace(Durable::Failed(cause.to_owned()));
-    }
-
-    pub(super) fn poisoned(&self) -> WriteError {
-        match &*self.progress.durable.borrow() {
-            Durable::Failed(cause) => WriteError::Poisoned { cause: cause.clone() },
-            Durable::Group(_) | Durable::Closed => WriteError::Closed,
-        }
-    }
-
-    fn refuse(&self, work: Work) {
-        match work {
-            Work::Own { reply, .. } => {
-                let _ = reply.send(Err(self.poisoned()));
-            }
-            Work::Remote { reply, .. } => {
-                let _ = reply.send(Err(Stopped));
-            }
-            Work::Grant { reply, .. } => {
-                let _ = reply.send(Err(Stopped));
-            }
-            Work::Settings { reply, .. } => {
-                let _ = reply.send(Err(StorageError::Closed));
-            }
-            Work::Ledger { reply } => {
-                let _ = reply.send(Err(StorageError::Closed));
-            }
-            Work::Fence { reply, .. } => {
-                let _ = reply.send(Err(Stopped));
-            }
-            Work::OwnFuture { .. }
-            | Work::IdTaken { .. }
-            | Work::RetiredHere { .. }
-            | Work::CatchingUp { .. }
-            | Work::Close => {}
-        }
+        self.write(Gathered::default())
     }
 
     fn note_figures(&self) {

@@ -1,18 +1,20 @@
 //! Whether this node still lacks what its peers hold, and how far it got (rules J3 to J6).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use metrics::{counter, gauge};
 use parking_lot::Mutex;
 use stockmesh_proto::joining::{Plan, PullNumber};
 use stockmesh_proto::wire::Scope;
 use stockmesh_proto::{ReplicaId, ShardIndex};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tracing::info;
 
 use super::registry::Others;
 use crate::limits::JOIN_AMONG_JOINERS_TIME;
+use crate::watch;
 
 /// How far a node has caught up with its peers. Nothing in it goes back, but `peers` may.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,7 +60,7 @@ pub(super) struct CatchUp {
 #[derive(Debug)]
 struct Figures {
     now: JoinProgress,
-    readers: Option<watch::Sender<JoinProgress>>,
+    readers: Option<tokio::sync::watch::Sender<JoinProgress>>,
 }
 
 #[derive(Debug)]
@@ -96,7 +98,7 @@ impl CatchUp {
             among_joiners_since: None,
             bytes_before: 0,
         };
-        let figures = Figures { now: JoinProgress::default(), readers: Some(watch::Sender::default()) };
+        let figures = Figures { now: JoinProgress::default(), readers: Some(tokio::sync::watch::Sender::default()) };
         Self {
             state: Mutex::new(state),
             figures: Mutex::new(figures),
@@ -140,8 +142,8 @@ impl CatchUp {
     }
 
     /// The figures from now on; `None` once the node is closed.
-    pub(super) fn progress(&self) -> Option<watch::Receiver<JoinProgress>> {
-        self.figures.lock().readers.as_ref().map(watch::Sender::subscribe)
+    pub(super) fn progress(&self) -> Option<tokio::sync::watch::Receiver<JoinProgress>> {
+        self.figures.lock().readers.as_ref().map(tokio::sync::watch::Sender::subscribe)
     }
 
     /// Nothing more is told: the node closes.

@@ -68,6 +68,7 @@ impl Node {
                 }
             }
             tokio::select! {
+                biased;
                 _ = confirmations.changed() => {}
                 () = shared.until_changed() => {}
                 () = tokio::time::sleep(ASK_AGAIN_AFTER) => {}

@@ -58,11 +58,12 @@ pub(super) async fn keep_linked(number: usize, address: String, shared: Shared) 
             until_needed(is_surplus, &shared).await;
         };
         tokio::select! {
-            () = pause => {}
+            biased;
+            () = shared.until_rotated() => failures = 0,
             // A peer that dials in meanwhile, or coming online again, ends the pause.
             () = shared.until_linked(replica) => {}
             () = shared.until_toggled() => {}
-            () = shared.until_rotated() => failures = 0,
+            () = pause => {}
         }
     }
 }
@@ -73,19 +74,21 @@ pub(super) async fn keep_linked(number: usize, address: String, shared: Shared) 
 async fn until_needed(is_surplus: bool, shared: &Shared) {
     let enough = if is_surplus { 1 } else { shared.budget.links() };
     let mut changes = shared.registry.changes();
-    let mut again = tokio::time::interval(SURPLUS_PAUSE.mul_f64(rand::random_range(0.75..=1.25)));
+    let mut again = tokio::time::interval(SURPLUS_PAUSE.mul_f64(crate::chance::random_range(0.75..=1.25)));
     again.tick().await;
     loop {
         if shared.registry.links().len() < enough {
             return;
         }
         tokio::select! {
-            changed = changes.changed() => if changed.is_err() { return },
+            // The rarer first, so that links that come and go do not put it off.
+            biased;
             _ = again.tick() => {
                 if !is_surplus || shared.registry.links().len() < shared.budget.own() {
                     return;
                 }
             }
+            changed = changes.changed() => if changed.is_err() { return },
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Tells in time that this node's certificate expires: after that no peer lets it in.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use metrics::gauge;
+use tokio::time::Instant;
 use tracing::{error, warn};
 
 use super::shared::Shared;
@@ -24,6 +25,7 @@ pub(super) async fn watch_expiry(shared: Shared) {
             }
         }
         tokio::select! {
+            biased;
             changed = current.changed() => match changed {
                 Ok(()) => told = None,
                 Err(_) => return,

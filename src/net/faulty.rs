@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use quinn::udp::{RecvMeta, Transmit};
-use quinn::{AsyncUdpSocket, UdpPoller};
+use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, ServerConfig, TokioRuntime, UdpPoller};
 use tokio::io::ReadBuf;
 use tokio::net::UdpSocket;
 
@@ -61,23 +61,54 @@ impl FaultyNetwork {
             return None;
         }
         let faults = self.0.lock();
-        if rand::random_range(0..1_000) < faults.lost_per_mille {
+        if crate::chance::random_range(0..1_000) < faults.lost_per_mille {
             return None;
         }
-        Some(faults.delay + faults.jitter.mul_f64(rand::random_range(0.0..=1.0)))
+        Some(faults.delay + faults.jitter.mul_f64(crate::chance::random_range(0.0..=1.0)))
+    }
+}
+
+/// Makes the endpoints of nodes: for simulators, which have networks of their own.
+pub type EndpointMaker = dyn Fn(ServerConfig, SocketAddr) -> io::Result<Endpoint> + Send + Sync;
+
+/// A network for tests.
+#[derive(Clone)]
+pub enum TestNetwork {
+    /// The real one, with faults.
+    Faulty(FaultyNetwork),
+    /// A simulated one.
+    Simulated(Arc<EndpointMaker>),
+}
+
+impl std::fmt::Debug for TestNetwork {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("TestNetwork").finish_non_exhaustive()
+    }
+}
+
+impl TestNetwork {
+    pub(super) fn endpoint(&self, server: ServerConfig, listen: SocketAddr) -> io::Result<Endpoint> {
+        match self {
+            Self::Simulated(make) => make(server, listen),
+            Self::Faulty(network) => {
+                let socket = Arc::new(FaultySocket::bind(listen, network.clone())?);
+                let config = EndpointConfig::default();
+                Endpoint::new_with_abstract_socket(config, Some(server), socket, Arc::new(TokioRuntime))
+            }
+        }
     }
 }
 
 /// A socket on that network.
 #[derive(Debug)]
-pub(super) struct FaultySocket {
+struct FaultySocket {
     socket: Arc<UdpSocket>,
     network: FaultyNetwork,
 }
 
 impl FaultySocket {
     /// Binds a socket. Must be called within a tokio runtime.
-    pub(super) fn bind(address: SocketAddr, network: FaultyNetwork) -> io::Result<Self> {
+    fn bind(address: SocketAddr, network: FaultyNetwork) -> io::Result<Self> {
         let socket = std::net::UdpSocket::bind(address)?;
         socket.set_nonblocking(true)?;
         Ok(Self { socket: Arc::new(UdpSocket::from_std(socket)?), network })

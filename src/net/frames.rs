@@ -1,11 +1,12 @@
 //! Frames on QUIC streams, read with limits on length and time.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use metrics::counter;
 use quinn::{Connection, ConnectionError, ReadExactError, RecvStream, SendStream, VarInt, WriteError};
 use stockmesh_proto::limits::FRAME_BYTES_MAX;
 use stockmesh_proto::wire::{Message, WireError, frame_length};
+use tokio::time::Instant;
 
 use super::meter::{Meter, Pace};
 use crate::limits::{FRAME_TIME_MAX, REPLY_TIME_MAX};
@@ -92,7 +93,7 @@ pub(super) async fn read_metered(
     let Some(frame) = read_frame(stream, bytes_max.min(FRAME_BYTES_MAX), begin_within).await? else { return Ok(None) };
     if let Pace::From(from) = meter.frame(frame.len() + PREFIX_BYTES, Instant::now()) {
         counter!("stockmesh_frames_slowed_total").increment(1);
-        tokio::time::sleep_until(from.into()).await;
+        tokio::time::sleep_until(from).await;
     }
     Message::decode(&frame).map(Some).map_err(violation)
 }

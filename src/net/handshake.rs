@@ -224,7 +224,7 @@ fn admissible(connection: &Connection, theirs: &Hello, identity: &Identity, shar
     if let Some(reason) = certificate.and_then(|certificate| revoked(certificate, shared)) {
         return refuse(RefusalCode::Revoked, reason);
     }
-    let now = std::time::Instant::now();
+    let now = tokio::time::Instant::now();
     if let Some(left) = certificate.and_then(|certificate| shared.penalties.left(certificate, now)) {
         let reason = format!(
             "the node was over its limits, and is let in again in {} s: find out what it sends so much of",

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
 
 use parking_lot::Mutex;
 use quinn::Connection;
@@ -13,6 +12,7 @@ use stockmesh_proto::product::Product;
 use stockmesh_proto::reconcile::{Agreement, Direction};
 use stockmesh_proto::{Location, ReplicaId, Sku};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
 
 use super::bindings::NodeKey;
 use super::certificate::CertificateFingerprint;

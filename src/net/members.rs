@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 use stockmesh_proto::ReplicaId;
-use tokio::sync::watch;
+
+use crate::watch;
 
 #[allow(unused_imports)]
 pub(super) use crate::member::{Member, MemberState};

@@ -1,12 +1,13 @@
 //! Messages of the application between linked nodes, and pings (rules A1 to A3).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use metrics::counter;
 use quinn::{SendStream, VarInt};
 use stockmesh_proto::ReplicaId;
 use stockmesh_proto::limits::HELLO_BYTES_MAX;
 use stockmesh_proto::wire::{Message, Told};
+use tokio::time::Instant;
 
 use super::frames::{FrameError, read_metered, write_message};
 use super::link::Link;

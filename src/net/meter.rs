@@ -1,9 +1,10 @@
 //! How much a peer may take of this node's time: what it sends too fast is read later (rules K6, K7).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use stockmesh_proto::InvalidInput;
+use tokio::time::Instant;
 
 use crate::limits::{
     PEER_BURST, PEER_BYTES_PER_SECOND, PEER_BYTES_PER_SECOND_DEFAULT, PEER_FRAMES_PER_SECOND,

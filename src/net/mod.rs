@@ -82,7 +82,7 @@ pub(crate) use client_links::ClientLink;
 pub(crate) use clients::{Dialled, dial_as_client};
 pub use discovery::{Candidate, Discovery, DiscoveryError, Dns, Found};
 #[cfg(feature = "testing")]
-pub use faulty::FaultyNetwork;
+pub use faulty::{EndpointMaker, FaultyNetwork, TestNetwork};
 #[cfg(feature = "clients")]
 pub(crate) use frames::{FrameError, read_frame, write_frame};
 pub use identity::{Identity, IdentityError};

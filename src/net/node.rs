@@ -13,7 +13,7 @@ use stockmesh_proto::operation::Shortfall;
 use stockmesh_proto::wire::Message;
 use stockmesh_proto::{ClusterId, Location, ReplicaId, Sku};
 use tokio::runtime::Handle;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -24,7 +24,7 @@ use super::dial::keep_linked;
 use super::exchange::{obtain, rebalance_for_ever};
 use super::expiring::{is_due, is_past, watch_expiry};
 #[cfg(feature = "testing")]
-use super::faulty::{FaultyNetwork, FaultySocket};
+use super::faulty::TestNetwork;
 use super::identity::{Current, Identity};
 use super::mail::{PeerMessage, SendError};
 use super::members::{Member, Members};
@@ -50,6 +50,7 @@ use crate::commit::{Committer, OwnWrites};
 use crate::error::ReloadError;
 use crate::limits::{CLOSE_TIME_MAX, MESSAGES_WAITING_MAX, RETIRE_REQUESTS_MAX, URGENT_MAX};
 use crate::table::Table;
+use crate::watch;
 
 /// What a node is started with.
 pub(crate) struct NodeSettings {
@@ -64,7 +65,7 @@ pub(crate) struct NodeSettings {
     pub(crate) wall: WallClock,
     pub(crate) policy: Arc<dyn GrantPolicy>,
     #[cfg(feature = "testing")]
-    pub(crate) network: Option<FaultyNetwork>,
+    pub(crate) network: Option<TestNetwork>,
     /// Whether programs may connect.
     #[cfg(feature = "clients")]
     pub(crate) clients: bool,
@@ -83,10 +84,10 @@ impl NodeSettings {
     #[cfg(feature = "testing")]
     fn endpoint(&self) -> std::io::Result<Endpoint> {
         let server = (*self.identity.server()).clone();
-        let Some(network) = self.network.clone() else { return Endpoint::server(server, self.listen) };
-        let socket = Arc::new(FaultySocket::bind(self.listen, network)?);
-        let runtime = Arc::new(quinn::TokioRuntime);
-        Endpoint::new_with_abstract_socket(quinn::EndpointConfig::default(), Some(server), socket, runtime)
+        match &self.network {
+            Some(network) => network.endpoint(server, self.listen),
+            None => Endpoint::server(server, self.listen),
+        }
     }
 }
 
@@ -240,7 +241,7 @@ impl Node {
     }
 
     /// How far this node has caught up with its peers, now and from now on.
-    pub(crate) fn joining(&self) -> Option<watch::Receiver<JoinProgress>> {
+    pub(crate) fn joining(&self) -> Option<tokio::sync::watch::Receiver<JoinProgress>> {
         self.shared.catch_up.progress()
     }
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Instant;
 
 use parking_lot::Mutex;
 use quinn::Connection;
+use tokio::time::Instant;
 
 use crate::limits::{OWN_ADDRESS_TIME, OWN_ADDRESSES_MAX};
 

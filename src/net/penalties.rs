@@ -1,9 +1,10 @@
 //! Peers that were over their limits, and are not let in for a while (rule K7).
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::certificate::CertificateFingerprint;
 use crate::limits::{PENALTIES_MAX, PENALTY_TIME};

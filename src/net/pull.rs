@@ -172,8 +172,9 @@ async fn pull_for_long(link: &Arc<Link>, direction: Direction, shared: &Shared) 
             }
             None if catch_up.may_need(link.replica) => {
                 tokio::select! {
-                    _ = changes.changed() => {}
+                    biased;
                     error = link.connection.closed() => return Err(error.into()),
+                    _ = changes.changed() => {}
                     // Silence and pauses end without a change.
                     () = tokio::time::sleep(PULL_LOOK_EVERY) => catch_up.end_overdue(),
                 }
@@ -197,6 +198,7 @@ async fn pull(
     let session = Session::pull(shared.session_settings(), scope).with_direction(direction);
     let merges = Merges::of_pull(number, link.replica);
     let pulled = tokio::select! {
+        biased;
         pulled = drive(session, &mut stream.send, &mut stream.receive, (link, shared), merges) => pulled.map(|_| true),
         _ = cancelled => Ok(false),
     };

@@ -39,7 +39,7 @@ fn spread(mut push: Push, from: Option<ReplicaId>, shared: &Shared) {
     links.retain(|link| !link.is_temporary.load(Ordering::SeqCst));
     let linked: Vec<ReplicaId> =
         links.iter().map(|link| link.replica).filter(|replica| Some(*replica) != from).collect();
-    let targets = choose(&linked, &push, shared.fan_out, &mut rand::random::<u64>);
+    let targets = choose(&linked, &push, shared.fan_out, &mut crate::chance::random::<u64>);
     if targets.is_empty() {
         return;
     }

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use stockmesh_proto::{Location, ReplicaId};
-use tokio::sync::watch;
 
 use super::bindings::{Bindings, NodeKey};
 use super::certificate::{CertificateFingerprint, NodeName};
 use super::link::Link;
 use super::refusal::CloseCode;
 use crate::limits::{REFUSALS_MAX, SAME_TIME};
+use crate::watch;
 
 /// How a link to a configured peer stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use quinn::SendStream;
 use stockmesh_proto::limits::OPEN_BYTES_MAX;
@@ -14,6 +13,7 @@ use stockmesh_proto::wire::{Fence, Fenced, Message, NotRetired, Retire, Retired}
 use stockmesh_proto::{ReplicaId, Shard};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::frames::{FrameError, OwnStream, read_message, write_message};
@@ -229,6 +229,7 @@ impl Fencing<'_> {
             running.iter().for_each(|member| self.shared.want_link(*member));
             done.retain(|member| self.is_kept(*member));
             let ended = tokio::select! {
+                biased;
                 ended = tasks.join_next() => ended,
                 () = tokio::time::sleep(RETIRE_LOOK_EVERY) => continue,
             };
@@ -335,6 +336,7 @@ async fn ask_member(member: ReplicaId, fence: Fence, shared: Shared) -> Result<(
             }
         }
         tokio::select! {
+            biased;
             () = shared.until_changed() => {}
             () = tokio::time::sleep(RETIRE_LOOK_EVERY) => {}
         }

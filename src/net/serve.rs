@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::time::Instant;
 
 use metrics::{counter, gauge};
 use parking_lot::Mutex;
@@ -12,6 +11,7 @@ use stockmesh_proto::limits::TELL_BYTES_MAX;
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::wire::{FrameKind, Message, Standing};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
 use tracing::{Instrument, info, info_span};
 
 use super::bindings::NodeKey;
@@ -158,12 +158,15 @@ async fn run(link: Arc<Link>, push_queue: mpsc::Receiver<PushFrame>, shared: Sha
     gauge!("stockmesh_links").increment(1.0);
     let pushing = send_pushes(Arc::clone(&link), push_queue);
     tokio::select! {
+        // None of them is ready before the link ends, so each is looked at whenever something happened. Membership comes
+        // first: its datagrams are bounded, and should not wait for a peer's many streams.
+        biased;
         _ = link.connection.closed() => {}
         // Also a link whose hello was under way when the node went offline, or that is draining.
         () = shared.until_offline() => link.close(CloseCode::Offline, "the node goes offline for now"),
+        () = take_datagrams(&link, &shared) => {}
         () = accept_streams(&link, &shared) => {}
         () = accept_pushes(&link, &shared) => {}
-        () = take_datagrams(&link, &shared) => {}
         // Ends only with the link.
         () = async { pushing.await; link.connection.closed().await; } => {}
     }
@@ -230,7 +233,7 @@ async fn keep_pace(what: Opened, is_beside: bool, link: &Arc<Link>, shared: &Sha
         Pace::Free => true,
         Pace::From(from) => {
             counter!("stockmesh_streams_slowed_total").increment(1);
-            tokio::time::sleep_until(from.into()).await;
+            tokio::time::sleep_until(from).await;
             true
         }
         Pace::Over(held) => {

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
 
 use metrics::{counter, histogram};
 use quinn::{RecvStream, SendStream};
@@ -13,6 +12,7 @@ use stockmesh_proto::reconcile::{Agreement, Direction, Effect, Outcome, Session,
 use stockmesh_proto::wire::Message;
 use stockmesh_proto::{ReplicaId, ShardIndex, VersionVector};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::frames::{FrameError, OwnStream, read_metered, write_message};

@@ -12,7 +12,7 @@ use stockmesh_proto::reconcile::Settings as SessionSettings;
 use stockmesh_proto::topology::LinkBudget;
 use stockmesh_proto::{ClusterId, Location, ReplicaId};
 use tokio::runtime::Handle;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 
 use super::catch_up::CatchUp;
@@ -33,6 +33,7 @@ use super::wishes::RetireRequest;
 use crate::clock::WallClock;
 use crate::commit::Committer;
 use crate::table::Table;
+use crate::watch;
 
 /// What all tasks of a node share. It borrows the table and the committer, and owns no state of the replica.
 #[derive(Clone)]
@@ -195,6 +196,7 @@ impl Shared {
     pub(super) async fn until_changed(&self) {
         let (mut links, mut offline) = (self.registry.changes(), self.offline.subscribe());
         tokio::select! {
+            biased;
             _ = links.changed() => {}
             _ = offline.changed() => {}
         }

@@ -3,16 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use metrics::counter;
 use parking_lot::Mutex;
 use stockmesh_proto::ReplicaId;
-use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::address::can_be_dialled;
 use super::discovery::Candidate;
 use crate::limits::{CANDIDATES_MAX, DIAL_PAUSE_MAX, DIAL_PAUSE_MIN, DIALS_SHOWN_MAX, SOURCE_SHOWN_MAX, SURPLUS_PAUSE};
+use crate::watch;
 
 /// A source of candidates, as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +87,7 @@ pub(super) struct Targets {
 /// nodes that lost each other at one moment do not dial at one moment.
 pub(super) fn pause_after(failures: u32) -> Duration {
     let doubled = DIAL_PAUSE_MIN.saturating_mul(1 << failures.saturating_sub(1).min(16));
-    doubled.min(DIAL_PAUSE_MAX).mul_f64(rand::random_range(0.5..=1.0))
+    doubled.min(DIAL_PAUSE_MAX).mul_f64(crate::chance::random_range(0.5..=1.0))
 }
 
 fn shortened(text: &str) -> String {
@@ -229,7 +230,7 @@ impl Targets {
         let mut entries = self.entries.lock();
         let new = || Entry::new(address, "member".into(), Some(replica));
         entries.targets.entry(Target::Member(replica)).or_insert_with(new);
-        let until = Instant::now() + SURPLUS_PAUSE.mul_f64(rand::random_range(0.75..=1.25));
+        let until = Instant::now() + SURPLUS_PAUSE.mul_f64(crate::chance::random_range(0.75..=1.25));
         for (target, entry) in &mut entries.targets {
             if *target == Target::Member(replica) || entry.replica == Some(replica) {
                 (entry.not_before, entry.is_declined) = (Some(until), true);
@@ -250,7 +251,7 @@ impl Targets {
         let now = Instant::now();
         for entry in self.entries.lock().targets.values_mut() {
             if entry.not_before.is_some_and(|at| at > now + DIAL_PAUSE_MAX) {
-                entry.not_before = Some(now + DIAL_PAUSE_MAX.mul_f64(rand::random()));
+                entry.not_before = Some(now + DIAL_PAUSE_MAX.mul_f64(crate::chance::random()));
             }
         }
     }

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use stockmesh_proto::ReplicaId;
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::topology::{Linked, Peer, Plan, View, dials_first};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tracing::{debug, info};
 
 use super::address::can_be_dialled;
@@ -118,11 +119,13 @@ pub(super) async fn keep_topology(mut wanted: mpsc::Receiver<ReplicaId>, refresh
         topology.look(&shared);
         let pause = topology.pause(&shared);
         tokio::select! {
+            // Dials are few; of wishes there may always be one more. Of everything else that waits the next look tells.
+            biased;
+            Some(ended) = topology.dials.join_next() => if let Ok(dialled) = ended { topology.end(dialled, &shared) },
             replica = wanted.recv() => match replica {
                 Some(replica) => drop(asked.insert(replica)),
                 None => return,
             },
-            Some(ended) = topology.dials.join_next() => if let Ok(dialled) = ended { topology.end(dialled, &shared) },
             _ = links.changed() => {}
             _ = members.changed() => {}
             _ = candidates.changed() => {}
@@ -145,7 +148,7 @@ pub(super) async fn keep_topology(mut wanted: mpsc::Receiver<ReplicaId>, refresh
 }
 
 fn jittered(time: Duration) -> Duration {
-    time.mul_f64(rand::random_range(0.75..=1.25))
+    time.mul_f64(crate::chance::random_range(0.75..=1.25))
 }
 
 impl Topology {
@@ -181,10 +184,10 @@ impl Topology {
         let links = self.as_seen(picture, shared);
         let own = shared.table.own();
         let view = View { own, home: &shared.location, peers: &peers, links: &links, budget: shared.budget };
-        let Plan { dial, end } = view.plan(&mut rand::random::<u64>);
+        let Plan { dial, end } = view.plan(&mut crate::chance::random::<u64>);
         let replaced = if Instant::now() >= self.refresh_at {
             self.refresh_at = Instant::now() + jittered(self.refresh_every);
-            view.refresh(&mut rand::random::<u64>)
+            view.refresh(&mut crate::chance::random::<u64>)
         } else {
             None
         };
@@ -268,7 +271,7 @@ impl Topology {
         dead.retain(|member| self.can_dial(member, picture, shared));
         let at_once = if picture.is_lonely { DIALS_AT_ONCE_MAX } else { DIALS_OF_DEAD_MAX };
         while !dead.is_empty() {
-            let member = dead.swap_remove(rand::random_range(0..dead.len()));
+            let member = dead.swap_remove(crate::chance::random_range(0..dead.len()));
             if !self.dial(Target::Member(member.replica), member.address, Purpose::Chosen, at_once, shared) {
                 return;
             }
@@ -285,7 +288,7 @@ impl Topology {
         let member_at: BTreeMap<SocketAddr, &Member> =
             picture.members.values().filter(is_here_still).map(|member| (member.address, member)).collect();
         while !due.is_empty() {
-            let (address, replica, attempts) = due.swap_remove(rand::random_range(0..due.len()));
+            let (address, replica, attempts) = due.swap_remove(crate::chance::random_range(0..due.len()));
             let target = Target::Address(address);
             let is_here = shared.own_dials.leads_here(address) || shared.is_listening_at(address);
             if is_here {

@@ -1,10 +1,9 @@
 //! Whether links may go on: this node's identity may change while they are open.
 
-use std::time::Instant;
-
 use metrics::{counter, gauge};
 use quinn::Connection;
 use stockmesh_proto::ReplicaId;
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::certificate::CertificateFingerprint;
@@ -77,7 +76,7 @@ pub(super) async fn watch_revocations(mut file: RevocationFile, shared: Shared) 
     gauge!("stockmesh_revocations").set(count(&file.list()));
     loop {
         tokio::time::sleep(REVOCATIONS_LOOK_EVERY).await;
-        let looking = tokio::task::spawn_blocking(move || {
+        let looking = crate::blocking::run(move || {
             let looked = file.look();
             (file, looked)
         });

@@ -20,23 +20,24 @@ use crate::commit::Event;
 
 /// Reconciles with a random peer now and then, and at once with those who are wanted urgently.
 pub(super) async fn reconcile_for_ever(every: Duration, mut urgent: mpsc::Receiver<ReplicaId>, shared: Shared) {
-    let next_turn = || Instant::now() + every.mul_f64(rand::random_range(0.75..=1.25));
+    let next_turn = || Instant::now() + every.mul_f64(crate::chance::random_range(0.75..=1.25));
     // Urgent wishes do not put it off, or a peer that always has one would keep the others from theirs.
     let mut turn = next_turn();
     loop {
         let link = tokio::select! {
-            replica = urgent.recv() => match replica {
-                Some(replica) => shared.registry.link(replica),
-                None => return,
-            },
+            biased;
             () = tokio::time::sleep_until(turn) => {
                 turn = next_turn();
                 let mut links = shared.registry.links();
                 links.retain(|link| link.direction().is_some());
                 let locations: Vec<&Location> = links.iter().map(|link| &link.location).collect();
-                let chosen = reconcile_with(&shared.location, &locations, &mut rand::random::<u64>);
+                let chosen = reconcile_with(&shared.location, &locations, &mut crate::chance::random::<u64>);
                 chosen.and_then(|place| links.get(place).cloned())
             }
+            replica = urgent.recv() => match replica {
+                Some(replica) => shared.registry.link(replica),
+                None => return,
+            },
         };
         let Some(link) = link else { continue };
         // One at a time per link: whoever finds it busy leaves its wish behind.

@@ -1,9 +1,10 @@
 //! What becomes of a peer whose exchange did not end as it should.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use metrics::counter;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::link::Link;

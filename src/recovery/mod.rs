@@ -138,7 +138,7 @@ impl Loaded {
             if let Ok(Some(settings)) = Settings::from_stored(&self.settings) {
                 self.count = settings.shards;
             }
-            let seed = rand::random();
+            let seed = crate::chance::random();
             self.shards = self.count.indexes().map(|_| Shard::new(seed)).collect();
         }
     }
@@ -325,7 +325,7 @@ fn adopt(mut engine: Engine, mut loaded: Loaded, mut books: Books, wanted: &Want
 
 /// Takes a new id, since the directory is a copy: the holds stay with the old one (rules I2, B6).
 fn leave_id(engine: &mut Engine, settings: &mut Settings, books: &mut Books) -> Result<(), OpenError> {
-    let former = std::mem::replace(&mut settings.replica, ReplicaId::from_random(rand::random()));
+    let former = std::mem::replace(&mut settings.replica, ReplicaId::from_random(crate::chance::random()));
     settings.former.push(former);
     let superfluous = settings.former.len().saturating_sub(FORMER_REPLICAS_MAX);
     settings.former.drain(..superfluous);
@@ -339,7 +339,7 @@ fn leave_id(engine: &mut Engine, settings: &mut Settings, books: &mut Books) -> 
 
 fn fresh(wanted: &Wanted, former: Vec<ReplicaId>) -> Settings {
     let Wanted { cluster, shards, location, .. } = wanted.clone();
-    let (replica, retired) = (ReplicaId::from_random(rand::random()), Retirements::new());
+    let (replica, retired) = (ReplicaId::from_random(crate::chance::random()), Retirements::new());
     Settings { replica, former, cluster, shards, location, retired }
 }
 
@@ -362,7 +362,7 @@ fn rebuild(
     let clock = loaded.as_ref().map_or_else(Clock::default, Loaded::clock);
     let table = match loaded {
         Some(loaded) => loaded.into_table(settings.replica),
-        None => Table::new(wanted.shards, settings.replica, rand::random()),
+        None => Table::new(wanted.shards, settings.replica, crate::chance::random()),
     };
     let mut engine = directory.create_aside(last.unwrap_or_default())?;
     engine.load(&mut |_| ())?;

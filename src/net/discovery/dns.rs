@@ -54,7 +54,7 @@ impl Discovery for Dns {
         Box::pin(async {
             if self.was_resolved {
                 // With jitter, so that a thousand nodes do not ask at one moment.
-                tokio::time::sleep(self.every.mul_f64(rand::random_range(0.67..=1.33))).await;
+                tokio::time::sleep(self.every.mul_f64(crate::chance::random_range(0.67..=1.33))).await;
             }
             // A failure is tried again soon, and by whoever asks.
             self.was_resolved = false;

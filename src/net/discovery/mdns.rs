@@ -44,7 +44,7 @@ impl std::fmt::Debug for LocalNetwork {
 impl LocalNetwork {
     /// For a node that listens at this address.
     pub(in crate::net) fn new(own: SocketAddr, cluster: &ClusterId) -> Self {
-        let instance = format!("{:016x}", rand::random::<u64>());
+        let instance = format!("{:016x}", crate::chance::random::<u64>());
         let cluster = format!("{:016x}", xxh3_64(cluster.as_str().as_bytes()));
         Self { own, instance, cluster, running: None }
     }

@@ -111,6 +111,7 @@ async fn serve(serving: Serving, place: Place, shared: Shared) {
             continue;
         }
         tokio::select! {
+            biased;
             answer = asking.join_next(), if !asking.is_empty() => match answer {
                 Some(Ok(peer)) => drop(asked.remove(&peer.peer)),
                 // A question that ended in a panic: nobody knows whose it was.
@@ -177,6 +178,7 @@ async fn ask_in_need(
     let ask = Ask { sku: place.0.clone(), location: place.1.clone(), needed, rights: 0, per_hour };
     let mut asking = std::pin::pin!(ask_peer(&link, ask, known, REPLY_TIME_MAX, shared));
     let answer = tokio::select! {
+        biased;
         answer = &mut asking => answer,
         () = tokio::time::sleep_until(silent_from) => {
             heed(&Answer { peer: link.replica, given: None, known }, &place, shared);

@@ -32,11 +32,11 @@ struct Wish {
 pub(in crate::net) async fn rebalance_for_ever(shared: Shared) {
     let table = std::sync::Arc::clone(&shared.table);
     // Deficits from before the store was opened.
-    let found = tokio::task::spawn_blocking(move || deficits(&table)).await.unwrap_or_default();
+    let found = crate::blocking::run(move || deficits(&table)).await.unwrap_or_default();
     found.into_iter().for_each(|place| shared.rights.note_deficit(place));
     let mut from: usize = 0;
     loop {
-        tokio::time::sleep(REBALANCE_EVERY.mul_f64(rand::random_range(0.75..=1.25))).await;
+        tokio::time::sleep(REBALANCE_EVERY.mul_f64(crate::chance::random_range(0.75..=1.25))).await;
         let idle = shared.leaving.load(Ordering::SeqCst) || shared.is_read_only();
         if idle || shared.registry.links().is_empty() {
             continue;

@@ -1,10 +1,10 @@
 //! Datagrams to members: sent at once over a link, or kept for a moment until there is one.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Instant;
 
 use metrics::counter;
 use stockmesh_proto::ReplicaId;
+use tokio::time::Instant;
 
 use crate::limits::{DATAGRAMS_AWAITING_MAX, DATAGRAMS_AWAITING_TIME, MEMBERS_AWAITED_MAX};
 use crate::net::link::Link;

@@ -102,7 +102,7 @@ impl Task {
         let own = own_record(&shared, generation, address.present(), labels.clone());
         let now = Instant::now();
         Self {
-            core: Membership::new(own, timing, rand::random(), Duration::ZERO),
+            core: Membership::new(own, timing, crate::chance::random(), Duration::ZERO),
             timing,
             labels,
             begun: now,
@@ -161,7 +161,7 @@ impl Task {
             self.forget_unheard();
             let candidates: Vec<_> = self.links.values().filter(|link| link.knows_membership).collect();
             if !candidates.is_empty() {
-                let link = Arc::clone(candidates[rand::random_range(0..candidates.len())]);
+                let link = Arc::clone(candidates[crate::chance::random_range(0..candidates.len())]);
                 self.exchange(link);
             }
         }
@@ -382,7 +382,7 @@ impl Task {
         let generation = former.generation.next().unwrap_or(former.generation);
         let own = own_record(&self.shared, generation, self.address.present(), self.labels.clone());
         let now = self.now();
-        self.core = Membership::new(own, self.timing, rand::random(), now);
+        self.core = Membership::new(own, self.timing, crate::chance::random(), now);
         self.shared.members.remove(self.shared.table.own());
         let others: Vec<_> = list.into_iter().filter(|listed| listed.record.replica != former.replica).collect();
         let (mut effects, _) = self.core.learn(former.replica, &others, now);
@@ -418,5 +418,5 @@ fn is_hint(link: &Link) -> bool {
 }
 
 fn jittered(time: Duration) -> Duration {
-    time.mul_f64(rand::random_range(0.75..=1.25))
+    time.mul_f64(crate::chance::random_range(0.75..=1.25))
 }

@@ -6,13 +6,13 @@ pub(super) mod queue;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use parking_lot::Mutex;
 use stockmesh_proto::asking::BackOff;
 use stockmesh_proto::demand::Demand;
 use stockmesh_proto::grant::GrantPolicy;
 use stockmesh_proto::{Location, Sku};
+use tokio::time::Instant;
 
 use crate::limits::{DEFICITS_MAX, DEMANDS_MAX, DEMANDS_SWEEP_EVERY};
 use queue::Queue;

@@ -1,0 +1,21 @@
+//! A simulator of whole nodes: the production code of the store, its gossip, membership and QUIC, several nodes in one
+//! process. Time is tokio's paused clock, datagrams and disks are in memory, and everything random follows from one seed,
+//! so that a run can be repeated in any process.
+//!
+//! Modules in reading order: `chance` (the seed), `trace` (what happened), `network`, `endpoint` (QUIC on it), `disks`,
+//! `plan` (what is to happen), `books` (what callers were told), `operations` (what callers do), `watching` (a subscriber),
+//! `world` (the nodes), `checkers` (what must hold), `run` (one seed), `minimise` (leaves out what a failure does not need).
+
+pub mod chance;
+pub mod trace;
+pub mod network;
+pub mod endpoint;
+pub mod disks;
+pub mod plan;
+pub mod books;
+pub mod operations;
+pub mod watching;
+pub mod world;
+pub mod checkers;
+pub mod run;
+pub mod minimise;

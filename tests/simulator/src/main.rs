@@ -1,0 +1,132 @@
+//! Runs many seeds of the simulator on all cores, or one of them with its trace.
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use parking_lot::Mutex;
+use stockmesh_sim::minimise::minimise;
+use stockmesh_sim::plan::Size;
+use stockmesh_sim::run::{Report, note_panics, run};
+
+/// Simulates whole nodes, a cluster for each seed, and checks what must hold.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// How long to run, in seconds of the wall clock.
+    #[arg(long, default_value_t = 60, conflicts_with = "seeds")]
+    seconds: u64,
+    /// How many seeds to run, however long it takes.
+    #[arg(long)]
+    seeds: Option<u64>,
+    /// The first seed.
+    #[arg(long, default_value_t = 0)]
+    first_seed: u64,
+    /// Runs one seed, and prints what happened.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// With --seed: leaves out what the failure does not need.
+    #[arg(long, requires = "seed")]
+    minimise: bool,
+    /// With --seed: prints the hash alone.
+    #[arg(long, requires = "seed")]
+    hash: bool,
+    /// Nodes at the beginning.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(3..=9))]
+    nodes: u16,
+    /// Simulated minutes with faults.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1_440))]
+    minutes: u64,
+    /// Threads; one for each core by default.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Goes on after a failure.
+    #[arg(long)]
+    keep_going: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    note_panics();
+    let size = Size { nodes: arguments.nodes, minutes: arguments.minutes };
+    match arguments.seed {
+        Some(seed) => replay(seed, size, &arguments),
+        None => campaign(size, &arguments),
+    }
+}
+
+fn replay(seed: u64, size: Size, arguments: &Arguments) -> ExitCode {
+    if arguments.hash {
+        let report = run(seed, size, false, None);
+        println!("{:016x}", report.hash);
+        return code(report.broken.is_none());
+    }
+    let minimal = if arguments.minimise { minimise(seed, size, |left| eprintln!("{left} events left")) } else { None };
+    let report = minimal.map_or_else(|| run(seed, size, true, None), |(_, report)| report);
+    println!("{}", report.plan);
+    report.lines.iter().for_each(|line| println!("{line}"));
+    tell(&report);
+    code(report.broken.is_none())
+}
+
+fn campaign(size: Size, arguments: &Arguments) -> ExitCode {
+    let begun = Instant::now();
+    let next = AtomicU64::new(arguments.first_seed);
+    let (done, simulated_ms, datagrams) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let failed: Mutex<Vec<Report>> = Mutex::default();
+    let is_over = || {
+        let is_late = arguments.seeds.is_none() && begun.elapsed() >= Duration::from_secs(arguments.seconds);
+        is_late || !(arguments.keep_going || failed.lock().is_empty())
+    };
+    let work = || {
+        while !is_over() {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if arguments.seeds.is_some_and(|seeds| seed >= arguments.first_seed.saturating_add(seeds)) {
+                return;
+            }
+            let report = run(seed, size, false, None);
+            done.fetch_add(1, Ordering::Relaxed);
+            datagrams.fetch_add(report.counts.1, Ordering::Relaxed);
+            simulated_ms.fetch_add(u64::try_from(report.simulated.as_millis()).unwrap_or(0), Ordering::Relaxed);
+            if report.broken.is_some() {
+                tell(&report);
+                failed.lock().push(report);
+            }
+        }
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..arguments.threads.unwrap_or(cores) {
+            scope.spawn(work);
+        }
+    });
+    let (seconds, done) = (begun.elapsed().as_secs_f64(), done.into_inner());
+    let hours = Duration::from_millis(simulated_ms.into_inner()).as_secs_f64() / 3_600.0;
+    let failed = failed.into_inner();
+    #[expect(clippy::cast_precision_loss, reason = "a figure for a reader")]
+    let per_second = done as f64 / seconds;
+    println!(
+        "{done} seeds of {} nodes in {seconds:.1} s: {per_second:.2} seeds per second, {hours:.1} h of simulated time, {} datagrams, {} failed",
+        size.nodes,
+        datagrams.into_inner(),
+        failed.len()
+    );
+    if let Some(first) = failed.iter().min_by_key(|report| report.seed) {
+        replay(first.seed, size, arguments);
+    }
+    code(failed.is_empty())
+}
+
+fn tell(report: &Report) {
+    let Report { seed, hash, counts: (events, datagrams), writes: [done, refused, unknown], simulated, .. } = report;
+    let told = report.broken.as_ref().map(|broken| format!("BROKEN {}: {}", broken.checker, broken.what));
+    println!(
+        "seed {seed}: {}; hash {hash:016x}, {:.0} s, {events} events, {datagrams} datagrams, writes: {done} done, {refused} refused, {unknown} unknown",
+        told.unwrap_or_else(|| "all holds".into()),
+        simulated.as_secs_f64()
+    );
+}
+
+fn code(is_good: bool) -> ExitCode {
+    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,181 @@
+//! One run: a world, from its first node to its last check.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use stockmesh::simulation;
+
+use crate::checkers::{self, Broken, Checker};
+use crate::plan::{Action, Plan, Size};
+use crate::trace::Trace;
+use crate::world::World;
+
+/// How often the checkers look while there are faults.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long callers may take to hear of their writes once the faults have ended.
+const CALLERS_TIME_MAX: Duration = Duration::from_secs(60);
+/// How long the nodes may take to agree once the faults have ended.
+const AGREE_TIME_MAX: Duration = Duration::from_secs(180);
+
+/// What became of a run.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Its seed.
+    pub seed: u64,
+    /// What was to happen, in one line.
+    pub plan: String,
+    /// Equal in every run of the same seed, in any process.
+    pub hash: u64,
+    /// Events and datagrams that were noted.
+    pub counts: (u64, u64),
+    /// Writes that were done, refused, and of which nobody knows.
+    pub writes: [usize; 3],
+    /// How long it took in simulated time.
+    pub simulated: Duration,
+    /// What did not hold, if anything.
+    pub broken: Option<Broken>,
+    /// What happened, if lines were asked for.
+    pub lines: Vec<String>,
+}
+
+thread_local! {
+    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Notes panics, also of tasks that nobody waits for. For the process; to be called once.
+pub fn note_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        PANIC.with(|panic| *panic.borrow_mut() = Some(info.to_string()));
+    }));
+}
+
+/// Runs a seed. Of the plan's events only those are carried out that `keep` names, all without it.
+///
+/// # Panics
+/// If the system gives no runtime.
+#[must_use]
+pub fn run(seed: u64, size: Size, keep_lines: bool, keep: Option<&BTreeSet<usize>>) -> Report {
+    let mut plan = Plan::generate(seed, size);
+    if let Some(keep) = keep {
+        let events = std::mem::take(&mut plan.events);
+        let kept = events.into_iter().enumerate().filter(|(place, _)| keep.contains(place));
+        plan.events = kept.map(|(_, event)| event).collect();
+    }
+    run_plan(plan, keep_lines)
+}
+
+/// Runs a plan.
+///
+/// # Panics
+/// If the system gives no runtime.
+#[must_use]
+pub fn run_plan(plan: Plan, keep_lines: bool) -> Report {
+    let (seed, told) = (plan.seed, plan.to_string());
+    PANIC.with(|panic| *panic.borrow_mut() = None);
+    #[expect(clippy::expect_used, reason = "nothing can be simulated without one")]
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without threads");
+    let report = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(async {
+            simulation::begin(seed);
+            let trace = Trace::new(keep_lines);
+            let mut world = World::new(plan, trace.clone());
+            let broken = drive(&mut world).await.err();
+            if let Some(broken) = &broken {
+                trace.note(format_args!("broken: {}: {}", broken.checker, broken.what));
+            }
+            let writes = world.books.counts();
+            (trace.hash(), trace.counts(), writes, trace.now(), broken, trace.lines())
+        })
+    }));
+    simulation::end();
+    drop(runtime);
+    let panic = PANIC.with(|panic| panic.borrow_mut().take()).map(|what| Broken { checker: "no panic", what });
+    match report {
+        Ok((hash, counts, writes, simulated, broken, lines)) => {
+            Report { seed, plan: told, hash, counts, writes, simulated, broken: panic.or(broken), lines }
+        }
+        Err(_) => Report {
+            seed,
+            plan: told,
+            hash: 0,
+            counts: (0, 0),
+            writes: [0; 3],
+            simulated: Duration::ZERO,
+            broken: panic,
+            lines: Vec::new(),
+        },
+    }
+}
+
+async fn drive(world: &mut World) -> Result<(), Broken> {
+    let mut checkers = checkers::all();
+    for node in 1..=world.plan.nodes {
+        open(world, node, false, &mut checkers).await?;
+    }
+    let events = std::mem::take(&mut world.plan.events);
+    let mut look_at = LOOK_EVERY;
+    for event in events {
+        while look_at < event.at {
+            sleep_until(world, look_at).await;
+            checkers::ask(&mut checkers, |checker| checker.now_and_then(world))?;
+            look_at += LOOK_EVERY;
+        }
+        sleep_until(world, event.at).await;
+        match event.action {
+            Action::Open { with_copy } => open(world, event.node, with_copy, &mut checkers).await?,
+            action => {
+                if !is_operation(&action) {
+                    world.trace.note(format_args!("node {}: {action:?}", event.node));
+                }
+                world.act(event.node, action).await.map_err(unopened)?;
+            }
+        }
+    }
+    sleep_until(world, world.plan.ends).await;
+    checkers::ask(&mut checkers, |checker| checker.now_and_then(world))?;
+    world.heal().await.map_err(unopened)?;
+    if !world.callers_end(CALLERS_TIME_MAX).await {
+        let what = format!("callers have heard nothing {CALLERS_TIME_MAX:?} after the faults ended");
+        return Err(Broken { checker: "answered", what });
+    }
+    checkers::wait_converged(world, AGREE_TIME_MAX).await?;
+    for (number, store) in world.up() {
+        world.trace.note(format_args!("node {number}: ends with {}", store.status().fingerprint));
+    }
+    checkers::ask(&mut checkers, |checker| checker.at_end(world))
+}
+
+async fn open(world: &mut World, node: u16, with_copy: bool, checkers: &mut [Box<dyn Checker>]) -> Result<(), Broken> {
+    world.open(node, with_copy).await.map_err(unopened)?;
+    checkers::ask(checkers, |checker| checker.at_opening(world, node))
+}
+
+fn unopened(what: String) -> Broken {
+    Broken { checker: "opens", what }
+}
+
+async fn sleep_until(world: &World, at: Duration) {
+    tokio::time::sleep(at.saturating_sub(world.trace.now())).await;
+}
+
+fn is_operation(action: &Action) -> bool {
+    !matches!(
+        action,
+        Action::Kill
+            | Action::LosePower { .. }
+            | Action::Close
+            | Action::Copy
+            | Action::Change { .. }
+            | Action::ShiftClock { .. }
+            | Action::DriftClock { .. }
+            | Action::SlowDisk { .. }
+            | Action::FailSync
+            | Action::FillDisk
+    )
+}

@@ -1,0 +1,67 @@
+//! A subscriber at a node, and what it was told last of each product.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use stockmesh::{Change, Filter, ProductView, Store};
+use tokio::task::AbortHandle;
+
+/// What a view says that a subscriber would act on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Units on hand.
+    pub on_hand: i128,
+    /// Units held.
+    pub held: i128,
+    /// The price, as text.
+    pub price: Option<String>,
+}
+
+impl Told {
+    /// Of a view.
+    #[must_use]
+    pub fn of(view: &ProductView) -> Self {
+        let price = view.price().map(|price| price.to_string());
+        Self { on_hand: view.on_hand(), held: view.held(), price }
+    }
+}
+
+/// A subscription to everything, from the opening of a node on.
+#[derive(Debug)]
+pub struct Watched {
+    told: Arc<Mutex<BTreeMap<String, Told>>>,
+    task: AbortHandle,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Watched {
+    /// Subscribes, and reads the present views as a user would.
+    #[must_use]
+    pub fn start(store: &Store) -> Self {
+        let mut changes = store.subscribe(Filter::all());
+        let present: BTreeMap<String, Told> =
+            store.query().iter().map(|view| (view.sku().to_string(), Told::of(&view))).collect();
+        let told = Arc::new(Mutex::new(present));
+        let noted = Arc::clone(&told);
+        let task = tokio::spawn(async move {
+            while let Some(change) = changes.next().await {
+                if let Change::Product(view) = change {
+                    noted.lock().insert(view.sku().to_string(), Told::of(&view));
+                }
+            }
+        });
+        Self { told, task: task.abort_handle() }
+    }
+
+    /// What was told last, by product.
+    #[must_use]
+    pub fn told(&self) -> BTreeMap<String, Told> {
+        self.told.lock().clone()
+    }
+}
