@@ -85,10 +85,6 @@ mod ordered {
     }
 
     impl<T> Receiver<T> {
-        pub(crate) fn borrow(&self) -> Ref<'_, T> {
-            self.inner.borrow()
-        }
-
         pub(crate) fn borrow_and_update(&mut self) -> Ref<'_, T> {
             self.inner.borrow_and_update()
         }

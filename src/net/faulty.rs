@@ -73,7 +73,7 @@ pub type EndpointMaker = dyn Fn(ServerConfig, SocketAddr) -> io::Result<Endpoint
 
 /// A network for tests.
 #[derive(Clone)]
-pub enum TestNetwork {
+pub(crate) enum TestNetwork {
     /// The real one, with faults.
     Faulty(FaultyNetwork),
     /// A simulated one.

@@ -82,7 +82,9 @@ pub(crate) use client_links::ClientLink;
 pub(crate) use clients::{Dialled, dial_as_client};
 pub use discovery::{Candidate, Discovery, DiscoveryError, Dns, Found};
 #[cfg(feature = "testing")]
-pub use faulty::{EndpointMaker, FaultyNetwork, TestNetwork};
+pub(crate) use faulty::TestNetwork;
+#[cfg(feature = "testing")]
+pub use faulty::{EndpointMaker, FaultyNetwork};
 #[cfg(feature = "clients")]
 pub(crate) use frames::{FrameError, read_frame, write_frame};
 pub use identity::{Identity, IdentityError};

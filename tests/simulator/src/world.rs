@@ -129,7 +129,7 @@ impl World {
     }
 
     async fn close(&mut self, number: u16) {
-        let trace = self.trace.clone();
+        let (trace, network) = (self.trace.clone(), self.network.clone());
         let Some(node) = self.node(number) else { return };
         let Some(store) = node.store.take() else { return };
         let closed = store.close().await;
@@ -138,6 +138,8 @@ impl World {
         let in_time = tokio::time::timeout(CALLERS_TIME_MAX, all_heard).await.is_ok();
         node.watched = None;
         node.images = node.disks.kill();
+        // The process ends, though its connections would be drained for a while.
+        network.unplug(address(number));
         trace.note(format_args!("node {number}: closed, {closed:?}, callers heard: {in_time}"));
     }
 
