@@ -85,6 +85,11 @@ mod ordered {
     }
 
     impl<T> Receiver<T> {
+        #[cfg(feature = "clients")]
+        pub(crate) fn borrow(&self) -> Ref<'_, T> {
+            self.inner.borrow()
+        }
+
         pub(crate) fn borrow_and_update(&mut self) -> Ref<'_, T> {
             self.inner.borrow_and_update()
         }

@@ -127,5 +127,10 @@ pub(super) fn dialling(tls: rustls::ClientConfig) -> Result<ClientConfig, rustls
     let crypto = QuicClientConfig::try_from(tls).map_err(|error| rustls::Error::General(error.to_string()))?;
     let mut config = ClientConfig::new(Arc::new(crypto));
     config.transport_config(Arc::new(transport()));
+    #[cfg(feature = "testing")]
+    if crate::simulation::is_running() {
+        let first_id = || quinn::ConnectionId::new(&crate::chance::random::<[u8; 20]>());
+        config.initial_dst_cid_provider(Arc::new(first_id));
+    }
     Ok(config)
 }

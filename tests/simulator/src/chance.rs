@@ -16,11 +16,11 @@ impl Chance {
 
     /// Another generator, whose numbers do not depend on how many this one is asked for later.
     pub fn fork(&mut self) -> Self {
-        Self(self.next())
+        Self(self.draw())
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         mix(self.0)
     }
@@ -29,18 +29,18 @@ impl Chance {
     pub fn within(&mut self, range: RangeInclusive<u64>) -> u64 {
         let (low, high) = range.into_inner();
         let width = high.saturating_sub(low).saturating_add(1);
-        low + if width == 0 { self.next() } else { self.next() % width }
+        low + if width == 0 { self.draw() } else { self.draw() % width }
     }
 
     /// An index below `length`, which must not be zero.
     pub fn below(&mut self, length: usize) -> usize {
         let length = u64::try_from(length).unwrap_or(u64::MAX).max(1);
-        usize::try_from(self.next() % length).unwrap_or_default()
+        usize::try_from(self.draw() % length).unwrap_or_default()
     }
 
     /// True so many times of a thousand.
     pub fn per_mille(&mut self, times: u64) -> bool {
-        self.next() % 1_000 < times
+        self.draw() % 1_000 < times
     }
 
     /// An index below `length`, the low ones far more often: how products sell.

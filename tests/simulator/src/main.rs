@@ -8,7 +8,7 @@ use clap::Parser;
 use parking_lot::Mutex;
 use stockmesh_sim::minimise::minimise;
 use stockmesh_sim::plan::Size;
-use stockmesh_sim::run::{Report, note_panics, run};
+use stockmesh_sim::run::{Report, keep_datagrams, note_panics, run};
 
 /// Simulates whole nodes, a cluster for each seed, and checks what must hold.
 #[derive(Debug, Parser)]
@@ -31,6 +31,9 @@ struct Arguments {
     /// With --seed: prints the hash alone.
     #[arg(long, requires = "seed")]
     hash: bool,
+    /// With --seed: prints each datagram too.
+    #[arg(long, requires = "seed")]
+    datagrams: bool,
     /// Nodes at the beginning.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(3..=9))]
     nodes: u16,
@@ -56,6 +59,9 @@ fn main() -> ExitCode {
 }
 
 fn replay(seed: u64, size: Size, arguments: &Arguments) -> ExitCode {
+    if arguments.datagrams {
+        keep_datagrams();
+    }
     if arguments.hash {
         let report = run(seed, size, false, None);
         println!("{:016x}", report.hash);

@@ -41,7 +41,8 @@ fn of(sku: &str, place: &str) -> Place {
     (sku.to_owned(), place.to_owned())
 }
 
-fn signed(units: u64) -> i64 {
+/// As a number that may be below zero.
+pub(crate) fn signed(units: u64) -> i64 {
     i64::try_from(units).unwrap_or(i64::MAX)
 }
 

@@ -321,9 +321,9 @@ impl Generator {
             0..=24 => Action::Receive { sku, place, units: 10 * units },
             25..=34 if self.is_on(Holds) => Action::Hold { sku, place, units, seconds: self.chance.within(2..=60) },
             35..=39 if self.is_on(Holds) => {
-                Action::CommitHold { pick: self.chance.next(), part: self.chance.per_mille(400) }
+                Action::CommitHold { pick: self.chance.draw(), part: self.chance.per_mille(400) }
             }
-            40..=42 if self.is_on(Holds) => Action::ReleaseHold { pick: self.chance.next() },
+            40..=42 if self.is_on(Holds) => Action::ReleaseHold { pick: self.chance.draw() },
             43..=49 if self.is_on(Prices) => {
                 self.price += 1;
                 Action::Price { sku, cents: self.price }
@@ -355,7 +355,7 @@ impl Generator {
                 let action = match feature {
                     Kills => Action::Kill,
                     Restarts => Action::Close,
-                    _ => Action::LosePower { seed: self.chance.next() },
+                    _ => Action::LosePower { seed: self.chance.draw() },
                 };
                 self.push(at, node, action);
                 if feature == OldCopies {
@@ -377,7 +377,7 @@ impl Generator {
         if self.is_on(Partitions) {
             for _ in 0..self.times(4) {
                 let (at, for_ms) = (self.time(), self.chance.within(1_000..=90_000));
-                let side = self.chance.next();
+                let side = self.chance.draw();
                 for from in 1..=self.nodes {
                     for to in (1..=self.nodes).filter(|to| (side >> from) & 1 != (side >> *to) & 1) {
                         self.cut(at, for_ms, from, to);

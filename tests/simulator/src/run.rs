@@ -41,6 +41,7 @@ pub struct Report {
 }
 
 thread_local! {
+    static KEEP_DATAGRAMS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
@@ -49,6 +50,11 @@ pub fn note_panics() {
     std::panic::set_hook(Box::new(|info| {
         PANIC.with(|panic| *panic.borrow_mut() = Some(info.to_string()));
     }));
+}
+
+/// From now on the traces of this thread have a line for each datagram.
+pub fn keep_datagrams() {
+    KEEP_DATAGRAMS.with(|keep| keep.set(true));
 }
 
 /// Runs a seed. Of the plan's events only those are carried out that `keep` names, all without it.
@@ -84,6 +90,9 @@ pub fn run_plan(plan: Plan, keep_lines: bool) -> Report {
         runtime.block_on(async {
             simulation::begin(seed);
             let trace = Trace::new(keep_lines);
+            if KEEP_DATAGRAMS.with(std::cell::Cell::get) {
+                trace.keep_datagrams();
+            }
             let mut world = World::new(plan, trace.clone());
             let broken = drive(&mut world).await.err();
             if let Some(broken) = &broken {
@@ -124,6 +133,7 @@ async fn drive(world: &mut World) -> Result<(), Broken> {
         while look_at < event.at {
             sleep_until(world, look_at).await;
             checkers::ask(&mut checkers, |checker| checker.now_and_then(world))?;
+            tell_links(world);
             look_at += LOOK_EVERY;
         }
         sleep_until(world, event.at).await;
@@ -149,6 +159,23 @@ async fn drive(world: &mut World) -> Result<(), Broken> {
         world.trace.note(format_args!("node {number}: ends with {}", store.status().fingerprint));
     }
     checkers::ask(&mut checkers, |checker| checker.at_end(world))
+}
+
+/// For whoever reads the trace: what links are missing, and why.
+fn tell_links(world: &World) {
+    for (number, store) in world.up() {
+        let status = store.status();
+        for peer in status.peers.iter().filter(|peer| peer.last_error.is_some()) {
+            let (to, why) = (&peer.address, peer.last_error.as_deref().unwrap_or_default());
+            world.trace.comment(|| format!("node {number}: {to:?} is {:?}: {why}", peer.state));
+        }
+        for refused in &status.refusals {
+            world.trace.comment(|| format!("node {number}: refused {}: {}", refused.address, refused.reason));
+        }
+        for dial in status.dials.iter().filter(|dial| dial.last_error.is_some()) {
+            world.trace.comment(|| format!("node {number}: dialled {dial:?}"));
+        }
+    }
 }
 
 async fn open(world: &mut World, node: u16, with_copy: bool, checkers: &mut [Box<dyn Checker>]) -> Result<(), Broken> {

@@ -22,6 +22,7 @@ struct State {
     events: u64,
     datagrams: u64,
     lines: Option<Vec<String>>,
+    keeps_datagrams: bool,
 }
 
 impl Trace {
@@ -36,6 +37,11 @@ impl Trace {
     #[must_use]
     pub fn now(&self) -> Duration {
         self.begun.elapsed()
+    }
+
+    /// Keeps a line for each datagram too.
+    pub fn keep_datagrams(&self) {
+        self.state.lock().keeps_datagrams = true;
     }
 
     /// Notes an event. It is put into words only if somebody will read them, but its words always count in the hash.
@@ -54,12 +60,24 @@ impl Trace {
         }
     }
 
+    /// Adds a line for a reader, which does not count.
+    pub fn comment(&self, what: impl FnOnce() -> String) {
+        let now = self.now();
+        if let Some(lines) = &mut self.state.lock().lines {
+            lines.push(format!("{:>11.3}   {}", now.as_secs_f64(), what()));
+        }
+    }
+
     /// Notes a datagram that was handed over: by numbers alone, as there are many.
     pub fn note_datagram(&self, from: u16, to: u16, bytes: usize) {
         let now = self.now();
         let mut state = self.state.lock();
         state.absorb(now);
         state.datagrams += 1;
+        let keeps_datagrams = state.keeps_datagrams;
+        if let Some(lines) = state.lines.as_mut().filter(|_| keeps_datagrams) {
+            lines.push(format!("{:>11.6} {from} -> {to}: {bytes} bytes", now.as_secs_f64()));
+        }
         state.add(u64::from(from) << 48 | u64::from(to) << 32 | u64::try_from(bytes).unwrap_or(u64::MAX));
     }
 

@@ -10,7 +10,7 @@ use crate::chance::Chance;
 use crate::disks::{Disks, Images};
 use crate::endpoint::{NODES_MAX, identity, maker};
 use crate::network::{Network, address};
-use crate::operations::Caller;
+use crate::operations::{Caller, signed};
 use crate::plan::{Action, PLACES, Plan};
 use crate::trace::Trace;
 use crate::watching::Watched;
@@ -196,8 +196,7 @@ impl World {
         let right_ms = simulation::wall_ms(0).unwrap_or_default();
         for number in 1..=NODES_MAX {
             let clock = u32::from(number);
-            let off_ms =
-                simulation::wall_ms(clock).unwrap_or_default().checked_signed_diff(right_ms).unwrap_or_default();
+            let off_ms = simulation::wall_ms(clock).map_or(0, |shown_ms| signed(shown_ms) - signed(right_ms));
             simulation::drift_clock(clock, 0);
             simulation::shift_clock(clock, -off_ms);
             let Some(node) = self.node(number) else { continue };
