@@ -1,5 +1,7 @@
 //! The same seed is the same run, in another process too.
 
+#![allow(clippy::unwrap_used)]
+
 use std::process::Command;
 
 fn hash(seed: u64) -> String {
