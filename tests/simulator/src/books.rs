@@ -7,6 +7,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use stockmesh::{HoldId, ReplicaId};
 
+use crate::plan::Action;
+
 /// A product at a location.
 pub type Place = (String, String);
 
@@ -62,6 +64,8 @@ struct State {
     writes: BTreeMap<u64, Write>,
     next: u64,
     holds: Vec<Given>,
+    /// Writes under a reference, which can be asked for again.
+    again: BTreeMap<u64, Action>,
 }
 
 /// Units that are certain, and amounts of which each may be added or not.
@@ -93,9 +97,10 @@ impl Sum {
 
 impl Books {
     /// Notes a write that begins. Until it ends nothing is known of it.
-    pub fn begin(&self, mut write: Write) -> u64 {
+    pub fn begin(&self, mut write: Write, again: Option<Action>) -> u64 {
         let mut state = self.0.lock();
         let number = state.tick();
+        state.again.extend(again.map(|action| (number, action)));
         write.begun = number;
         state.writes.insert(number, write);
         number
@@ -119,6 +124,21 @@ impl Books {
                 write.known = Known::Unknown;
             }
         }
+    }
+
+    /// Writes of a node whose answers were lost, and that can be asked for again.
+    #[must_use]
+    pub fn unanswered(&self, node: u16) -> Vec<(u64, Action)> {
+        let state = self.0.lock();
+        let lost = |number: &u64| {
+            state.writes.get(number).is_some_and(|write| write.node == node && write.known == Known::Unknown)
+        };
+        state
+            .again
+            .iter()
+            .filter(|(number, _)| lost(number))
+            .map(|(number, action)| (*number, action.clone()))
+            .collect()
     }
 
     /// Notes a hold.

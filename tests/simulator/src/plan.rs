@@ -355,7 +355,10 @@ impl Generator {
                 let action = match feature {
                     Kills => Action::Kill,
                     Restarts => Action::Close,
-                    _ => Action::LosePower { seed: self.chance.draw() },
+                    _ => {
+                        self.rush_before(at, node);
+                        Action::LosePower { seed: self.chance.draw() }
+                    }
                 };
                 self.push(at, node, action);
                 if feature == OldCopies {
@@ -364,6 +367,22 @@ impl Generator {
                 }
                 self.push(at + down_ms, node, Action::Open { with_copy: feature == OldCopies });
             }
+        }
+    }
+
+    /// A slow disk and many writes just before power is lost, so that some of them are not on disk by then.
+    fn rush_before(&mut self, at: u64, node: u16) {
+        let sync_ms = self.chance.within(5..=150);
+        self.push(at.saturating_sub(1_000), node, Action::SlowDisk { sync_ms });
+        for _ in 0..self.chance.within(2..=12) {
+            let before = self.chance.within(0..=300);
+            let (sku, place, units) = (self.product(), self.place(), self.chance.within(1..=99));
+            let action = if self.chance.per_mille(700) {
+                Action::Receive { sku, place, units }
+            } else {
+                Action::Sell { sku, place, units: 1 }
+            };
+            self.push(at.saturating_sub(before), node, action);
         }
     }
 

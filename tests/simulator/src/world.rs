@@ -106,6 +106,12 @@ impl World {
             if copy.is_some() { ", set back" } else { "" }
         ));
         node.watched = Some(Watched::start(&store));
+        // Under another id a write might be done a second time.
+        let unanswered = if node.was_set_back { Vec::new() } else { self.books.unanswered(number) };
+        for (write, action) in unanswered {
+            let (store, books, trace) = (store.clone(), self.books.clone(), trace.clone());
+            node.callers.spawn(Caller { node: number, store, books, trace }.retry(write, action));
+        }
         node.store = Some(store);
         Ok(())
     }

@@ -3,6 +3,7 @@
 mod acknowledged;
 mod converged;
 mod durable_first;
+mod holds;
 mod ids;
 mod on_disk;
 mod oversold;
@@ -62,6 +63,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(refused::Refused),
         Box::new(validity::Validity),
         Box::new(oversold::Oversold),
+        Box::new(holds::Holds),
         Box::new(registers::Registers),
         Box::new(on_disk::OnDisk),
         Box::new(ids::Ids),
