@@ -3,7 +3,7 @@
 //! so that a run can be repeated in any process.
 //!
 //! Modules in reading order: `chance` (the seed), `trace` (what happened), `network`, `endpoint` (QUIC on it), `disks`,
-//! `plan` (what is to happen), `books` (what callers were told), `operations` (what callers do), `watching` (a subscriber),
+//! `plan` (what is to happen), `generator` (what a seed makes of it), `books` (what callers were told), `operations` (what callers do), `watching` (a subscriber),
 //! `world` (the nodes), `checkers` (what must hold), `run` (one seed), `minimise` (leaves out what a failure does not need).
 
 pub mod chance;
@@ -12,6 +12,7 @@ pub mod network;
 pub mod endpoint;
 pub mod disks;
 pub mod plan;
+mod generator;
 pub mod books;
 pub mod operations;
 pub mod watching;

@@ -1,0 +1,310 @@
+//! Generates what a seed means: which faults and operations are on, and what happens when.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use stockmesh::MembershipTiming;
+
+use crate::chance::Chance;
+use crate::endpoint::NODES_MAX;
+use crate::network::Line;
+use crate::plan::Feature::{
+    Batches, Distance, Drift, Facts, FailingDisks, Flapping, FullDisks, Holds, Joins, Jumps, Kills, Narrow, Noise,
+    OldCopies, OneWayCuts, Partitions, PowerLosses, Prices, Restarts, SlowDisks, Transfers,
+};
+use crate::plan::{Action, Event, Feature, PLACES, Plan, Size, is_guarded};
+
+/// Each with how often of a thousand seeds it is on.
+const FEATURES: [(Feature, u64); 21] = [
+    (Holds, 600),
+    (Prices, 700),
+    (Facts, 400),
+    (Transfers, 400),
+    (Batches, 500),
+    (Kills, 400),
+    (PowerLosses, 400),
+    (Restarts, 300),
+    (Partitions, 500),
+    (OneWayCuts, 300),
+    (Flapping, 200),
+    (Noise, 500),
+    (Narrow, 150),
+    (Distance, 200),
+    (Jumps, 350),
+    (Drift, 300),
+    (SlowDisks, 300),
+    (FailingDisks, 250),
+    (FullDisks, 150),
+    (OldCopies, 150),
+    (Joins, 250),
+];
+
+struct Generator {
+    chance: Chance,
+    features: BTreeSet<Feature>,
+    events: Vec<Event>,
+    nodes: u16,
+    ends_ms: u64,
+    products: usize,
+    price: u64,
+}
+
+impl Plan {
+    /// What a seed means in a run of this size.
+    #[must_use]
+    pub fn generate(seed: u64, size: Size) -> Self {
+        let mut chance = Chance::new(seed ^ 0x5EED_0F5E_EDED);
+        let features: BTreeSet<Feature> =
+            FEATURES.iter().filter(|(_, often)| chance.per_mille(*often)).map(|(feature, _)| *feature).collect();
+        let mut usual = Line::default();
+        let mut timing = MembershipTiming::Lan;
+        if features.contains(&Distance) {
+            usual.delay = Duration::from_millis(chance.within(20..=150));
+            usual.jitter = usual.delay / 4;
+            timing = MembershipTiming::Wan;
+        }
+        let ends = Duration::from_secs(size.minutes * 60);
+        let shards = [1, 4, 16][chance.below(3)];
+        let reconcile_every = Duration::from_millis([250, 500, 1_000, 5_000][chance.below(4)]);
+        let sync_time =
+            (Duration::from_micros(chance.within(0..=3_000)), Duration::from_micros(chance.within(0..=9_000)));
+        let products = [3, 8, 24][chance.below(3)];
+        let ends_ms = size.minutes * 60_000;
+        let mut generator =
+            Generator { chance, features, events: Vec::new(), nodes: size.nodes, ends_ms, products, price: 100 };
+        generator.operations();
+        generator.crashes();
+        generator.lines();
+        generator.clocks_and_disks();
+        generator.joins();
+        let Generator { mut events, features, .. } = generator;
+        events.sort_by_key(|event| event.at);
+        Self { seed, nodes: size.nodes, features, events, ends, usual, timing, reconcile_every, shards, sync_time }
+    }
+}
+
+impl Generator {
+    fn is_on(&self, feature: Feature) -> bool {
+        self.features.contains(&feature)
+    }
+
+    fn node(&mut self) -> u16 {
+        let nodes = u64::from(self.nodes);
+        u16::try_from(self.chance.within(1..=nodes)).unwrap_or(1)
+    }
+
+    /// A time at which a fault may begin.
+    fn time(&mut self) -> u64 {
+        self.chance.within(3_000..=self.ends_ms)
+    }
+
+    fn push(&mut self, at_ms: u64, node: u16, action: Action) {
+        self.events.push(Event { at: Duration::from_millis(at_ms), node, action });
+    }
+
+    /// How often something happens in this run.
+    fn times(&mut self, per_five_minutes: u64) -> u64 {
+        let most = (per_five_minutes * self.ends_ms).div_ceil(300_000).max(1);
+        self.chance.within(1..=most)
+    }
+
+    fn product(&mut self) -> String {
+        let product = self.chance.skewed(self.products);
+        let kind = if product % 2 == 1 && self.is_on(Facts) { "counted" } else { "guarded" };
+        format!("{kind}-{product:02}")
+    }
+
+    fn place(&mut self) -> &'static str {
+        // Most of it in one, where the nodes compete for it.
+        PLACES[usize::from(self.chance.per_mille(200))]
+    }
+
+    fn operations(&mut self) {
+        let pause_ms = [200, 500, 1_500][self.chance.below(3)];
+        let mut at = 500;
+        while at < self.ends_ms {
+            let node = self.node();
+            let action = self.operation();
+            self.push(at, node, action);
+            // Now and then many at once.
+            at += if self.chance.per_mille(100) { 0 } else { self.chance.within(1..=2 * pause_ms) };
+        }
+    }
+
+    fn operation(&mut self) -> Action {
+        let (sku, place, units) = (self.product(), self.place(), self.chance.within(1..=9));
+        let dice = self.chance.below(100);
+        match dice {
+            0..=24 => Action::Receive { sku, place, units: 10 * units },
+            25..=34 if self.is_on(Holds) => Action::Hold { sku, place, units, seconds: self.chance.within(2..=60) },
+            35..=39 if self.is_on(Holds) => {
+                Action::CommitHold { pick: self.chance.draw(), part: self.chance.per_mille(400) }
+            }
+            40..=42 if self.is_on(Holds) => Action::ReleaseHold { pick: self.chance.draw() },
+            43..=49 if self.is_on(Prices) => {
+                self.price += 1;
+                Action::Price { sku, cents: self.price }
+            }
+            50..=53 if self.is_on(Transfers) => Action::Transfer { sku, from: PLACES[0], to: PLACES[1], units },
+            54..=57 if self.is_on(Facts) && !is_guarded(&sku) => {
+                let units = i64::try_from(units).unwrap_or(1);
+                Action::Adjust { sku, place, units: if dice == 54 { units } else { -units } }
+            }
+            58 if self.is_on(Facts) && !is_guarded(&sku) => Action::Stocktake { sku, place, counted: 3 * units },
+            59..=62 if self.is_on(Batches) => {
+                let receive = vec![(self.product(), units + 20), (self.product(), units + 3)];
+                let sell = if self.chance.per_mille(500) { vec![(sku, units)] } else { Vec::new() };
+                Action::Batch { receive, sell }
+            }
+            _ => Action::Sell { sku, place, units },
+        }
+    }
+
+    fn crashes(&mut self) {
+        for (feature, often) in [(Kills, 6), (PowerLosses, 6), (Restarts, 4), (OldCopies, 2)] {
+            if !self.is_on(feature) {
+                continue;
+            }
+            for _ in 0..self.times(often) {
+                let (at, node) = (self.time(), self.node());
+                let down_ms_max = if self.chance.per_mille(300) { 60_000 } else { 5_000 };
+                let down_ms = self.chance.within(50..=down_ms_max);
+                let action = match feature {
+                    Kills => Action::Kill,
+                    Restarts => Action::Close,
+                    _ => {
+                        self.rush_before(at, node);
+                        Action::LosePower { seed: self.chance.draw() }
+                    }
+                };
+                self.push(at, node, action);
+                if feature == OldCopies {
+                    let before = self.chance.within(1_000..=at.min(60_000));
+                    self.push(at - before, node, Action::Copy);
+                }
+                self.push(at + down_ms, node, Action::Open { with_copy: feature == OldCopies });
+            }
+        }
+    }
+
+    /// A slow disk and many writes just before power is lost, so that some of them are not on disk by then.
+    fn rush_before(&mut self, at: u64, node: u16) {
+        let sync_ms = self.chance.within(20..=500);
+        self.push(at.saturating_sub(1_000), node, Action::SlowDisk { sync_ms });
+        for _ in 0..self.chance.within(2..=12) {
+            let before = self.chance.within(0..=300);
+            let (sku, place, units) = (self.product(), self.place(), self.chance.within(1..=99));
+            let action = if self.chance.per_mille(700) {
+                Action::Receive { sku, place, units }
+            } else {
+                Action::Sell { sku, place, units: 1 }
+            };
+            self.push(at.saturating_sub(before), node, action);
+        }
+    }
+
+    fn cut(&mut self, at: u64, for_ms: u64, from: u16, to: u16) {
+        let cut = Line { cut: true, ..Line::default() };
+        self.push(at, from, Action::Change { to, line: cut });
+        self.push(at + for_ms, from, Action::Change { to, line: Line::default() });
+    }
+
+    fn lines(&mut self) {
+        if self.is_on(Partitions) {
+            for _ in 0..self.times(4) {
+                let (at, for_ms) = (self.time(), self.chance.within(1_000..=90_000));
+                let side = self.chance.draw();
+                for from in 1..=self.nodes {
+                    for to in (1..=self.nodes).filter(|to| (side >> from) & 1 != (side >> *to) & 1) {
+                        self.cut(at, for_ms, from, to);
+                    }
+                }
+            }
+        }
+        if self.is_on(OneWayCuts) {
+            for _ in 0..self.times(8) {
+                let (at, for_ms, from, to) = (self.time(), self.chance.within(500..=60_000), self.node(), self.node());
+                self.cut(at, for_ms, from, to);
+            }
+        }
+        if self.is_on(Flapping) {
+            let (mut at, from, to) = (self.time(), self.node(), self.node());
+            for _ in 0..self.chance.within(5..=40) {
+                let for_ms = self.chance.within(50..=4_000);
+                self.cut(at, for_ms, from, to);
+                self.cut(at, for_ms, to, from);
+                at += for_ms + self.chance.within(50..=4_000);
+            }
+        }
+        for feature in [Noise, Narrow] {
+            for _ in 0..if self.is_on(feature) { self.times(12) } else { 0 } {
+                let (at, for_ms, from, to) =
+                    (self.time(), self.chance.within(2_000..=90_000), self.node(), self.node());
+                let line = self.bad_line(feature);
+                self.push(at, from, Action::Change { to, line });
+                self.push(at + for_ms, from, Action::Change { to, line: Line::default() });
+            }
+        }
+    }
+
+    fn bad_line(&mut self, feature: Feature) -> Line {
+        let mut line = Line::default();
+        if feature == Narrow {
+            line.kilobytes_per_second = self.chance.within(2..=60);
+            return line;
+        }
+        line.lost = [0, 10, 50, 300][self.chance.below(4)];
+        line.doubled = [0, 20, 200][self.chance.below(3)];
+        line.held_up = [0, 20, 200][self.chance.below(3)];
+        line.delay = Duration::from_millis(self.chance.within(0..=80));
+        line.jitter = Duration::from_millis(self.chance.within(0..=80));
+        line
+    }
+
+    fn clocks_and_disks(&mut self) {
+        for (feature, often) in [(Jumps, 6), (Drift, 4), (SlowDisks, 6), (FailingDisks, 3), (FullDisks, 2)] {
+            for _ in 0..if self.is_on(feature) { self.times(often).min(6) } else { 0 } {
+                let (at, node) = (self.time(), self.node());
+                let action = match feature {
+                    // Ahead by less than the drift bound over all, so that others take its stamps at the end.
+                    Jumps => Action::ShiftClock { by_ms: jump(&mut self.chance) },
+                    Drift => {
+                        let millionths = i64::try_from(self.chance.within(0..=40_000)).unwrap_or_default();
+                        Action::DriftClock { millionths: millionths - 20_000 }
+                    }
+                    SlowDisks => Action::SlowDisk { sync_ms: self.chance.within(20..=800) },
+                    FailingDisks => Action::FailSync,
+                    _ => Action::FillDisk,
+                };
+                self.push(at, node, action);
+                match feature {
+                    SlowDisks => {
+                        let for_ms = self.chance.within(1_000..=30_000);
+                        self.push(at + for_ms, node, Action::SlowDisk { sync_ms: 2 });
+                    }
+                    FailingDisks | FullDisks => {
+                        let for_ms = self.chance.within(1_000..=20_000);
+                        self.push(at + for_ms, node, Action::Kill);
+                        self.push(at + for_ms + 100, node, Action::Open { with_copy: false });
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn joins(&mut self) {
+        for node in self.nodes + 1..=NODES_MAX.min(self.nodes + 2) {
+            if self.is_on(Joins) && self.chance.per_mille(700) {
+                let at = self.time();
+                self.push(at, node, Action::Open { with_copy: false });
+            }
+        }
+    }
+}
+
+fn jump(chance: &mut Chance) -> i64 {
+    let by = i64::try_from(chance.within(0..=9_000)).unwrap_or_default();
+    // Behind as far as it gets.
+    if chance.per_mille(300) { -100 * by } else { by }
+}
