@@ -129,8 +129,11 @@ fn status(store: &Store) {
     let members = store.members();
     let generations = members.iter().map(|member| format!("{}={}", member.location, member.generation));
     let generations: Vec<String> = generations.collect();
+    // One word.
+    let refused: Vec<String> = status.refusals.iter().map(|refused| refused.reason.replace(' ', "_")).collect();
+    let refused = format!("[{}]", refused.join("|"));
     tell(&format!(
-        "status {} {links} {alive} {down} {left} {} {shared} {} {} [{}] [{}]",
+        "status {} {links} {alive} {down} {left} {} {shared} {} {} [{}] [{}] {refused}",
         status.fingerprint,
         status.bytes_sent,
         status.former_replicas.len(),

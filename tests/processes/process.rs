@@ -39,6 +39,8 @@ pub(crate) struct Status {
     pub(crate) generations: BTreeMap<String, i128>,
     /// Units that each node counted in, by its name.
     pub(crate) owns: BTreeMap<String, i128>,
+    /// Why links were refused or closed.
+    pub(crate) refused: String,
 }
 
 impl Status {
@@ -56,6 +58,7 @@ impl Status {
             is_poisoned: words[8].parse().unwrap(),
             generations: by_name(words[9]),
             owns: by_name(words[10]),
+            refused: words[11].to_owned(),
         }
     }
 }
