@@ -12,7 +12,7 @@ fn a_process_that_stood_still_comes_back_and_loses_nothing() {
         world.grow();
         world.begin();
         let generation = world.status(0).generations["n3"];
-        world.nodes[3].signal("STOP");
+        world.pause(3);
         let begun = Instant::now();
         let noticed = world.see_down(&[0, 1, 2], 1);
         assert!(noticed < NOTICED_WITHIN, "{noticed:?}");
@@ -28,7 +28,7 @@ fn a_process_that_stood_still_comes_back_and_loses_nothing() {
         // Its links are dead by then too, on both sides.
         sleep(phase(21).saturating_sub(begun.elapsed()));
 
-        world.nodes[3].signal("CONT");
+        world.go_on(3);
         let begun = Instant::now();
         for number in [0, 1, 2] {
             let node = &mut world.nodes[number];

@@ -1,11 +1,12 @@
 //! A cluster whose nodes are processes in namespaces of their own, and how a scenario is told.
 
+use std::fs::read_to_string;
 use std::time::{Duration, Instant};
 
 use crate::air::{Air, address};
 use crate::process::{Cluster, Node, PATIENCE, Status, all_known, block_on, running, scenario, until};
 use crate::sky::SKY;
-use crate::tools::skip;
+use crate::tools::{run, skip};
 
 /// Within this all know of a member that fell silent, as the timing for a LAN promises, and a second for looking.
 pub(crate) const NOTICED_WITHIN: Duration = Duration::from_secs(21);
@@ -22,12 +23,12 @@ pub(crate) struct World {
 }
 
 /// Runs a scenario with that many nodes, which write already; or what a process of it is for.
-pub(crate) fn faults(test: &'static str, count: usize, run: impl FnOnce(World)) {
+pub(crate) fn faults(test: &'static str, count: usize, scene: impl FnOnce(World)) {
     if let Ok(addresses) = std::env::var(SKY) {
         return block_on(crate::sky::run(addresses));
     }
     scenario(|| match Air::new(count) {
-        Ok(air) => run(World::new(test, count, air)),
+        Ok(air) => scene(World::new(test, count, air)),
         Err(why) => skip(test, &why),
     });
 }
@@ -58,6 +59,22 @@ impl World {
     /// More to sell.
     pub(crate) fn stock(&mut self, number: usize) {
         self.cluster.stock(&mut self.nodes[number], STOCK);
+    }
+
+    /// Stops a process, and waits until none of its threads is under way in the kernel any more.
+    pub(crate) fn pause(&self, number: usize) {
+        let process = self.nodes[number].process_id();
+        run(&format!("kill -STOP {process}"));
+        until("all threads stand still", PATIENCE, || {
+            let threads = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+            // One that ended meanwhile stands still.
+            let states = threads.flatten().filter_map(|thread| read_to_string(thread.path().join("stat")).ok());
+            states.into_iter().all(|state| state.rsplit(')').next().is_some_and(|rest| rest.starts_with(" T")))
+        });
+    }
+
+    pub(crate) fn go_on(&self, number: usize) {
+        run(&format!("kill -CONT {}", self.nodes[number].process_id()));
     }
 
     pub(crate) fn load(&mut self) {
