@@ -180,3 +180,15 @@ fn ended(error: ReadExactError) -> FrameError {
 fn violation(error: WireError) -> FrameError {
     FrameError::Violation(error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_must_first_arrive_gives_a_peer_time_to_answer_up_to_a_bound() {
+        assert_eq!(reply_time(1_000), REPLY_TIME_MAX);
+        assert_eq!(reply_time(64 << 10), REPLY_TIME_MAX + 64 * FRAME_TIME_PER_KIB);
+        assert_eq!(reply_time(usize::MAX), REPLY_TIME_MAX + REPLY_TIME_OF_SENT_MAX);
+    }
+}
