@@ -1,5 +1,6 @@
 //! The full campaign: which models are searched, how large, and how it is told.
 
+use crate::breaks;
 use crate::check::{Report, Search, System, check};
 use crate::models::{grants, holds, merge, push, reconcile, retire};
 
@@ -13,22 +14,23 @@ struct Entry {
     run: Box<dyn Fn(Search) -> Report>,
 }
 
-fn entry<S: System + Clone>(
-    model: &'static str,
-    replicas: usize,
-    operations: impl Into<String>,
-    system: S,
-) -> Entry {
+fn entry<S: System + Clone>(model: &'static str, replicas: usize, operations: impl Into<String>, system: S) -> Entry {
     Entry { model, replicas, operations: operations.into(), run: Box::new(move |search| check(system.clone(), search)) }
 }
 
 fn merge(replicas: usize, writes: u8) -> Entry {
-    entry("merge", replicas, format!("{writes} requests"), merge::Merge { replicas, writes, broken: Default::default() })
+    entry(
+        "merge",
+        replicas,
+        format!("{writes} requests"),
+        merge::Merge { replicas, writes, broken: Default::default() },
+    )
 }
 
-fn reconcile(replicas: usize, writes: u8, sessions: u8, deaths: u8) -> Entry {
-    let system = reconcile::Reconcile { replicas, writes, sessions, deaths, broken: Default::default() };
-    entry("reconcile", replicas, format!("{writes} writes, {sessions} sessions, {deaths} deaths"), system)
+fn reconcile(replicas: usize, writes: u8, (sessions, meetings): (u8, u8), deaths: u8) -> Entry {
+    let system = reconcile::Reconcile { replicas, writes, sessions, meetings, deaths, broken: Default::default() };
+    let all = format!("{writes} writes, {sessions} + {meetings} sessions, {deaths} deaths");
+    entry("reconcile", replicas, all, system)
 }
 
 fn push(replicas: usize, requests: u8, crashes: u8, deaths: u8) -> Entry {
@@ -55,27 +57,32 @@ fn all() -> Vec<Entry> {
     vec![
         merge(2, 5),
         merge(3, 3),
-        reconcile(2, 3, 2, 0),
-        reconcile(3, 2, 2, 1),
+        reconcile(2, 3, (2, 0), 0),
+        reconcile(3, 3, (1, 1), 1),
         push(2, 4, 1, 0),
         push(3, 2, 1, 1),
         grants(2, 3, 3, 2),
         grants(3, 2, 2, 1),
-        holds(2, 2, 2, 2, 1),
+        holds(1, 3, 2, 2, 1),
+        holds(2, 2, 1, 1, 1),
         holds(3, 2, 1, 1, 1),
         retire(2, 2, 2),
-        retire(3, 2, 2),
+        retire(3, 1, 1),
     ]
+}
+
+fn is_named(names: &[String], any: &[&str]) -> bool {
+    names.is_empty() || names.iter().any(|name| any.contains(&name.as_str()))
 }
 
 /// Runs the searches whose models are named, or all. Whether all were complete.
 pub(crate) fn run(names: &[String]) -> bool {
-    println!("{:10} {:>8}  {:44} {:>12} {:>13} {:>5} {:>8}", "model", "replicas", "up to", "states", "steps", "depth", "time");
+    println!(
+        "{:10} {:>8}  {:44} {:>12} {:>13} {:>5} {:>8}",
+        "model", "replicas", "up to", "states", "steps", "depth", "time"
+    );
     let mut is_sound = true;
-    for entry in all() {
-        if !names.is_empty() && !names.iter().any(|name| name == entry.model) {
-            continue;
-        }
+    for entry in all().into_iter().filter(|entry| is_named(names, &[entry.model])) {
         let report = (entry.run)(Search::Depth(THREADS));
         let word = if report.is_complete() { "complete" } else { "NOT COMPLETE" };
         println!(
@@ -91,7 +98,33 @@ pub(crate) fn run(names: &[String]) -> bool {
         is_sound &= report.is_complete();
         tell(&report);
     }
-    is_sound
+    is_sound & run_breaks(names)
+}
+
+/// The models bite: each break is found, by the rule that it breaks.
+fn run_breaks(names: &[String]) -> bool {
+    println!(
+        "\n{:10} {:42} {:10} {:>5} {:>9} {:>8}",
+        "model", "broken on purpose", "found by", "steps", "states", "time"
+    );
+    let mut are_found = true;
+    for entry in breaks::all().into_iter().filter(|entry| is_named(names, &[entry.model, "breaks"])) {
+        let report = entry.find();
+        let found = report.counter_example.as_ref();
+        let is_found = found.is_some_and(|found| found.fault.rule == entry.rule);
+        println!(
+            "{:10} {:42} {:10} {:>5} {:>9} {:>6.1} s  {}",
+            entry.model,
+            entry.what,
+            found.map_or("nothing", |found| found.fault.rule),
+            found.map_or(0, |found| found.path.len()),
+            report.unique,
+            report.time.as_secs_f64(),
+            if is_found { "found" } else { "NOT FOUND" },
+        );
+        are_found &= is_found;
+    }
+    are_found
 }
 
 /// What stands against a search, if anything does.

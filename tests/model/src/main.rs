@@ -8,6 +8,7 @@
 //! disks, and what is still to be done.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod breaks;
 mod campaign;
 mod check;
 mod conversation;

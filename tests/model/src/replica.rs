@@ -135,11 +135,7 @@ impl Replica {
     }
 
     /// Nobody shows a replica a write that it did not make: no model but that of crashes takes any back (rule I2).
-    pub(crate) fn check_future(
-        &self,
-        products: &[(Sku, Product)],
-        claim: Option<&VersionVector>,
-    ) -> Result<(), Fault> {
+    pub(crate) fn check_future(&self, products: &[(Sku, Product)], claim: Option<&VersionVector>) -> Result<(), Fault> {
         if shows_own_future(&self.shard, self.id, products, claim) {
             return Err(Fault::new("I2", format!("{} is shown its own future", self.id)));
         }

@@ -64,7 +64,10 @@ pub(crate) struct State {
 pub(crate) enum Action {
     Sell(usize),
     /// A question of the first comes to the second, who grants a unit. Questions that are lost never come.
-    Grant { asker: usize, giver: usize },
+    Grant {
+        asker: usize,
+        giver: usize,
+    },
     Sync(usize),
     /// An answer comes to its asker.
     Deliver(usize),

@@ -168,7 +168,11 @@ impl System for Holds {
             Action::Expire(index, id) => next.request(index, Operation::ExpireHold { id }, seen)?,
             Action::Sell(index) => {
                 let policy = OversellPolicy::Refuse;
-                next.request(index, Operation::Sell { sku: sku("A"), location: place(), units: units(1), policy }, seen)?;
+                next.request(
+                    index,
+                    Operation::Sell { sku: sku("A"), location: place(), units: units(1), policy },
+                    seen,
+                )?;
             }
             Action::Tick => {
                 next.now_ms += TTL_MS;
@@ -278,7 +282,10 @@ impl State {
         };
         let told = match (&operation, evaluation.outcomes.first()) {
             (Operation::Hold { units, .. }, Some(Outcome::Held { id, .. })) => Some(Told::Held(*id, units.get())),
-            (Operation::CommitHold { id, .. } | Operation::ReleaseHold { id }, Some(Outcome::Resolved { sold, .. })) => {
+            (
+                Operation::CommitHold { id, .. } | Operation::ReleaseHold { id },
+                Some(Outcome::Resolved { sold, .. }),
+            ) => {
                 note_resolved(&operation, evaluation.holds.first(), seen);
                 Some(Told::Resolved(*id, *sold))
             }
@@ -291,7 +298,7 @@ impl State {
         };
         Arc::make_mut(&mut self.log).note(replica.id, &evaluation);
         self.nodes[index].put(replica);
-        for told in told {
+        if let Some(told) = told {
             let waiting = &mut self.waiting[index];
             // Who asks again is told the same again; a sale is another one each time.
             if matches!(told, Told::Sold(_)) || !waiting.contains(&told) {

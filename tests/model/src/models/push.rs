@@ -55,6 +55,7 @@ pub(crate) struct State {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Action {
     SetPrice(usize),
+    Receive(usize),
     /// One request of two writes: a price and a counter.
     PriceAndReceive(usize),
     /// The disk is written; what waited for it is sent.
@@ -94,7 +95,7 @@ impl System for Pushes {
         let live: Vec<usize> = (0..self.replicas).filter(|index| state.nodes[*index].is_some()).collect();
         for index in live.iter().copied() {
             if state.requests_left > 0 {
-                actions.extend([Action::SetPrice(index), Action::PriceAndReceive(index)]);
+                actions.extend([Action::SetPrice(index), Action::Receive(index), Action::PriceAndReceive(index)]);
             }
             if !state.node(index).is_durable() || !state.waiting[index].is_empty() {
                 actions.push(Action::Sync(index));
@@ -117,12 +118,11 @@ impl System for Pushes {
             let price = Price::from_parts(100 + u64::try_from(index).unwrap(), 2, Currency::EUR).unwrap();
             Operation::SetPrice { sku: sku("B"), price }
         };
+        let receive = || Operation::Receive { sku: sku("A"), location: place(), units: units(1) };
         match *action {
             Action::SetPrice(index) => self.write(&mut next, index, vec![price(index)]),
-            Action::PriceAndReceive(index) => {
-                let receive = Operation::Receive { sku: sku("A"), location: place(), units: units(1) };
-                self.write(&mut next, index, vec![price(index), receive]);
-            }
+            Action::Receive(index) => self.write(&mut next, index, vec![receive()]),
+            Action::PriceAndReceive(index) => self.write(&mut next, index, vec![price(index), receive()]),
             Action::Sync(index) => self.sync(&mut next, index),
             Action::Deliver(number, index) => self.deliver(&mut next, number, index, seen)?,
             Action::Meet(left, right) => {

@@ -7,7 +7,7 @@ use stockmesh_proto::operation::Operation;
 use stockmesh_proto::{Currency, Price};
 
 use crate::check::{Fault, Seen, System};
-use crate::conversation::{Conversation, heal};
+use crate::conversation::{Conversation, heal, reconcile};
 use crate::log::Log;
 use crate::replica::{NOW_MS, Replica, place, sku, units};
 
@@ -26,7 +26,10 @@ pub(crate) enum Broken {
 pub(crate) struct Reconcile {
     pub(crate) replicas: usize,
     pub(crate) writes: u8,
+    /// Sessions that go message by message.
     pub(crate) sessions: u8,
+    /// Sessions that go to their end at once.
+    pub(crate) meetings: u8,
     pub(crate) deaths: u8,
     pub(crate) broken: Broken,
 }
@@ -40,6 +43,7 @@ pub(crate) struct State {
     conversations: Vec<Arc<Conversation>>,
     writes_left: u8,
     sessions_left: u8,
+    meetings_left: u8,
     deaths_left: u8,
 }
 
@@ -50,6 +54,7 @@ pub(crate) enum Action {
     /// A counter of product A, which goes in a chunk before B.
     Receive(usize),
     Open(usize, usize),
+    Meet(usize, usize),
     /// A side of a conversation sends: it reads its state now.
     Send(usize, usize),
     Deliver(usize, usize),
@@ -76,6 +81,7 @@ impl System for Reconcile {
             conversations: Vec::new(),
             writes_left: self.writes,
             sessions_left: self.sessions,
+            meetings_left: self.meetings,
             deaths_left: self.deaths,
         }
     }
@@ -89,6 +95,10 @@ impl System for Reconcile {
             if state.sessions_left > 0 {
                 let others = live.iter().copied().filter(|other| *other != index);
                 actions.extend(others.map(|other| Action::Open(index, other)));
+            }
+            if state.meetings_left > 0 {
+                let others = live.iter().copied().filter(|other| *other > index);
+                actions.extend(others.map(|other| Action::Meet(index, other)));
             }
             if state.deaths_left > 0 && live.len() > 2 {
                 actions.push(Action::Die(index));
@@ -121,6 +131,15 @@ impl System for Reconcile {
                 let conversation = Conversation::open([opener, replier], next.replica(opener));
                 next.conversations.push(Arc::new(conversation));
                 next.sessions_left -= 1;
+            }
+            Action::Meet(left, right) => {
+                let (mut opener, mut replier) = (next.replica(left).clone(), next.replica(right).clone());
+                if reconcile(&mut opener, &mut replier)? {
+                    seen.note(IN_DOUBT);
+                }
+                next.replicas[left] = Some(Arc::new(opener));
+                next.replicas[right] = Some(Arc::new(replier));
+                next.meetings_left -= 1;
             }
             Action::Send(number, side) => {
                 let conversation = &state.conversations[number];

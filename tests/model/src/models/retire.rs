@@ -72,7 +72,10 @@ enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Action {
     Sell(usize),
-    Grant { asker: usize, giver: usize },
+    Grant {
+        asker: usize,
+        giver: usize,
+    },
     /// A push comes to a replica.
     Deliver(usize, usize),
     Meet(usize, usize),
@@ -140,8 +143,7 @@ impl System for Retire {
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
         let last = self.last();
-        let up: Vec<usize> =
-            (0..self.replicas).filter(|index| *index != last || state.phase != Phase::Down).collect();
+        let up: Vec<usize> = (0..self.replicas).filter(|index| *index != last || state.phase != Phase::Down).collect();
         for index in up.iter().copied() {
             actions.push(Action::Sell(index));
             for other in up.iter().copied().filter(|other| *other != index) {
@@ -254,8 +256,7 @@ impl Retire {
             self.rename(next, seen);
             return Ok(());
         }
-        let (mut opener, mut replier) =
-            (Replica::clone(&next.replicas[left]), Replica::clone(&next.replicas[right]));
+        let (mut opener, mut replier) = (Replica::clone(&next.replicas[left]), Replica::clone(&next.replicas[right]));
         reconcile(&mut opener, &mut replier)?;
         for (index, replica) in [(left, opener), (right, replier)] {
             let products = replica.everything().products;
@@ -380,8 +381,7 @@ impl Retire {
             state.told.fill(true);
         }
         for _ in 0..3 {
-            let mut replicas: Vec<Replica> =
-                state.replicas.iter().map(|replica| Replica::clone(replica)).collect();
+            let mut replicas: Vec<Replica> = state.replicas.iter().map(|replica| Replica::clone(replica)).collect();
             heal(&mut replicas)?;
             replicas.into_iter().enumerate().for_each(|(index, replica)| state.put(index, replica));
             if state.replicas[self.last()].id == self.retired() && self.is_inherited(&state) {
