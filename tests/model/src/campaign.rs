@@ -63,7 +63,6 @@ fn all() -> Vec<Entry> {
         push(3, 2, 1, 1),
         grants(2, 3, 3, 2),
         grants(3, 2, 2, 1),
-        holds(1, 3, 2, 2, 1),
         holds(2, 2, 1, 1, 1),
         holds(3, 2, 1, 1, 1),
         retire(2, 2, 2),

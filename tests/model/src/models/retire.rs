@@ -132,7 +132,7 @@ impl System for Retire {
             sent: Sent::default(),
             log: Arc::new(log),
             fenced: vec![false; self.replicas - 1],
-            told: vec![false; self.replicas - 1],
+            told: (0..self.replicas).map(|index| index == self.last()).collect(),
             phase: Phase::Up,
             sold: 0,
             beyond: 0,
@@ -263,7 +263,7 @@ impl Retire {
             next.put(index, replica);
             self.learn(next, index, &products, seen);
         }
-        if left == HEIR && right < self.last() && next.fenced[right] {
+        if left == HEIR && (right == self.last() || next.fenced[right]) {
             next.told[right] = true;
         }
         Ok(())
@@ -288,6 +288,8 @@ impl Retire {
         let renamed = Replica { id: replica_id(self.replicas), ..Replica::clone(&next.replicas[last]) };
         next.replicas[last] = Arc::new(renamed);
         next.phase = Phase::Renamed;
+        // Somebody new is there, who must tell what it knows as all others (rule Q1).
+        next.told[last] = false;
     }
 
     /// Rules E4, Q4: behind a closed fence alone; later, what turned up since.
@@ -380,16 +382,21 @@ impl Retire {
             state.fenced.fill(true);
             state.told.fill(true);
         }
-        for _ in 0..3 {
+        loop {
             let mut replicas: Vec<Replica> = state.replicas.iter().map(|replica| Replica::clone(replica)).collect();
             heal(&mut replicas)?;
             replicas.into_iter().enumerate().for_each(|(index, replica)| state.put(index, replica));
             if state.replicas[self.last()].id == self.retired() && self.is_inherited(&state) {
                 self.rename(&mut state, &unseen);
             }
-            if state.fenced[HEIR] {
-                self.inherit(&mut state, &unseen)?;
-                self.reapply(&mut state, &unseen)?;
+            if !state.fenced[HEIR] {
+                break;
+            }
+            let before = state.replicas.clone();
+            self.inherit(&mut state, &unseen)?;
+            self.reapply(&mut state, &unseen)?;
+            if state.replicas == before {
+                break;
             }
         }
         let product = state.replicas[HEIR].product(&sku_a());
