@@ -1,9 +1,11 @@
 //! The search: a system of states and actions, made known to the checker, and what became of it.
 
+use std::collections::HashSet;
+use std::collections::hash_map::DefaultHasher;
 use std::fmt::Debug;
-use std::hash::Hash;
-use std::sync::Arc;
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use stateright::{Checker, HasDiscoveries, Model, Property};
@@ -37,21 +39,33 @@ pub(crate) trait System: Send + Sync + 'static {
     fn step(&self, state: &Self::State, action: &Self::Action, seen: &Seen) -> Result<Option<Self::State>, Fault>;
 }
 
-/// Which of the witnesses were seen.
+/// What was seen in a search so far.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Seen(Arc<AtomicU64>);
+pub(crate) struct Seen {
+    /// Which of the witnesses.
+    witnesses: Arc<AtomicU64>,
+    /// What was checked already, as hashes.
+    checked: Arc<Mutex<HashSet<u64>>>,
+}
 
 impl Seen {
     pub(crate) fn note(&self, witness: usize) {
         let bit = 1 << witness;
         // Nearly always it is there already, and a plain read costs the other threads nothing.
-        if self.0.load(Ordering::Relaxed) & bit == 0 {
-            self.0.fetch_or(bit, Ordering::Relaxed);
+        if self.witnesses.load(Ordering::Relaxed) & bit == 0 {
+            self.witnesses.fetch_or(bit, Ordering::Relaxed);
         }
     }
 
+    /// Whether something is checked for the first time: many states differ only in what a check does not look at.
+    pub(crate) fn is_new(&self, checked: impl Hash) -> bool {
+        let mut hasher = DefaultHasher::new();
+        checked.hash(&mut hasher);
+        self.checked.lock().is_ok_and(|mut known| known.insert(hasher.finish()))
+    }
+
     fn has(&self, witness: usize) -> bool {
-        self.0.load(Ordering::Relaxed) & (1 << witness) != 0
+        self.witnesses.load(Ordering::Relaxed) & (1 << witness) != 0
     }
 }
 

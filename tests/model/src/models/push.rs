@@ -152,7 +152,7 @@ impl System for Pushes {
         if next == *state {
             return Ok(None);
         }
-        self.check(state, &next, matches!(action, Action::Crash(_)))?;
+        self.check(state, &next, matches!(action, Action::Crash(_)), seen)?;
         Ok(Some(next))
     }
 }
@@ -193,7 +193,7 @@ impl Pushes {
         Ok(())
     }
 
-    fn check(&self, before: &State, after: &State, is_crash: bool) -> Result<(), Fault> {
+    fn check(&self, before: &State, after: &State, is_crash: bool, seen: &Seen) -> Result<(), Fault> {
         let pairs = before.nodes.iter().zip(&after.nodes);
         for (before, node) in pairs.filter_map(|(before, after)| before.as_ref().zip(after.as_ref())) {
             if self.broken == Broken::RebuiltFromStateUnseen {
@@ -205,6 +205,10 @@ impl Pushes {
             if !is_crash && !Arc::ptr_eq(&before.memory, &node.memory) {
                 after.log.audit(&before.memory, &node.memory)?;
             }
+        }
+        let known: Vec<_> = after.nodes.iter().map(|node| node.as_ref().map(|node| &node.memory)).collect();
+        if !seen.is_new(known) {
+            return Ok(());
         }
         if self.broken == Broken::RebuiltFromStateUnseen {
             let mut replicas: Vec<Replica> =

@@ -155,7 +155,7 @@ impl System for Reconcile {
                 next.deaths_left -= 1;
             }
         }
-        self.check(state, &next)?;
+        self.check(state, &next, seen)?;
         Ok(Some(next.sorted()))
     }
 }
@@ -188,12 +188,15 @@ impl Reconcile {
     }
 
     /// Every vector is sound; and whatever happened, links may come back now, and bring all survivors to the same state.
-    fn check(&self, before: &State, after: &State) -> Result<(), Fault> {
+    fn check(&self, before: &State, after: &State, seen: &Seen) -> Result<(), Fault> {
         let pairs = before.replicas.iter().zip(&after.replicas);
         for (before, replica) in pairs.filter_map(|(before, after)| before.as_ref().zip(after.as_ref())) {
             if !Arc::ptr_eq(before, replica) && self.broken != Broken::ClaimsBeforeWholeUnseen {
                 after.log.audit(before, replica)?;
             }
+        }
+        if !seen.is_new(&after.replicas) {
+            return Ok(());
         }
         let mut survivors: Vec<Replica> =
             after.replicas.iter().flatten().map(|replica| Replica::clone(replica)).collect();

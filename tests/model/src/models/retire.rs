@@ -205,7 +205,7 @@ impl System for Retire {
         if next == *state {
             return Ok(None);
         }
-        self.check(state, &next)?;
+        self.check(state, &next, seen)?;
         Ok(Some(next))
     }
 }
@@ -353,7 +353,7 @@ impl Retire {
         Ok(())
     }
 
-    fn check(&self, before: &State, after: &State) -> Result<(), Fault> {
+    fn check(&self, before: &State, after: &State, seen: &Seen) -> Result<(), Fault> {
         // The bound of rule E7; until it returns nobody can use what the retired one granted alone.
         let beyond = if after.phase == Phase::Down { after.sold_alone } else { after.beyond };
         if after.sold > self.stock + beyond {
@@ -366,6 +366,9 @@ impl Retire {
                     after.log.audit(before, replica)?;
                 }
             }
+        }
+        if !seen.is_new((&after.replicas, after.fenced[HEIR], after.sold)) {
+            return Ok(());
         }
         Self { broken: Broken::Nothing, ..*self }.check_end(after.clone())
     }
