@@ -57,11 +57,18 @@ impl Seen {
         }
     }
 
-    /// Whether something is checked for the first time: many states differ only in what a check does not look at.
-    pub(crate) fn is_new(&self, checked: impl Hash) -> bool {
+    /// Checks something unless it was checked and found sound before: many states differ only in what a check does not
+    /// look at.
+    pub(crate) fn once(&self, checked: impl Hash, check: impl FnOnce() -> Result<(), Fault>) -> Result<(), Fault> {
         let mut hasher = DefaultHasher::new();
         checked.hash(&mut hasher);
-        self.checked.lock().is_ok_and(|mut known| known.insert(hasher.finish()))
+        let key = hasher.finish();
+        if self.checked.lock().unwrap().contains(&key) {
+            return Ok(());
+        }
+        check()?;
+        self.checked.lock().unwrap().insert(key);
+        Ok(())
     }
 
     fn has(&self, witness: usize) -> bool {

@@ -267,7 +267,7 @@ impl Grants {
         }
         nothing_left_before_it_was_durable(&after.nodes)?;
         let memories: Vec<_> = after.nodes.iter().map(|node| &node.memory).collect();
-        if seen.is_new((memories, after.sold, &after.selling)) { self.check_shares(after) } else { Ok(()) }
+        seen.once((memories, after.sold, &after.selling), || self.check_shares(after))
     }
 
     /// Once all have met: rights are shared out of what is available, none made, none lost, none below zero (rule B1).

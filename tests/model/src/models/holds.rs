@@ -251,15 +251,14 @@ impl Holds {
             }
             after.told_fits_the_disk(index)?;
         }
-        if !seen.is_new(after.nodes.iter().map(|node| &node.memory).collect::<Vec<_>>()) {
-            return Ok(());
-        }
-        let all = healed(after.nodes.iter())?.product(&sku("A"));
-        let rights = all.rights_at(&place());
-        if rights.values().any(|units| *units < 0) || rights.values().sum::<i128>() != all.available_at(&place()) {
-            return Err(Fault::new("B1", format!("rights {rights:?} of {}", all.available_at(&place()))));
-        }
-        Ok(())
+        seen.once(after.nodes.iter().map(|node| &node.memory).collect::<Vec<_>>(), || {
+            let all = healed(after.nodes.iter())?.product(&sku("A"));
+            let rights = all.rights_at(&place());
+            if rights.values().any(|units| *units < 0) || rights.values().sum::<i128>() != all.available_at(&place()) {
+                return Err(Fault::new("B1", format!("rights {rights:?} of {}", all.available_at(&place()))));
+            }
+            Ok(())
+        })
     }
 }
 

@@ -207,15 +207,14 @@ impl Pushes {
             }
         }
         let known: Vec<_> = after.nodes.iter().map(|node| node.as_ref().map(|node| &node.memory)).collect();
-        if !seen.is_new(known) {
-            return Ok(());
-        }
-        if self.broken == Broken::RebuiltFromStateUnseen {
-            let mut replicas: Vec<Replica> =
-                after.nodes.iter().flatten().map(|node| Replica::clone(&node.memory)).collect();
-            return heal(&mut replicas);
-        }
-        healed(after.nodes.iter().flatten()).map(|_| ())
+        seen.once(known, || {
+            let nodes = after.nodes.iter().flatten();
+            if self.broken == Broken::RebuiltFromStateUnseen {
+                let mut replicas: Vec<Replica> = nodes.map(|node| Replica::clone(&node.memory)).collect();
+                return heal(&mut replicas);
+            }
+            healed(nodes).map(|_| ())
+        })
     }
 }
 

@@ -195,16 +195,15 @@ impl Reconcile {
                 after.log.audit(before, replica)?;
             }
         }
-        if !seen.is_new(&after.replicas) {
-            return Ok(());
-        }
-        let mut survivors: Vec<Replica> =
-            after.replicas.iter().flatten().map(|replica| Replica::clone(replica)).collect();
-        heal(&mut survivors)?;
-        if self.broken == Broken::ClaimsBeforeWholeUnseen {
-            return Ok(());
-        }
-        survivors.iter().try_for_each(Replica::check_repaired)
+        seen.once(&after.replicas, || {
+            let survivors = after.replicas.iter().flatten();
+            let mut survivors: Vec<Replica> = survivors.map(|replica| Replica::clone(replica)).collect();
+            heal(&mut survivors)?;
+            if self.broken == Broken::ClaimsBeforeWholeUnseen {
+                return Ok(());
+            }
+            survivors.iter().try_for_each(Replica::check_repaired)
+        })
     }
 }
 

@@ -367,10 +367,8 @@ impl Retire {
                 }
             }
         }
-        if !seen.is_new((&after.replicas, after.fenced[HEIR], after.sold)) {
-            return Ok(());
-        }
-        Self { broken: Broken::Nothing, ..*self }.check_end(after.clone())
+        let sound = Self { broken: Broken::Nothing, ..*self };
+        seen.once((&after.replicas, after.fenced[HEIR], after.sold), || sound.check_end(after.clone()))
     }
 
     /// From here on all goes well: the one that is down returns, a retirement that was begun is ended, what was missing is
