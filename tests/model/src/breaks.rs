@@ -32,7 +32,8 @@ const RECONCILE: Reconcile =
     Reconcile { replicas: 3, writes: 3, sessions: 1, meetings: 1, deaths: 1, broken: reconcile::Broken::Nothing };
 const PUSHES: Pushes = Pushes { replicas: 3, requests: 2, crashes: 1, deaths: 1, broken: push::Broken::Nothing };
 const GRANTS: Grants = Grants { replicas: 2, stock: 2, grants: 1, crashes: 1, broken: grants::Broken::Nothing };
-const HOLDS: Holds = Holds { replicas: 1, stock: 2, holds: 1, ticks: 1, crashes: 1, broken: holds::Broken::Nothing };
+const HOLDS: Holds =
+    Holds { replicas: 1, stock: 2, holds: 1, sales: 3, ticks: 1, crashes: 1, broken: holds::Broken::Nothing };
 const RETIRE: Retire = Retire { replicas: 3, stock: 2, grants: 1, broken: retire::Broken::Nothing };
 
 pub(crate) fn all() -> Vec<Break> {

@@ -50,9 +50,9 @@ fn grants(replicas: usize, stock: u64, grants: u8, crashes: u8) -> Entry {
     entry("grants", replicas, format!("{grants} grants, {stock} sales, {crashes} crashes"), system)
 }
 
-fn holds(replicas: usize, stock: u64, holds: u8, ticks: u8, crashes: u8) -> Entry {
-    let system = holds::Holds { replicas, stock, holds, ticks, crashes, broken: Default::default() };
-    entry("holds", replicas, format!("{holds} holds, {stock} units each, {ticks} ticks, {crashes} restarts"), system)
+fn holds(replicas: usize, stock: u64, (holds, sales): (u8, u8), ticks: u8, crashes: u8) -> Entry {
+    let system = holds::Holds { replicas, stock, holds, sales, ticks, crashes, broken: Default::default() };
+    entry("holds", replicas, format!("{holds} holds, {sales} sales, {ticks} ticks, {crashes} restarts"), system)
 }
 
 fn retire(replicas: usize, stock: u64, grants: u8) -> Entry {
@@ -63,19 +63,20 @@ fn retire(replicas: usize, stock: u64, grants: u8) -> Entry {
 fn all() -> Vec<Entry> {
     vec![
         merge(2, 5),
-        merge(3, 3),
+        merge(3, 4),
         reconcile(2, 3, (2, 0), 0),
+        reconcile(2, 3, (2, 1), 0),
         reconcile(3, 3, (1, 1), 1),
         reconcile(3, 2, (2, 0), 1),
-        push(2, 4, 2, 0),
+        push(2, 5, 2, 0),
         push(3, 3, 1, 1),
         grants(2, 4, 5, 2),
-        grants(3, 3, 3, 1),
-        holds(2, 2, 2, 1, 1),
-        holds(3, 2, 1, 1, 1),
-        retire(2, 2, 3),
-        retire(3, 2, 1),
+        grants(3, 3, 4, 1),
+        holds(2, 2, (2, 1), 2, 1),
+        holds(3, 2, (1, 2), 1, 1),
+        retire(2, 2, 4),
         retire(3, 1, 2),
+        retire(3, 2, 1),
     ]
 }
 

@@ -32,6 +32,8 @@ pub(crate) struct Holds {
     pub(crate) stock: u64,
     /// Holds that are given at the most.
     pub(crate) holds: u8,
+    /// Sales without a hold.
+    pub(crate) sales: u8,
     /// How often a time to live passes.
     pub(crate) ticks: u8,
     pub(crate) crashes: u8,
@@ -61,6 +63,7 @@ pub(crate) struct State {
     sold: Vec<u64>,
     log: Arc<Log>,
     holds_left: u8,
+    sales_left: u8,
     ticks_left: u8,
     crashes_left: u8,
 }
@@ -123,6 +126,7 @@ impl System for Holds {
             sold: vec![0; self.replicas],
             log: Arc::new(log),
             holds_left: self.holds,
+            sales_left: self.sales,
             ticks_left: self.ticks,
             crashes_left: self.crashes,
         }
@@ -139,7 +143,9 @@ impl System for Holds {
                 actions.extend([Action::Commit(index, hold, None), Action::Commit(index, hold, Some(1))]);
                 actions.extend([Action::Release(index, hold), Action::Expire(index, hold)]);
             }
-            actions.push(Action::Sell(index));
+            if state.sales_left > 0 {
+                actions.push(Action::Sell(index));
+            }
             if !state.nodes[index].is_durable() || !state.waiting[index].is_empty() {
                 actions.push(Action::Sync(index));
             }
@@ -168,11 +174,9 @@ impl System for Holds {
             Action::Expire(index, id) => next.request(index, Operation::ExpireHold { id }, seen)?,
             Action::Sell(index) => {
                 let policy = OversellPolicy::Refuse;
-                next.request(
-                    index,
-                    Operation::Sell { sku: sku("A"), location: place(), units: units(1), policy },
-                    seen,
-                )?;
+                let sale = Operation::Sell { sku: sku("A"), location: place(), units: units(1), policy };
+                next.request(index, sale, seen)?;
+                next.sales_left -= u8::from(next != *state);
             }
             Action::Tick => {
                 next.now_ms += TTL_MS;

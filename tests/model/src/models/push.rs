@@ -211,7 +211,7 @@ impl Pushes {
             let nodes = after.nodes.iter().flatten();
             if self.broken == Broken::RebuiltFromStateUnseen {
                 let mut replicas: Vec<Replica> = nodes.map(|node| Replica::clone(&node.memory)).collect();
-                return heal(&mut replicas);
+                return heal(&mut replicas, false);
             }
             healed(nodes).map(|_| ())
         })

@@ -198,11 +198,7 @@ impl Reconcile {
         seen.once(&after.replicas, || {
             let survivors = after.replicas.iter().flatten();
             let mut survivors: Vec<Replica> = survivors.map(|replica| Replica::clone(replica)).collect();
-            heal(&mut survivors)?;
-            if self.broken == Broken::ClaimsBeforeWholeUnseen {
-                return Ok(());
-            }
-            survivors.iter().try_for_each(Replica::check_repaired)
+            heal(&mut survivors, self.broken != Broken::ClaimsBeforeWholeUnseen)
         })
     }
 }

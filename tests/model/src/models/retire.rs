@@ -385,7 +385,7 @@ impl Retire {
         }
         loop {
             let mut replicas: Vec<Replica> = state.replicas.iter().map(|replica| Replica::clone(replica)).collect();
-            heal(&mut replicas)?;
+            heal(&mut replicas, true)?;
             replicas.into_iter().enumerate().for_each(|(index, replica)| state.put(index, replica));
             if state.replicas[self.last()].id == self.retired() && self.is_inherited(&state) {
                 self.rename(&mut state, &unseen);
