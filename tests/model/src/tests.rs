@@ -57,7 +57,7 @@ fn rights_move_and_nothing_is_sold_twice() {
 #[test]
 fn holds_are_resolved_once() {
     let two = Holds { replicas: 2, stock: 2, holds: 1, sales: 1, ticks: 1, crashes: 1, broken: holds::Broken::Nothing };
-    assert_complete(two, 0);
+    assert_complete(two, 7_894);
 }
 
 #[test]
