@@ -60,7 +60,7 @@ fn of_deltas() -> Vec<Break> {
         push("a push is rebuilt from the state", "claims", P::RebuiltFromState),
         entry("push", "the same, and survivors part", "converged", parted),
         push("a push claims over a gap", "claims", P::ClaimsOverGaps),
-        push("a push leaves before it is durable", "I2", P::SentEarly),
+        push("a push leaves before it is durable", "claims", P::SentEarly),
     ]
 }
 

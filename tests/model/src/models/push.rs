@@ -182,6 +182,10 @@ impl Pushes {
             let origin = next.nodes.iter().flatten().find(|node| node.id() == push.origin);
             push = origin.map_or(push.clone(), |origin| Arc::new(rebuilt(&push, &origin.memory)));
         }
+        // The origin counts as told (rule P4).
+        if push.origin == next.node(index).id() {
+            return Ok(());
+        }
         let mut replica = Replica::clone(&next.node(index).memory);
         let is_gapless = replica.take_push(&push)?;
         seen.note(if is_gapless { JOINED } else { GAP });
