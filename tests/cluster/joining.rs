@@ -300,19 +300,26 @@ async fn a_node_that_was_away_for_long_is_not_catching_up_and_pulls_too() {
     metrics::record();
     let mesh = Mesh::new();
     let stores = full(&mesh, 2, 2_000).await;
-    stores[1].go_offline();
-    wait_until("the link is down", || links_up(&stores[0]) == 0).await;
-    let mut batch = stores[0].batch();
-    for number in 0..2_000 {
-        batch = batch.receive(&format!("NEW-{number:06}"), 1).unwrap();
+    let mut most = 0;
+    // The other one may be the first to reconcile, which is as good; but not each time.
+    for round in 0..5 {
+        stores[1].go_offline();
+        wait_until("the link is down", || links_up(&stores[0]) == 0).await;
+        let mut batch = stores[0].batch();
+        for number in 0..2_000 {
+            batch = batch.receive(&format!("NEW-{round}-{number:06}"), 1).unwrap();
+        }
+        batch.commit().await.unwrap();
+        let pulls = metrics::counter("stockmesh_shards_pulled_total");
+        stores[1].go_online();
+        wait_converged(&stores).await;
+        assert!(!stores[1].status().catching_up, "it has a state of its own");
+        most = most.max(metrics::counter("stockmesh_shards_pulled_total") - pulls);
+        if most >= u64::from(MANY_SHARDS) / 2 {
+            return;
+        }
     }
-    batch.commit().await.unwrap();
-    let pulls = metrics::counter("stockmesh_shards_pulled_total");
-    stores[1].go_online();
-    wait_converged(&stores).await;
-    assert!(!stores[1].status().catching_up, "it has a state of its own");
-    let pulled = metrics::counter("stockmesh_shards_pulled_total") - pulls;
-    assert!(pulled >= u64::from(MANY_SHARDS) / 2, "{pulled} shards were pulled");
+    panic!("{most} shards were pulled at the most");
 }
 
 /// A peer by hand that does not say that it knows pulls is reconciled with as ever: it is asked nothing new.
