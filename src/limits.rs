@@ -172,10 +172,14 @@ pub(crate) const TEMPORARY_LINK_TIME: Duration = Duration::from_secs(10);
 
 // Frames, reconciliations and pushes.
 
-/// How long a frame may take from its first byte to its last: what a peer that drips bytes is given.
+/// How long a frame may take from its first byte to its last: what a peer that drips bytes is given …
 pub(crate) const FRAME_TIME_MAX: Duration = Duration::from_secs(10);
-/// How long a peer may think before its next frame of a reconciliation begins, and leave one of ours untaken.
+/// … and so much longer for each KiB of it that came: a line may be slow, and shared by many links.
+pub(crate) const FRAME_TIME_PER_KIB: Duration = Duration::from_secs(4);
+/// How long a peer may think before its next frame of a reconciliation begins, and leave one of ours untaken …
 pub(crate) const REPLY_TIME_MAX: Duration = Duration::from_secs(30);
+/// … and up to so much longer, by the same measure, if it must first get what was sent to it.
+pub(crate) const REPLY_TIME_OF_SENT_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// Reconciliations that one peer may have open with this node at once.
 pub(crate) const SESSIONS_MAX: usize = 4;

@@ -88,44 +88,54 @@ fn save_encodings() {
         ("push-many", push(5)),
     ];
     for (name, message) in messages {
-        save("decode", name, &message.encode().unwrap()[4..]);
+        save_for_decoders(name, &message.encode().unwrap()[4..]);
     }
     for count in [0, 1, 4] {
         let (products, version) = (products(count), version.clone());
         let record = ShardRecord { shard, products: products.clone(), version: version.clone(), fingerprint };
         let batch = BatchRecord { number: 12, clock: Stamp::from_bits(1 << 40), shards: vec![record; 2] };
-        save("decode", &format!("batch-{count}"), &batch.encode().unwrap());
+        save_for_decoders(&format!("batch-{count}"), &batch.encode().unwrap());
         let snapshot = SnapshotRecord { shard, batch: 12, products, version, fingerprint };
-        save("decode", &format!("snapshot-{count}"), &snapshot.encode().unwrap());
+        save_for_decoders(&format!("snapshot-{count}"), &snapshot.encode().unwrap());
     }
     // Hostile frames: nesting, and lengths that are announced and never come.
-    save("decode", "nested", &[vec![20], vec![0x91; 600]].concat());
-    save("decode", "announced", &[20, 0x95, 0, 0xc0, 0x93, 0xdd, 0xff, 0xff, 0xff, 0xff]);
+    save_for_decoders("nested", &[vec![20], vec![0x91; 600]].concat());
+    save_for_decoders("announced", &[20, 0x95, 0, 0xc0, 0x93, 0xdd, 0xff, 0xff, 0xff, 0xff]);
 }
 
-/// Frames between clients and nodes: those that the core's golden vectors freeze.
-fn save_client_frames() {
+/// What the core's golden vectors freeze: frames, and records as they lie on disk.
+fn save_vectors() {
     let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto/vectors");
     for entry in fs::read_dir(vectors).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap();
-        if !name.starts_with("client-") {
-            continue;
-        }
         let text = fs::read_to_string(&path).unwrap();
         let digits: String = text.split_once("\n\n").unwrap().1.split_whitespace().collect();
+        if digits.len() % 2 == 1 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            // A table of numbers.
+            continue;
+        }
         let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
-        let frame: Vec<u8> = (0..digits.len()).step_by(2).map(byte).collect();
-        save("decode", name, &frame[4..]);
+        let bytes: Vec<u8> = (0..digits.len()).step_by(2).map(byte).collect();
+        // Frames begin with their length, which the targets do not read.
+        let length = bytes.first_chunk().map(|length| u32::from_be_bytes(*length));
+        let is_frame = length.is_some_and(|length| usize::try_from(length).unwrap() == bytes.len() - 4);
+        save_for_decoders(name, if is_frame { &bytes[4..] } else { &bytes });
     }
+}
+
+/// Two targets read any bytes.
+fn save_for_decoders(name: &str, bytes: &[u8]) {
+    save("decode", name, bytes);
+    save("memory", name, bytes);
 }
 
 fn main() {
     save_encodings();
-    save_client_frames();
+    save_vectors();
     // An even spread of bytes from a fixed generator: the typed targets make something of any bytes.
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    for target in ["merge", "session", "rights"] {
+    for target in ["differential", "merge", "session", "rights"] {
         for number in 0..16_usize {
             let bytes = (0..64 + number * 40).map(|_| {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

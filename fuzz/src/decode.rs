@@ -4,10 +4,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use stockmesh_proto::hold::Hold;
 use stockmesh_proto::member::{Generation, Labels, ListedMember, MemberRecord, Software};
 use stockmesh_proto::membership::{Membership, Timing};
 use stockmesh_proto::wire::client::{Answer, Request};
-use stockmesh_proto::wire::{BatchRecord, FrameKind, Message, SnapshotRecord, frame_length, split_kind};
+use stockmesh_proto::wire::{BatchRecord, FrameKind, LedgerRecord, Message, SnapshotRecord, frame_length, split_kind};
 use stockmesh_proto::{Location, ReplicaId};
 
 /// Reads bytes as everything that they could be.
@@ -16,8 +17,8 @@ pub fn run(data: &[u8]) {
     read_datagram(data);
     if let Some((_, body)) = data.split_first() {
         // The same body as every other kind, so that one input serves all of them.
-        for kind in [1, 2, 16, 17, 18, 19, 20, 21, 32, 80_u8] {
-            read_frame(&[&[kind], body].concat());
+        for kind in FrameKind::ALL {
+            read_frame(&[&[kind.byte()], body].concat());
         }
         for kind in Request::KINDS.iter().chain(Answer::KINDS) {
             read_client_frame(&[&[kind.byte], body].concat());
@@ -28,6 +29,12 @@ pub fn run(data: &[u8]) {
     }
     if let Ok(snapshot) = SnapshotRecord::decode(data) {
         assert_eq!(SnapshotRecord::decode(&snapshot.encode().unwrap()).unwrap(), snapshot);
+    }
+    if let Ok(record) = LedgerRecord::decode(data) {
+        assert_eq!(LedgerRecord::decode(&record.encode().unwrap()).unwrap(), record);
+    }
+    if let Ok(hold) = Hold::decode(data) {
+        assert_eq!(Hold::decode(&hold.encode().unwrap()).unwrap(), hold);
     }
 }
 

@@ -4,7 +4,9 @@
 
 pub mod csv;
 pub mod decode;
+pub mod differential;
 mod input;
+pub mod memory;
 pub mod merge;
 pub mod rights;
 pub mod session;
@@ -13,9 +15,11 @@ pub mod session;
 pub type Target = fn(&[u8]);
 
 /// Every target by name, which is also the name of its folder under `corpus/`.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("csv", csv::run),
     ("decode", decode::run),
+    ("differential", differential::run),
+    ("memory", memory::run),
     ("merge", merge::run),
     ("rights", rights::run),
     ("session", session::run),

@@ -9,7 +9,7 @@ use stockmesh_proto::wire::{Message, WireError, frame_length};
 use tokio::time::Instant;
 
 use super::meter::{Meter, Pace};
-use crate::limits::{FRAME_TIME_MAX, REPLY_TIME_MAX};
+use crate::limits::{FRAME_TIME_MAX, FRAME_TIME_PER_KIB, REPLY_TIME_MAX, REPLY_TIME_OF_SENT_MAX};
 
 /// The length before each frame.
 const PREFIX_BYTES: usize = 4;
@@ -21,7 +21,7 @@ pub(crate) enum FrameError {
     #[error("the stream ended: {0}")]
     Ended(String),
     /// The peer was silent for too long between frames.
-    #[error("the peer was silent: no frame came within {} s", REPLY_TIME_MAX.as_secs())]
+    #[error("the peer was silent: no frame came within {} s or more", REPLY_TIME_MAX.as_secs())]
     Silent,
     /// The peer takes nothing in, so that flow control holds a frame back for too long.
     #[error("the peer took no frame in within {} s", REPLY_TIME_MAX.as_secs())]
@@ -115,31 +115,54 @@ pub(crate) async fn read_frame(
         Ok(None) => return Ok(None),
         Err(error) => return Err(FrameError::Ended(error.to_string())),
     }
-    let whole = async {
-        let mut rest = [0; 3];
-        stream.read_exact(&mut rest).await.map_err(ended)?;
-        let prefix = [first[0], rest[0], rest[1], rest[2]];
-        let length = frame_length(prefix, bytes_max).map_err(violation)?;
-        // Memory grows with what arrives, not with what the prefix claims.
-        let mut frame = Vec::new();
-        while frame.len() < length {
-            let wanted = (length - frame.len()).min(64 << 10);
-            let chunk = stream.read_chunk(wanted, true).await.map_err(|error| FrameError::Ended(error.to_string()))?;
-            let Some(chunk) = chunk else {
-                return Err(FrameError::Violation("the stream ended within a frame".into()));
-            };
-            frame.extend_from_slice(&chunk.bytes);
-        }
-        Ok(frame)
-    };
-    let late = |_| FrameError::Violation(format!("a frame was not complete after {} s", FRAME_TIME_MAX.as_secs()));
-    tokio::time::timeout(FRAME_TIME_MAX, whole).await.map_err(late)?.map(Some)
+    read_rest(stream, first[0], bytes_max).await.map(Some)
 }
 
-/// Writes one message. A peer that takes nothing in is not waited for without end.
-pub(super) async fn write_message(stream: &mut SendStream, message: &Message) -> Result<(), FrameError> {
+/// Reads a frame of which the first byte came. A slow line is given time for what it brings; a byte now and then buys none.
+async fn read_rest(stream: &mut RecvStream, first: u8, bytes_max: usize) -> Result<Vec<u8>, FrameError> {
+    let begun = tokio::time::Instant::now();
+    let mut rest = [0; 3];
+    in_time(begun, 0, stream.read_exact(&mut rest)).await?.map_err(ended)?;
+    let length = frame_length([first, rest[0], rest[1], rest[2]], bytes_max).map_err(violation)?;
+    // Memory grows with what arrives, not with what the prefix claims.
+    let mut frame = Vec::new();
+    while frame.len() < length {
+        let wanted = (length - frame.len()).min(64 << 10);
+        let chunk = in_time(begun, frame.len(), stream.read_chunk(wanted, true)).await?;
+        let Some(chunk) = chunk.map_err(|error| FrameError::Ended(error.to_string()))? else {
+            return Err(FrameError::Violation("the stream ended within a frame".into()));
+        };
+        frame.extend_from_slice(&chunk.bytes);
+    }
+    Ok(frame)
+}
+
+/// Waits for more of a frame of which so much came.
+async fn in_time<T>(
+    begun: tokio::time::Instant,
+    came_bytes: usize,
+    more: impl Future<Output = T>,
+) -> Result<T, FrameError> {
+    let allowed = FRAME_TIME_MAX + time_on_the_way(came_bytes);
+    let late = |_| FrameError::Violation(format!("a frame was not complete after {} s", allowed.as_secs()));
+    tokio::time::timeout_at(begun + allowed, more).await.map_err(late)
+}
+
+/// How long so many bytes may take on a slow line.
+fn time_on_the_way(bytes: usize) -> Duration {
+    FRAME_TIME_PER_KIB.saturating_mul(u32::try_from(bytes >> 10).unwrap_or(u32::MAX))
+}
+
+/// How long a peer may take to answer what it first must get: so many bytes.
+pub(super) fn reply_time(sent_bytes: usize) -> Duration {
+    REPLY_TIME_MAX + time_on_the_way(sent_bytes).min(REPLY_TIME_OF_SENT_MAX)
+}
+
+/// Writes one message, and returns how many bytes it takes. A peer that takes nothing in is not waited for without end.
+pub(super) async fn write_message(stream: &mut SendStream, message: &Message) -> Result<usize, FrameError> {
     let frame = message.encode().map_err(FrameError::Encode)?;
-    write_frame(stream, &frame).await
+    write_frame(stream, &frame).await?;
+    Ok(frame.len())
 }
 
 /// Writes one frame that was encoded with its length.
@@ -157,4 +180,16 @@ fn ended(error: ReadExactError) -> FrameError {
 
 fn violation(error: WireError) -> FrameError {
     FrameError::Violation(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_must_first_arrive_gives_a_peer_time_to_answer_up_to_a_bound() {
+        assert_eq!(reply_time(1_000), REPLY_TIME_MAX);
+        assert_eq!(reply_time(64 << 10), REPLY_TIME_MAX + 64 * FRAME_TIME_PER_KIB);
+        assert_eq!(reply_time(usize::MAX), REPLY_TIME_MAX + REPLY_TIME_OF_SENT_MAX);
+    }
 }

@@ -56,7 +56,9 @@ pub(super) async fn reconcile(link: &Arc<Link>, shared: &Shared) -> Result<(), S
         Others::None if brings_nothing => Others::Missing,
         others => others,
     };
-    let is_joiner = peer_catches_up || brings_nothing;
+    // Both are equal now: if there is nothing here, the peer had nothing either, whatever it says of itself. It may have
+    // ended its own catching up with nobody but others as empty.
+    let is_joiner = peer_catches_up || brings_nothing || shared.table.is_empty();
     if outcome.shards_refused == 0 && shared.catch_up.reconciled(link.replica, is_joiner, others) {
         shared.committer.note_catching_up(false);
     }

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::frames::{FrameError, OwnStream, read_metered, write_message};
+use super::frames::{FrameError, OwnStream, read_metered, reply_time, write_message};
 use super::link::Link;
 use super::shared::Shared;
 use crate::commit::{Claim, RemoteDelta, RemoteOutcome, Stopped};
@@ -107,6 +107,7 @@ pub(super) async fn drive(
     mut merges: Merges,
 ) -> Result<Outcome, SyncError> {
     loop {
+        let mut sent_bytes = 0;
         while let Some(message) = session.poll_transmit(&*shared.table) {
             let message = match message {
                 Message::Done(refused) => {
@@ -118,7 +119,7 @@ pub(super) async fn drive(
             };
             // Nothing that was read may leave before it is durable (rule R8).
             shared.committer.barrier().await?;
-            write_message(send, &message).await?;
+            sent_bytes += write_message(send, &message).await?;
         }
         if session.is_finished() {
             merges.finish().await?;
@@ -126,7 +127,7 @@ pub(super) async fn drive(
             outcome.shards_refused = outcome.shards_refused.saturating_add(merges.refused_count());
             return Ok(outcome);
         }
-        let message = read_metered(receive, FRAME_BYTES_MAX, Some(REPLY_TIME_MAX), &link.meter).await?;
+        let message = read_metered(receive, FRAME_BYTES_MAX, Some(reply_time(sent_bytes)), &link.meter).await?;
         let Some(message) = message else {
             return Err(FrameError::Ended("the peer ended the reconciliation early".into()).into());
         };

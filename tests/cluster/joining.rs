@@ -51,6 +51,12 @@ async fn full(mesh: &Mesh, count: usize, products: usize) -> Vec<Store> {
     stores
 }
 
+/// Waits until a node knows that it holds the same as some peer.
+async fn wait_reconciled(store: &Store) {
+    let is_done = || store.status().peers.iter().any(|peer| peer.reconciled_ago.is_some());
+    wait_until("it knows that they hold the same", is_done).await;
+}
+
 /// Reads all that is told of a join, and checks that nothing goes back.
 async fn watch(store: Store) -> Vec<JoinProgress> {
     let mut joining = store.joining();
@@ -154,11 +160,12 @@ async fn a_node_that_is_restarted_in_the_middle_goes_on_where_it_was() {
     let open = || mesh.builder("empty").shards(MANY_SHARDS).data_dir(directory.path());
     let proxy = Proxy::start(address(&stores[0]), Weather::default(), 1).await;
     let empty = open().open().await.unwrap();
+    // Else it would catch up before it closes: all products take more than twice as many datagrams.
+    proxy.go_dark_after(300);
     empty.add_peer(proxy.address()).unwrap();
     let mut joining = empty.joining();
     while joining.next().await.is_some_and(|progress| progress.shards_done < 3) {}
-    // Else it would catch up while it closes.
-    proxy.go_dark();
+    wait_until("the peer is silent", || proxy.lost() > 0).await;
     assert!(empty.status().catching_up, "in the middle");
     empty.close().await.unwrap();
     let last = tokio::time::timeout(PATIENCE, joining.next()).await.expect("a closed store ends it");
@@ -255,18 +262,36 @@ async fn a_node_does_not_take_another_that_catches_up_for_the_cluster() {
     let proxy = Proxy::start(address(&stores[0]), Weather::default(), 1).await;
     proxy.go_dark();
     let [left, right] = [node(&mesh, "left").await, node(&mesh, "right").await];
-    dial(&left, &right);
+    // Known first: of whom it does not know, it cannot wait for.
     left.add_peer(proxy.address()).unwrap();
-    wait_linked(std::slice::from_ref(&left), 1).await;
-    wait_until("they know that they hold the same", || {
-        left.status().peers.iter().any(|peer| peer.reconciled_ago.is_some())
-    })
-    .await;
+    dial(&left, &right);
+    wait_reconciled(&left).await;
     assert!(left.status().catching_up, "there is one more to ask");
     dial(&left, &stores[1]);
     wait_until("left has caught up", || !left.status().catching_up).await;
     assert_eq!(left.status().products, 2_000);
     wait_until("right has all", || right.status().products == 2_000 && !right.status().catching_up).await;
+}
+
+/// Nor do they take one for it that ended its catching up with nobody but another empty one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_node_is_nobody_to_catch_up_with_whatever_it_says() {
+    let mesh = Mesh::new();
+    let stores = full(&mesh, 2, 500).await;
+    let proxy = Proxy::start(address(&stores[0]), Weather::default(), 1).await;
+    proxy.go_dark();
+    let [right, other] = [node(&mesh, "right").await, node(&mesh, "other").await];
+    dial(&right, &other);
+    wait_reconciled(&right).await;
+    wait_until("they are enough for each other", || !right.status().catching_up && !other.status().catching_up).await;
+    let left = node(&mesh, "left").await;
+    left.add_peer(proxy.address()).unwrap();
+    dial(&left, &right);
+    wait_reconciled(&left).await;
+    assert!(left.status().catching_up, "there is one more to ask");
+    dial(&left, &stores[1]);
+    wait_caught_up(&left).await;
+    assert_eq!(left.status().products, 500);
 }
 
 /// A node that comes back to much that changed pulls it in parts too; one that comes back to little does not.
@@ -275,19 +300,26 @@ async fn a_node_that_was_away_for_long_is_not_catching_up_and_pulls_too() {
     metrics::record();
     let mesh = Mesh::new();
     let stores = full(&mesh, 2, 2_000).await;
-    stores[1].go_offline();
-    wait_until("the link is down", || links_up(&stores[0]) == 0).await;
-    let mut batch = stores[0].batch();
-    for number in 0..2_000 {
-        batch = batch.receive(&format!("NEW-{number:06}"), 1).unwrap();
+    let mut most = 0;
+    // The other one may be the first to reconcile, which is as good; but not each time.
+    for round in 0..5 {
+        stores[1].go_offline();
+        wait_until("the link is down", || links_up(&stores[0]) == 0).await;
+        let mut batch = stores[0].batch();
+        for number in 0..2_000 {
+            batch = batch.receive(&format!("NEW-{round}-{number:06}"), 1).unwrap();
+        }
+        batch.commit().await.unwrap();
+        let pulls = metrics::counter("stockmesh_shards_pulled_total");
+        stores[1].go_online();
+        wait_converged(&stores).await;
+        assert!(!stores[1].status().catching_up, "it has a state of its own");
+        most = most.max(metrics::counter("stockmesh_shards_pulled_total") - pulls);
+        if most >= u64::from(MANY_SHARDS) / 2 {
+            return;
+        }
     }
-    batch.commit().await.unwrap();
-    let pulls = metrics::counter("stockmesh_shards_pulled_total");
-    stores[1].go_online();
-    wait_converged(&stores).await;
-    assert!(!stores[1].status().catching_up, "it has a state of its own");
-    let pulled = metrics::counter("stockmesh_shards_pulled_total") - pulls;
-    assert!(pulled >= u64::from(MANY_SHARDS) / 2, "{pulled} shards were pulled");
+    panic!("{most} shards were pulled at the most");
 }
 
 /// A peer by hand that does not say that it knows pulls is reconciled with as ever: it is asked nothing new.

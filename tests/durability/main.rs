@@ -23,6 +23,7 @@ mod holding;
 mod killed;
 mod lost_rows;
 mod movements;
+mod power_cut;
 mod receiver;
 mod remembered;
 mod replicated;

@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::growth::all_known;
-use crate::process::{Cluster, Node, kib_sent, phase, scenario};
+use crate::process::{Cluster, Node, all_known, kib_sent, phase, scenario};
 
 /// Nodes that stay.
 const STABLE: usize = 4;

@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::growth::all_known;
-use crate::process::{Cluster, Node, PATIENCE, kib_sent, phase, running, scenario, until};
+use crate::process::{Cluster, Node, PATIENCE, all_known, kib_sent, phase, running, scenario, until};
 
 /// Within this a node that was killed is known to be down, as the timing for a LAN promises, and a second for looking.
 const NOTICED_WITHIN: Duration = Duration::from_secs(21);

@@ -2,22 +2,9 @@
 
 use std::time::Instant;
 
-use crate::process::{Cluster, Node, PATIENCE, kib_sent, running, scenario, until};
+use crate::process::{Cluster, Node, PATIENCE, all_known, kib_sent, scenario, until};
 
 const NODES: usize = 12;
-
-/// Waits until each of those that run sees all the others alive.
-pub(crate) fn all_known(nodes: &mut [Node]) -> std::time::Duration {
-    let begun = Instant::now();
-    let others = running(nodes).count() - 1;
-    for node in running(nodes) {
-        until("it knows all members", PATIENCE, || {
-            let status = node.status();
-            status.alive == others && status.links == others
-        });
-    }
-    begun.elapsed()
-}
 
 #[test]
 fn twelve_nodes_find_each_other_from_one_address_and_are_restarted_one_by_one() {

@@ -9,4 +9,6 @@ mod churn;
 mod failures;
 mod growth;
 mod node;
+// The tests of real faults use all of it.
+#[allow(dead_code)]
 mod process;

@@ -1,25 +1,33 @@
 //! The process that is a node: told what to do line by line, it tells what it did.
 //!
-//! In: `load on`, `load off`, `status`, `cut ADDRESS…`, `heal`, `weather LOST DELAY_MS JITTER_MS`, `leave`, `close`.
-//! Out: `open REPLICA ADDRESS`, `own` and `sold` for each write that was acknowledged, `status …`, `left`, `closed`.
+//! In: `load on`, `load off`, `status`, `cut ADDRESS…`, `heal`, `weather LOST DELAY_MS JITTER_MS`, `bulk WRITES`,
+//! `leave`, `close`, `abandon`.
+//! Out: `open REPLICA ADDRESS`; for each write `own UNITS` or `sold UNITS` if it was acknowledged, the same after `unsure` if the
+//! disk failed under it, `refused` if it had failed before; `idle` once no write is under way after
+//! `load off`; `status …`, `left`, `closed`, `abandoned`.
 
 use std::io::{BufRead, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use stockmesh::{FaultyNetwork, Identity, LinkState, MemberState, Store, WriteError};
+use stockmesh::{Durability, FaultyNetwork, Identity, LinkState, MemberState, Store, WriteError};
+use tokio::sync::Mutex;
 
 /// Set for the process; empty for the test that starts it.
 pub(crate) const NAME: &str = "STOCKMESH_TEST_NODE_NAME";
 pub(crate) const ROOT: &str = "STOCKMESH_TEST_NODE_ROOT";
 pub(crate) const PEERS: &str = "STOCKMESH_TEST_NODE_PEERS";
+/// Set if the node is to have a socket that loses and delays, and not the kernel's alone.
+pub(crate) const SEAM: &str = "STOCKMESH_TEST_NODE_SEAM";
 /// Sold by all, so that rights move.
 pub(crate) const SHARED: &str = "SHARED";
 /// Products that a node alone counts in.
 const OWN_PRODUCTS: u64 = 20;
+/// Products of a write that is to take much room.
+const BULK_PRODUCTS: u64 = 200;
 
 /// One call, so that a kill leaves at most one cut line, the last.
 fn tell(line: &str) {
@@ -39,35 +47,69 @@ async fn open(name: &str, network: &FaultyNetwork) -> Store {
         .location(name)
         .shards(16)
         .identity(identity)
-        .network(network)
         .reconcile_every(Duration::from_millis(500))
         .listen(std::fs::read_to_string(file("address")).unwrap().parse().unwrap());
+    if std::env::var(SEAM).is_ok() {
+        builder = builder.network(network);
+    }
     for peer in std::env::var(PEERS).unwrap_or_default().split_whitespace() {
         builder = builder.peer(peer);
     }
     builder.open().await.unwrap()
 }
 
-/// Counts in and sells for as long as it is told to.
-async fn load(store: Store, name: String, is_on: Arc<AtomicBool>) {
+/// Returns false if the node takes no more writes, since it ends.
+fn tell_answer(kind: &str, units: u64, answer: Result<(), WriteError>) -> bool {
+    match answer {
+        Ok(()) => tell(&format!("{kind} {units}")),
+        Err(WriteError::Closed | WriteError::Leaving) => return false,
+        Err(WriteError::Insufficient { .. }) if kind == "sold" => {}
+        Err(WriteError::Indeterminate { .. }) => tell(&format!("unsure {kind} {units}")),
+        Err(WriteError::Poisoned { .. }) => tell("refused"),
+        Err(error) => panic!("{error}"),
+    }
+    true
+}
+
+/// Counts in much at a time, as often as it is told to.
+async fn bulk(store: Store, name: String, left: Arc<AtomicU64>) {
     for number in 0_u64.. {
+        if left.load(Ordering::SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            continue;
+        }
+        let mut batch = store.batch();
+        for product in 0..BULK_PRODUCTS {
+            let sku = format!("{}{number}-{product}-{}", own_prefix(&name), "x".repeat(80));
+            batch = batch.receive(&sku, 1).unwrap();
+        }
+        if !tell_answer("own", BULK_PRODUCTS, batch.commit().await.map(drop)) {
+            return;
+        }
+        // It may have been told otherwise meanwhile.
+        let _ = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Counts in and sells for as long as it is told to; holds the lock meanwhile.
+async fn load(store: Store, name: String, is_on: Arc<AtomicBool>, at_work: Arc<Mutex<()>>) {
+    for number in 0_u64.. {
+        let working = at_work.lock().await;
         if !is_on.load(Ordering::SeqCst) {
+            drop(working);
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         }
         let own = store.product(&format!("{}{}", own_prefix(&name), number % OWN_PRODUCTS)).unwrap();
-        match own.receive(1).await {
-            Ok(()) => tell("own"),
-            Err(WriteError::Closed | WriteError::Leaving) => return,
-            Err(error) => panic!("{error}"),
+        if !tell_answer("own", 1, own.receive(1).await) {
+            return;
         }
         let shared = store.product(SHARED).unwrap().at("all").unwrap();
-        match shared.sell(1).deadline(Duration::from_millis(200)).await {
-            Ok(()) => tell("sold"),
-            Err(WriteError::Closed | WriteError::Leaving) => return,
-            Err(WriteError::Insufficient { .. }) => {}
-            Err(error) => panic!("{error}"),
+        if !tell_answer("sold", 1, shared.sell(1).deadline(Duration::from_millis(200)).await) {
+            return;
         }
+        drop(working);
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -84,10 +126,19 @@ fn status(store: &Store) {
         *owns.entry(name).or_default() += product.on_hand();
     }
     let owns: Vec<String> = owns.into_iter().map(|(name, units)| format!("{name}={units}")).collect();
+    let members = store.members();
+    let generations = members.iter().map(|member| format!("{}={}", member.location, member.generation));
+    let generations: Vec<String> = generations.collect();
+    // One word.
+    let refused: Vec<String> = status.refusals.iter().map(|refused| refused.reason.replace(' ', "_")).collect();
+    let refused = format!("[{}]", refused.join("|"));
     tell(&format!(
-        "status {} {links} {alive} {down} {left} {} {shared} {}",
+        "status {} {links} {alive} {down} {left} {} {shared} {} {} [{}] [{}] {refused}",
         status.fingerprint,
         status.bytes_sent,
+        status.former_replicas.len(),
+        matches!(status.durability, Durability::Poisoned { .. }),
+        generations.join(","),
         owns.join(",")
     ));
 }
@@ -97,7 +148,10 @@ pub(crate) async fn run(name: String) {
     let network = FaultyNetwork::default();
     let store = open(&name, &network).await;
     let is_on = Arc::new(AtomicBool::new(false));
-    let loading = tokio::spawn(load(store.clone(), name.clone(), Arc::clone(&is_on)));
+    let at_work = Arc::new(Mutex::new(()));
+    let loading = tokio::spawn(load(store.clone(), name.clone(), Arc::clone(&is_on), Arc::clone(&at_work)));
+    let bulks = Arc::new(AtomicU64::new(0));
+    tokio::spawn(bulk(store.clone(), name.clone(), Arc::clone(&bulks)));
     tell(&format!("open {} {}", store.replica_id(), store.local_addr().unwrap()));
     let (lines, mut commands) = tokio::sync::mpsc::channel(16);
     std::thread::spawn(move || {
@@ -110,7 +164,13 @@ pub(crate) async fn run(name: String) {
     while let Some(line) = commands.recv().await {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
-            ["load", switch] => is_on.store(*switch == "on", Ordering::SeqCst),
+            ["load", "on"] => is_on.store(true, Ordering::SeqCst),
+            ["load", "off"] => {
+                is_on.store(false, Ordering::SeqCst);
+                drop(at_work.lock().await);
+                tell("idle");
+            }
+            ["bulk", writes] => bulks.store(writes.parse().unwrap(), Ordering::SeqCst),
             ["stock", units] => {
                 let shared = store.product(SHARED).unwrap().at("all").unwrap();
                 shared.receive(units.parse().unwrap()).await.unwrap();
@@ -138,6 +198,11 @@ pub(crate) async fn run(name: String) {
                 store.close().await.unwrap();
                 loading.abort();
                 tell("closed");
+                return;
+            }
+            ["abandon"] => {
+                drop(store.close().await);
+                tell("abandoned");
                 return;
             }
             other => panic!("{other:?}"),

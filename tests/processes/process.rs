@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use stockmesh::certificates::{Authority, Validity};
 use tempfile::TempDir;
 
-use crate::node::{NAME, PEERS, ROOT};
+use crate::node::{NAME, PEERS, ROOT, SEAM};
 
 /// How long a cluster may take for what it should do at once, on a loaded machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
@@ -32,14 +32,20 @@ pub(crate) struct Status {
     pub(crate) left: usize,
     pub(crate) bytes_sent: u64,
     pub(crate) shared: i128,
+    /// How often the node had to take a new id.
+    pub(crate) new_ids: usize,
+    pub(crate) is_poisoned: bool,
+    /// In which life each other member is, by its name.
+    pub(crate) generations: BTreeMap<String, i128>,
     /// Units that each node counted in, by its name.
     pub(crate) owns: BTreeMap<String, i128>,
+    /// Why links were refused or closed.
+    pub(crate) refused: String,
 }
 
 impl Status {
     fn parse(words: &[&str]) -> Self {
         let number = |place: usize| words[place].parse().unwrap();
-        let owns = words.get(7).copied().unwrap_or_default().split(',').filter(|text| !text.is_empty());
         Self {
             fingerprint: words[0].to_owned(),
             links: words[1].parse().unwrap(),
@@ -48,19 +54,36 @@ impl Status {
             left: words[4].parse().unwrap(),
             bytes_sent: number(5),
             shared: words[6].parse().unwrap(),
-            owns: owns
-                .map(|text| text.split_once('=').unwrap())
-                .map(|(name, units)| (name.to_owned(), units.parse().unwrap()))
-                .collect(),
+            new_ids: words[7].parse().unwrap(),
+            is_poisoned: words[8].parse().unwrap(),
+            generations: by_name(words[9]),
+            owns: by_name(words[10]),
+            refused: words[11].to_owned(),
         }
     }
 }
 
-#[derive(Debug, Default)]
-struct Told {
+fn by_name(list: &str) -> BTreeMap<String, i128> {
+    let list = list.trim_matches(['[', ']']).split(',').filter(|text| !text.is_empty());
+    list.map(|text| text.split_once('=').unwrap())
+        .map(|(name, number)| (name.to_owned(), number.parse().unwrap()))
+        .collect()
+}
+
+/// What a node told of its writes, over all its processes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Told {
     opened: u64,
-    own: i128,
-    sold: i128,
+    /// Units that were acknowledged …
+    pub(crate) own: i128,
+    pub(crate) sold: i128,
+    /// … and those of writes that failed with the disk: there or not.
+    pub(crate) own_unsure: i128,
+    pub(crate) sold_unsure: i128,
+    /// Writes that a store refused whose disk had failed.
+    pub(crate) refused: u64,
+    /// How often it said that no write is under way any more.
+    rests: u64,
     status: Option<Status>,
     last: String,
 }
@@ -70,6 +93,11 @@ pub(crate) struct Node {
     pub(crate) name: String,
     pub(crate) address: SocketAddr,
     root: PathBuf,
+    /// The program that starts it elsewhere, with its arguments: in a namespace of its own. Without it, this machine's network
+    /// is the node's, behind a socket that loses and delays.
+    within: Vec<String>,
+    /// Whether its disk fails on purpose.
+    pub(crate) has_bad_disk: bool,
     told: Arc<Mutex<Told>>,
     running: Option<(Child, ChildStdin)>,
     /// Each may have left a write behind that was durable, and not told of yet.
@@ -95,21 +123,26 @@ impl Cluster {
 
     /// A node that is not started yet. Its address is its own for good.
     pub(crate) fn node(&self, name: &str) -> Node {
+        let free = UdpSocket::bind("127.0.0.1:0").unwrap();
+        self.node_within(name, free.local_addr().unwrap(), Vec::new())
+    }
+
+    /// A node with an address of another namespace, where that program starts it.
+    pub(crate) fn node_within(&self, name: &str, address: SocketAddr, within: Vec<String>) -> Node {
         let issued = self.authority.issue(name, &[], Validity::from_days(30).unwrap()).unwrap();
         let root = self.root.path().to_owned();
-        let free = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap();
         std::fs::write(root.join(format!("{name}.pem")), issued.certificate_pem).unwrap();
         std::fs::write(root.join(format!("{name}.key")), issued.key_pem).unwrap();
         std::fs::write(root.join(format!("{name}.address")), address.to_string()).unwrap();
-        Node { name: name.to_owned(), address, root, told: Arc::default(), running: None, kills: 0 }
+        let (name, told) = (name.to_owned(), Arc::default());
+        Node { name, address, root, within, has_bad_disk: false, told, running: None, kills: 0 }
     }
 
     pub(crate) fn start(&self, node: &mut Node, peers: &[SocketAddr]) {
         let peers: Vec<String> = peers.iter().map(SocketAddr::to_string).collect();
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", self.test, "--nocapture"])
+        let mut child = this_test(self.test, &node.within)
             .env(NAME, &node.name)
+            .envs(node.within.is_empty().then_some((SEAM, "")))
             .env(ROOT, &node.root)
             .env(PEERS, peers.join(" "))
             .stdin(Stdio::piped())
@@ -129,6 +162,7 @@ impl Cluster {
 
     /// So many units that all may sell.
     pub(crate) fn stock(&mut self, node: &mut Node, units: u64) {
+        node.told.lock().unwrap().last.clear();
         node.say(&format!("stock {units}"));
         until("the stock is in", PATIENCE, || node.told.lock().unwrap().last == "stocked");
         self.stocked += i128::from(units);
@@ -167,9 +201,12 @@ impl Cluster {
         for node in nodes.iter().chain(gone.iter().copied()) {
             let told = node.told.lock().unwrap();
             let found = status.owns.get(&node.name).copied().unwrap_or_default();
-            let known = told.own..=told.own + node.kills;
+            let known = told.own..=told.own + told.own_unsure + node.kills;
             assert!(known.contains(&found), "{}: {found} were counted in, {known:?} were told", node.name);
-            sold = (sold.0 + told.sold, sold.1 + told.sold + node.kills);
+            let most = told.sold + told.sold_unsure + node.kills;
+            sold = (sold.0 + told.sold, sold.1 + most);
+            let failed = told.own_unsure + told.sold_unsure + i128::from(told.refused);
+            assert!(failed == 0 || node.has_bad_disk, "{}: its disk failed: {told:?}", node.name);
         }
         let found = self.stocked - status.shared;
         assert!((sold.0..=sold.1).contains(&found), "{found} were sold, {sold:?} were told");
@@ -177,15 +214,34 @@ impl Cluster {
     }
 }
 
+/// A test of this program, to be started as another process.
+pub(crate) fn this_test(test: &str, within: &[String]) -> Command {
+    let program = std::env::current_exe().unwrap();
+    let mut command = match within.split_first() {
+        None => Command::new(program),
+        Some((first, rest)) => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(program);
+            command
+        }
+    };
+    command.args(["--exact", test, "--nocapture"]);
+    command
+}
+
 fn listen(told: &mut Told, line: &str) {
     let words: Vec<&str> = line.split_whitespace().collect();
     match words.as_slice() {
-        ["own"] => told.own += 1,
-        ["sold"] => told.sold += 1,
+        ["own", units] => told.own += units.parse::<i128>().unwrap(),
+        ["sold", units] => told.sold += units.parse::<i128>().unwrap(),
+        ["unsure", "own", units] => told.own_unsure += units.parse::<i128>().unwrap(),
+        ["unsure", "sold", units] => told.sold_unsure += units.parse::<i128>().unwrap(),
+        ["idle"] => told.rests += 1,
+        ["refused"] => told.refused += 1,
         ["open", ..] => told.opened += 1,
         ["status", rest @ ..] => told.status = Some(Status::parse(rest)),
         // The harness of the test prints too.
-        ["stocked" | "closed" | "left" | "stayed", ..] => line.clone_into(&mut told.last),
+        ["stocked" | "closed" | "left" | "stayed" | "abandoned", ..] => line.clone_into(&mut told.last),
         _ => {}
     }
 }
@@ -217,10 +273,30 @@ impl Node {
         }
     }
 
-    /// Writes that it acknowledged.
+    pub(crate) fn told(&self) -> Told {
+        self.told.lock().unwrap().clone()
+    }
+
+    /// Units of writes that it acknowledged.
     pub(crate) fn acknowledged(&self) -> i128 {
         let told = self.told.lock().unwrap();
         told.own + told.sold
+    }
+
+    /// Has it write no more, and waits until its last write was answered.
+    pub(crate) fn rest(&mut self) {
+        let before = self.told().rests;
+        self.say("load off");
+        until("no write is under way", PATIENCE, || self.told().rests > before);
+    }
+
+    /// Where its data lies.
+    pub(crate) fn directory(&self) -> PathBuf {
+        self.root.join(format!("{}.db", self.name))
+    }
+
+    pub(crate) fn process_id(&self) -> u32 {
+        self.running.as_ref().expect("the node runs").0.id()
     }
 
     /// On Unix this is SIGKILL.
@@ -233,6 +309,11 @@ impl Node {
 
     pub(crate) fn close(&mut self) {
         self.end("close", "closed");
+    }
+
+    /// Ends a node whose store does not close well any more.
+    pub(crate) fn abandon(&mut self) {
+        self.end("abandon", "abandoned");
     }
 
     pub(crate) fn leave(&mut self) {
@@ -276,14 +357,30 @@ pub(crate) fn until(what: &str, limit: Duration, mut reached: impl FnMut() -> bo
     begun.elapsed()
 }
 
+/// Waits until each of those that run sees all the others alive.
+pub(crate) fn all_known(nodes: &mut [Node]) -> Duration {
+    let begun = Instant::now();
+    let others = running(nodes).count() - 1;
+    for node in running(nodes) {
+        until("it knows all members", PATIENCE, || {
+            let status = node.status();
+            status.alive == others && status.links == others
+        });
+    }
+    begun.elapsed()
+}
+
 /// Runs a scenario; or, in a process that a scenario started, the node.
 pub(crate) fn scenario(run: impl FnOnce()) {
     match std::env::var(NAME) {
-        Ok(name) => {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-            runtime.block_on(crate::node::run(name));
-            runtime.shutdown_background();
-        }
+        Ok(name) => block_on(crate::node::run(name)),
         Err(_) => run(),
     }
+}
+
+/// Runs what a process of its own is for.
+pub(crate) fn block_on(task: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(task);
+    runtime.shutdown_background();
 }

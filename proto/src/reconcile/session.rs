@@ -14,8 +14,8 @@ use crate::limits::SESSION_VERSION_ENTRIES_MAX;
 use crate::version::VersionVector;
 use crate::wire::{Message, Open, Part, Scope, Summary};
 
-/// One side of one reconciliation.
-#[derive(Debug)]
+/// One side of one reconciliation. A copy goes on by itself: so a model checker can try every way on.
+#[derive(Clone, Debug)]
 pub struct Session {
     settings: Settings,
     direction: Direction,
@@ -36,7 +36,7 @@ pub struct Session {
 }
 
 /// A shard whose chunks are arriving.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Incoming {
     shard: ShardIndex,
     version: VersionVector,

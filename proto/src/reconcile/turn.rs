@@ -37,7 +37,7 @@ impl Turn {
 }
 
 /// Something to be sent, made into messages one at a time, so that memory is bounded by the frame limit.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Job {
     Open,
     Pull(Scope),
@@ -49,7 +49,7 @@ pub(super) enum Job {
 }
 
 /// A shard's delta that is being sent.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct PartJob {
     pub(super) shard: ShardIndex,
     /// What the peer holds; empty to send all.
@@ -61,14 +61,14 @@ pub(super) struct PartJob {
 }
 
 /// How far a shard's delta was sent.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum PartState {
     Unsent,
     From(Sku),
 }
 
 /// How the opening began.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Opened {
     /// Of all shards, with the opener's sums.
     Whole(Open),

@@ -60,38 +60,40 @@ pub enum FrameKind {
 }
 
 impl FrameKind {
+    /// Every kind there is.
+    pub const ALL: [Self; 24] = [
+        Self::Hello,
+        Self::Refuse,
+        Self::Open,
+        Self::Summary,
+        Self::End,
+        Self::Equal,
+        Self::Part,
+        Self::Done,
+        Self::Pull,
+        Self::Survey,
+        Self::Standing,
+        Self::Push,
+        Self::Ask,
+        Self::Granted,
+        Self::Tell,
+        Self::Told,
+        Self::Ping,
+        Self::Members,
+        Self::Fence,
+        Self::Fenced,
+        Self::Take,
+        Self::Taken,
+        Self::Retire,
+        Self::Retired,
+    ];
+
     fn from_byte(byte: u8) -> Option<Self> {
-        [
-            Self::Hello,
-            Self::Refuse,
-            Self::Open,
-            Self::Summary,
-            Self::End,
-            Self::Equal,
-            Self::Part,
-            Self::Done,
-            Self::Pull,
-            Self::Survey,
-            Self::Standing,
-            Self::Push,
-            Self::Ask,
-            Self::Granted,
-            Self::Tell,
-            Self::Told,
-            Self::Ping,
-            Self::Members,
-            Self::Fence,
-            Self::Fenced,
-            Self::Take,
-            Self::Taken,
-            Self::Retire,
-            Self::Retired,
-        ]
-        .into_iter()
-        .find(|kind| kind.byte() == byte)
+        Self::ALL.into_iter().find(|kind| kind.byte() == byte)
     }
 
-    fn byte(self) -> u8 {
+    /// The byte that a frame of this kind begins with.
+    pub fn byte(self) -> u8 {
         self as u8
     }
 

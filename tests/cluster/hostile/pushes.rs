@@ -27,6 +27,7 @@ pub(super) fn spawn(stage: &Stage, cases: &mut JoinSet<&'static str>, names: &mu
     case!(stage, cases, names, another_kind_than_a_push);
     case!(stage, cases, names, a_prefix_that_drips);
     case!(stage, cases, names, a_body_that_drips);
+    case!(stage, cases, names, a_slow_line);
     case!(stage, cases, names, more_streams_than_allowed);
     case!(stage, cases, names, slots_of_others);
     case!(stage, cases, names, a_sequence_out_of_range);
@@ -97,6 +98,33 @@ async fn a_body_that_drips(stage: Stage) {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     stage.assert_closed(&raw, "not complete after 10 s").await;
+}
+
+/// A large frame on a line that many share takes longer than one that drips is given, and breaks no rule.
+async fn a_slow_line(stage: Stage) {
+    let raw = stage.linked().await;
+    let mut push = push_of(raw.replica, "SLOW-LINE-0", 1, 1);
+    let filler =
+        (1..2_000).map(|number| push_of(raw.replica, &format!("SLOW-LINE-{number}-{}", "x".repeat(100)), 1, 1));
+    for other in filler {
+        for part in other.shards {
+            match push.shards.iter_mut().find(|known| known.shard == part.shard) {
+                Some(known) => known.products.extend(part.products),
+                None => push.shards.push(part),
+            }
+        }
+    }
+    push.shards.sort_by_key(|part| part.shard);
+    push.shards.iter_mut().for_each(|part| part.products.sort_by(|one, other| one.0.cmp(&other.0)));
+    let bytes = Message::Push(push).encode().unwrap();
+    let mut stream = raw.push_bytes(&bytes[..8], false).await;
+    let pause = Duration::from_secs(14) / (bytes.len() / 4_096) as u32;
+    for piece in bytes[8..].chunks(4_096) {
+        tokio::time::sleep(pause).await;
+        stream.write_all(piece).await.unwrap();
+    }
+    wait_until("a frame that took 14 s is merged", || stage.victim.get("SLOW-LINE-0").is_ok()).await;
+    assert!(raw.connection.close_reason().is_none());
 }
 
 async fn more_streams_than_allowed(stage: Stage) {
