@@ -101,6 +101,8 @@ fn save_encodings() {
     // Hostile frames: nesting, and lengths that are announced and never come.
     save_for_decoders("nested", &[vec![20], vec![0x91; 600]].concat());
     save_for_decoders("announced", &[20, 0x95, 0, 0xc0, 0x93, 0xdd, 0xff, 0xff, 0xff, 0xff]);
+    let products_65_536 = [20, 0x95, 0, 0xc0, 0x93, 0x91, 0xa1, b'x', 0x91, 1, 0xdd, 0, 1, 0, 0];
+    save_for_decoders("announced-within-limits", &products_65_536);
 }
 
 /// What the core's golden vectors freeze: frames, and records as they lie on disk.
