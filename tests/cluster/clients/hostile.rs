@@ -37,6 +37,19 @@ impl Hand {
         Self { _endpoint: endpoint, connection }
     }
 
+    /// Asks something now and then until this is dropped, so that the connection is never idle for long.
+    fn kept_busy(self) -> JoinSet<()> {
+        let mut asking = JoinSet::new();
+        asking.spawn(async move {
+            let status = Request::Status(StatusWanted {}).encode().unwrap();
+            loop {
+                let _ = self.ask(&status, true).await;
+                tokio::time::sleep(Duration::from_secs(3)).await;
+            }
+        });
+        asking
+    }
+
     /// Sends bytes on a stream of their own, and reads what is answered, if anything.
     async fn ask(&self, bytes: &[u8], finish: bool) -> Option<Answer> {
         let (mut send, mut receive) = self.connection.open_bi().await.ok()?;
@@ -170,7 +183,7 @@ async fn the_number_of_clients_and_of_their_subscriptions_is_bounded() {
     let issued = mesh.issue("greedy");
     let mut hands = Vec::new();
     for _ in 0..64 {
-        hands.push(Hand::with(&mesh, &store, &issued).await);
+        hands.push(Hand::with(&mesh, &store, &issued).await.kept_busy());
     }
     let one_more = Hand::with(&mesh, &store, &issued).await;
     let reason = one_more.closed().await;
@@ -183,7 +196,7 @@ async fn the_number_of_clients_and_of_their_subscriptions_is_bounded() {
             if let Ok((endpoint, connection)) =
                 raw::connect(&mesh, address(&store), Some(&issued), ALPN, Grants::default()).await
             {
-                hands.push(Hand { _endpoint: endpoint, connection });
+                hands.push(Hand { _endpoint: endpoint, connection }.kept_busy());
             }
         }
     }
