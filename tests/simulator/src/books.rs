@@ -66,6 +66,10 @@ struct State {
     holds: Vec<Given>,
     /// Writes under a reference, which can be asked for again.
     again: BTreeMap<u64, Action>,
+    /// Ids that may have two histories: of their later writes nobody knows which counted.
+    suspects: BTreeSet<ReplicaId>,
+    /// Dead nodes that were retired.
+    retired: BTreeSet<u16>,
 }
 
 /// Units that are certain, and amounts of which each may be added or not.
@@ -110,7 +114,10 @@ impl Books {
     pub fn end(&self, number: u64, known: Known, now: Duration, correct: impl FnOnce(&mut Write)) {
         let mut state = self.0.lock();
         let tick = state.tick();
-        if let Some(write) = state.writes.get_mut(&number) {
+        let State { writes, suspects, .. } = &mut *state;
+        if let Some(write) = writes.get_mut(&number) {
+            let is_doubtful = known == Known::Done && write.replica.is_some_and(|replica| suspects.contains(&replica));
+            let known = if is_doubtful { Known::Unknown } else { known };
             (write.known, write.heard, write.heard_at) = (known, Some(tick), now);
             correct(write);
         }
@@ -124,6 +131,22 @@ impl Books {
                 write.known = Known::Unknown;
             }
         }
+    }
+
+    /// An id goes on from an old copy that nobody told of: of what it writes from now on nothing is certain.
+    pub fn suspect(&self, replica: ReplicaId) {
+        self.0.lock().suspects.insert(replica);
+    }
+
+    /// Notes that a dead node was retired.
+    pub fn note_retired(&self, dead: u16) {
+        self.0.lock().retired.insert(dead);
+    }
+
+    /// Whether a dead node was retired.
+    #[must_use]
+    pub fn was_retired(&self, dead: u16) -> bool {
+        self.0.lock().retired.contains(&dead)
     }
 
     /// Writes of a node whose answers were lost, and that can be asked for again.

@@ -14,8 +14,10 @@ use crate::network::Network;
 /// Bytes of a connection's id.
 const ID_BYTES: usize = 8;
 
-/// How many nodes there may be in a run.
-pub const NODES_MAX: u16 = 12;
+/// How many nodes there may be in a run that write.
+pub const NODES_MAX: u16 = 102;
+/// The numbers of the nodes that only read.
+pub const READERS: [u16; 2] = [103, 104];
 
 struct ConnectionIds(Chance);
 
@@ -69,21 +71,11 @@ pub fn maker(network: &Network, mut chance: Chance) -> Arc<EndpointMaker> {
 /// # Errors
 /// If there is no certificate for that number.
 pub fn identity(node: u16) -> Result<Identity, IdentityError> {
-    let pem = node.checked_sub(1).and_then(|index| CERTIFICATES.get(usize::from(index))).copied().unwrap_or_default();
-    Identity::from_pem_bytes(include_bytes!("../certificates/authority.pem"), pem, pem)
+    let begin = "-----BEGIN CERTIFICATE-----";
+    let pem = CERTIFICATES.split(begin).nth(usize::from(node)).unwrap_or_default();
+    let pem = format!("{begin}{pem}");
+    Identity::from_pem_bytes(include_bytes!("../certificates/authority.pem"), pem.as_bytes(), pem.as_bytes())
 }
 
-const CERTIFICATES: [&[u8]; NODES_MAX as usize] = [
-    include_bytes!("../certificates/node-01.pem"),
-    include_bytes!("../certificates/node-02.pem"),
-    include_bytes!("../certificates/node-03.pem"),
-    include_bytes!("../certificates/node-04.pem"),
-    include_bytes!("../certificates/node-05.pem"),
-    include_bytes!("../certificates/node-06.pem"),
-    include_bytes!("../certificates/node-07.pem"),
-    include_bytes!("../certificates/node-08.pem"),
-    include_bytes!("../certificates/node-09.pem"),
-    include_bytes!("../certificates/node-10.pem"),
-    include_bytes!("../certificates/node-11.pem"),
-    include_bytes!("../certificates/node-12.pem"),
-];
+/// Each followed by its key.
+const CERTIFICATES: &str = include_str!("../certificates/nodes.pem");

@@ -5,17 +5,18 @@ use std::time::Duration;
 
 use stockmesh::MembershipTiming;
 
-use crate::chance::Chance;
-use crate::endpoint::NODES_MAX;
+use crate::chance::{Chance, mix};
+use crate::endpoint::{NODES_MAX, READERS};
 use crate::network::Line;
 use crate::plan::Feature::{
-    Batches, Distance, Drift, Facts, FailingDisks, Flapping, FullDisks, Holds, Joins, Jumps, Kills, Narrow, Noise,
-    OldCopies, OneWayCuts, Partitions, PowerLosses, Prices, Restarts, SlowDisks, Transfers,
+    Batches, Deaths, Distance, Drift, Facts, FailingDisks, FarJumps, Flapping, FullDisks, Holds, Joins, Jumps, Kills,
+    Leaves, Narrow, Noise, OldCopies, OneWayCuts, Partitions, PowerLosses, Prices, Readers, Restarts, Returns, Rot,
+    Rotations, SecretCopies, SlowDisks, Transfers,
 };
-use crate::plan::{Action, Event, Feature, PLACES, Plan, Size, is_guarded};
+use crate::plan::{Action, Directory, Event, Feature, PLACES, Plan, Size, is_guarded};
 
 /// Each with how often of a thousand seeds it is on.
-const FEATURES: [(Feature, u64); 21] = [
+const FEATURES: [(Feature, u64); 29] = [
     (Holds, 600),
     (Prices, 700),
     (Facts, 400),
@@ -37,7 +38,18 @@ const FEATURES: [(Feature, u64); 21] = [
     (FullDisks, 150),
     (OldCopies, 150),
     (Joins, 250),
+    (SecretCopies, 100),
+    (Rot, 150),
+    (Leaves, 200),
+    (Deaths, 200),
+    (Returns, 300),
+    (Rotations, 150),
+    (FarJumps, 100),
+    (Readers, 100),
 ];
+
+/// How long nodes may take to agree if no clock was far off.
+const AGREE_TIME_MAX: Duration = Duration::from_secs(180);
 
 struct Generator {
     chance: Chance,
@@ -47,6 +59,8 @@ struct Generator {
     ends_ms: u64,
     products: usize,
     price: u64,
+    /// By how much clocks were ahead of what others take.
+    ahead_ms: u64,
 }
 
 impl Plan {
@@ -68,18 +82,38 @@ impl Plan {
         let reconcile_every = Duration::from_millis([250, 500, 1_000, 5_000][chance.below(4)]);
         let sync_time =
             (Duration::from_micros(chance.within(0..=3_000)), Duration::from_micros(chance.within(0..=9_000)));
+        let links = [4, 8, 64][chance.below(3)];
         let products = [3, 8, 24][chance.below(3)];
         let ends_ms = size.minutes * 60_000;
-        let mut generator =
-            Generator { chance, features, events: Vec::new(), nodes: size.nodes, ends_ms, products, price: 100 };
+        let (nodes, events) = (size.nodes, Vec::new());
+        let mut generator = Generator { chance, features, events, nodes, ends_ms, products, price: 100, ahead_ms: 0 };
         generator.operations();
         generator.crashes();
         generator.lines();
         generator.clocks_and_disks();
+        generator.far_jumps();
         generator.joins();
-        let Generator { mut events, features, .. } = generator;
+        generator.departures();
+        let Generator { mut events, features, ahead_ms, .. } = generator;
         events.sort_by_key(|event| event.at);
-        Self { seed, nodes: size.nodes, features, events, ends, usual, timing, reconcile_every, shards, sync_time }
+        let mut numbers: Vec<u16> = (1..=NODES_MAX.min(nodes + JOINERS_MAX)).collect();
+        numbers.extend(READERS);
+        let agree_time_max = AGREE_TIME_MAX + Duration::from_millis(ahead_ms);
+        Self {
+            seed,
+            nodes,
+            numbers,
+            features,
+            events,
+            ends,
+            usual,
+            timing,
+            reconcile_every,
+            shards,
+            links,
+            agree_time_max,
+            sync_time,
+        }
     }
 }
 
@@ -161,7 +195,9 @@ impl Generator {
     }
 
     fn crashes(&mut self) {
-        for (feature, often) in [(Kills, 6), (PowerLosses, 6), (Restarts, 4), (OldCopies, 2)] {
+        for (feature, often) in
+            [(Kills, 6), (PowerLosses, 6), (Restarts, 4), (OldCopies, 2), (SecretCopies, 2), (Rot, 3)]
+        {
             if !self.is_on(feature) {
                 continue;
             }
@@ -170,7 +206,7 @@ impl Generator {
                 let down_ms_max = if self.chance.per_mille(300) { 60_000 } else { 5_000 };
                 let down_ms = self.chance.within(50..=down_ms_max);
                 let action = match feature {
-                    Kills => Action::Kill,
+                    Kills | Rot => Action::Kill,
                     Restarts => Action::Close,
                     _ => {
                         self.rush_before(at, node);
@@ -178,11 +214,20 @@ impl Generator {
                     }
                 };
                 self.push(at, node, action);
-                if feature == OldCopies {
+                let with = match feature {
+                    OldCopies => Directory::Copy,
+                    SecretCopies => Directory::SecretCopy,
+                    _ => Directory::Own,
+                };
+                if with != Directory::Own {
                     let before = self.chance.within(1_000..=at.min(60_000));
                     self.push(at - before, node, Action::Copy);
                 }
-                self.push(at + down_ms, node, Action::Open { with_copy: feature == OldCopies });
+                if feature == Rot {
+                    let seed = self.chance.draw();
+                    self.push(at + 20, node, Action::Rot { seed });
+                }
+                self.push(at + down_ms, node, Action::Open { with });
             }
         }
     }
@@ -215,7 +260,8 @@ impl Generator {
                 let (at, for_ms) = (self.time(), self.chance.within(1_000..=90_000));
                 let side = self.chance.draw();
                 for from in 1..=self.nodes {
-                    for to in (1..=self.nodes).filter(|to| (side >> from) & 1 != (side >> *to) & 1) {
+                    let half = |node: u16| mix(side ^ u64::from(node)) & 1;
+                    for to in (1..=self.nodes).filter(|to| half(from) != half(*to)) {
                         self.cut(at, for_ms, from, to);
                     }
                 }
@@ -285,7 +331,7 @@ impl Generator {
                     FailingDisks | FullDisks => {
                         let for_ms = self.chance.within(1_000..=20_000);
                         self.push(at + for_ms, node, Action::Kill);
-                        self.push(at + for_ms + 100, node, Action::Open { with_copy: false });
+                        self.push(at + for_ms + 100, node, Action::Open { with: Directory::Own });
                     }
                     _ => {}
                 }
@@ -293,15 +339,64 @@ impl Generator {
         }
     }
 
+    /// Ahead by more than the drift bound: the others take its stamps once their clocks get there.
+    fn far_jumps(&mut self) {
+        for _ in 0..if self.is_on(FarJumps) { self.times(2) } else { 0 } {
+            let (at, node, by_ms) = (self.time(), self.node(), self.chance.within(60_000..=200_000));
+            self.ahead_ms += by_ms;
+            self.push(at, node, Action::ShiftClock { by_ms: i64::try_from(by_ms).unwrap_or_default() });
+        }
+    }
+
     fn joins(&mut self) {
-        for node in self.nodes + 1..=NODES_MAX.min(self.nodes + 2) {
+        for node in self.nodes + 1..=NODES_MAX.min(self.nodes + JOINERS_MAX) {
             if self.is_on(Joins) && self.chance.per_mille(700) {
                 let at = self.time();
-                self.push(at, node, Action::Open { with_copy: false });
+                self.push(at, node, Action::Open { with: Directory::Own });
+            }
+        }
+        for node in READERS {
+            if self.is_on(Readers) && self.chance.per_mille(600) {
+                let at = self.time() / 2;
+                self.push(at, node, Action::Open { with: Directory::Own });
+                // It has no writes.
+                for _ in 0..3 {
+                    let (at, action) = (self.time(), self.operation());
+                    self.push(at, node, action);
+                }
             }
         }
     }
+
+    /// Who leaves or dies stays away. A majority remains, though nothing rests on one.
+    fn departures(&mut self) {
+        for feature in [Leaves, Deaths] {
+            for _ in 0..if self.is_on(feature) { self.chance.within(1..=u64::from(self.nodes / 5).max(1)) } else { 0 } {
+                let (at, node) = (self.time(), self.node());
+                if feature == Leaves {
+                    self.push(at, node, Action::Leave);
+                    continue;
+                }
+                self.rush_before(at, node);
+                self.push(at, node, Action::Die);
+                let retired_ms = at + self.chance.within(1_000..=60_000);
+                let heir = self.node();
+                self.push(retired_ms, heir, Action::Retire { dead: node });
+                if self.is_on(Returns) {
+                    let back_ms = at + self.chance.within(500..=120_000);
+                    self.push(back_ms, node, Action::Return);
+                }
+            }
+        }
+        for _ in 0..if self.is_on(Rotations) { self.times(6) } else { 0 } {
+            let (at, node) = (self.time(), self.node());
+            self.push(at, node, Action::Rotate);
+        }
+    }
 }
+
+/// How many nodes may come later.
+const JOINERS_MAX: u16 = 2;
 
 fn jump(chance: &mut Chance) -> i64 {
     let by = i64::try_from(chance.within(0..=9_000)).unwrap_or_default();

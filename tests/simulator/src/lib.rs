@@ -4,7 +4,7 @@
 //!
 //! Modules in reading order: `chance` (the seed), `trace` (what happened), `network`, `endpoint` (QUIC on it), `disks`,
 //! `plan` (what is to happen), `generator` (what a seed makes of it), `books` (what callers were told), `operations` (what callers do), `watching` (a subscriber),
-//! `world` (the nodes), `checkers` (what must hold), `run` (one seed), `minimise` (leaves out what a failure does not need).
+//! `world` (the nodes), `departures` (who goes), `checkers` (what must hold), `run` (one seed), `minimise` (leaves out what a failure does not need).
 
 pub mod chance;
 pub mod trace;
@@ -17,6 +17,7 @@ pub mod books;
 pub mod operations;
 pub mod watching;
 pub mod world;
+mod departures;
 pub mod checkers;
 pub mod run;
 pub mod minimise;

@@ -35,7 +35,7 @@ struct Arguments {
     #[arg(long, requires = "seed")]
     datagrams: bool,
     /// Nodes at the beginning.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(3..=9))]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(3..=100))]
     nodes: u16,
     /// Simulated minutes with faults.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1_440))]
@@ -125,9 +125,10 @@ fn campaign(size: Size, arguments: &Arguments) -> ExitCode {
 
 fn tell(report: &Report) {
     let Report { seed, hash, counts: (events, datagrams), writes: [done, refused, unknown], simulated, .. } = report;
+    let megabytes = report.bytes_max >> 20;
     let told = report.broken.as_ref().map(|broken| format!("BROKEN {}: {}", broken.checker, broken.what));
     println!(
-        "seed {seed}: {}; hash {hash:016x}, {:.0} s, {events} events, {datagrams} datagrams, writes: {done} done, {refused} refused, {unknown} unknown",
+        "seed {seed}: {}; hash {hash:016x}, {:.0} s, {events} events, {datagrams} datagrams, writes: {done} done, {refused} refused, {unknown} unknown, {megabytes} MiB",
         told.unwrap_or_else(|| "all holds".into()),
         simulated.as_secs_f64()
     );

@@ -14,7 +14,7 @@ use crate::network::Line;
 /// How large a run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
-    /// Nodes at the beginning: 3 to 9.
+    /// Nodes at the beginning: 3 to 100.
     pub nodes: u16,
     /// Simulated minutes with faults.
     pub minutes: u64,
@@ -63,8 +63,24 @@ pub enum Feature {
     FullDisks,
     /// A node is opened with an old copy of its directory, and told so.
     OldCopies,
+    /// A node is opened with an old copy of its directory, and nobody says so.
+    SecretCopies,
+    /// Bits of a node's disks flip while it is down.
+    Rot,
     /// Nodes come later.
     Joins,
+    /// Nodes leave for good.
+    Leaves,
+    /// Nodes die for good, and are retired.
+    Deaths,
+    /// The dead return after all.
+    Returns,
+    /// Identities are loaded anew.
+    Rotations,
+    /// A clock jumps so far ahead that the others refuse its stamps for a while.
+    FarJumps,
+    /// There are members that only read.
+    Readers,
 }
 
 /// Something that happens at one node.
@@ -123,11 +139,25 @@ pub enum Action {
         seed: u64,
     },
     Close,
-    /// A node that is down, or that there was not yet, is opened; with the old copy if there is one and it is wanted.
+    /// A node that is down, or that there was not yet, is opened.
     Open {
-        with_copy: bool,
+        with: Directory,
     },
     Copy,
+    /// A node that is down loses some bits of what it stored.
+    Rot {
+        seed: u64,
+    },
+    Leave,
+    /// A node loses power, and nobody opens it again.
+    Die,
+    /// The dead node is retired from this one, if it can be.
+    Retire {
+        dead: u16,
+    },
+    /// The dead node is opened after all.
+    Return,
+    Rotate,
     Change {
         to: u16,
         line: Line,
@@ -143,6 +173,17 @@ pub enum Action {
     },
     FailSync,
     FillDisk,
+}
+
+/// What a node is opened with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Directory {
+    /// What it left behind.
+    Own,
+    /// The old copy, if there is one, and the node is told so.
+    Copy,
+    /// The old copy, if there is one, without a word.
+    SecretCopy,
 }
 
 /// When and where an action happens.
@@ -163,6 +204,8 @@ pub struct Plan {
     pub seed: u64,
     /// Nodes at the beginning.
     pub nodes: u16,
+    /// All numbers that nodes have.
+    pub numbers: Vec<u16>,
     /// What is on.
     pub features: BTreeSet<Feature>,
     /// What happens, in its order.
@@ -177,6 +220,10 @@ pub struct Plan {
     pub reconcile_every: Duration,
     /// Shards of the cluster.
     pub shards: u32,
+    /// How many links each keeps.
+    pub links: usize,
+    /// How long the nodes may take to agree once the faults have ended.
+    pub agree_time_max: Duration,
     /// How long a sync takes, and up to how much longer.
     pub sync_time: (Duration, Duration),
 }

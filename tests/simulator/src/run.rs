@@ -8,7 +8,7 @@ use std::time::Duration;
 use stockmesh::simulation;
 
 use crate::checkers::{self, Broken, Checker};
-use crate::plan::{Action, Plan, Size};
+use crate::plan::{Action, Directory, Plan, Size};
 use crate::trace::Trace;
 use crate::world::World;
 
@@ -16,8 +16,6 @@ use crate::world::World;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long callers may take to hear of their writes once the faults have ended.
 const CALLERS_TIME_MAX: Duration = Duration::from_secs(60);
-/// How long the nodes may take to agree once the faults have ended.
-const AGREE_TIME_MAX: Duration = Duration::from_secs(180);
 
 /// What became of a run.
 #[derive(Clone, Debug)]
@@ -34,6 +32,8 @@ pub struct Report {
     pub writes: [usize; 3],
     /// How long it took in simulated time.
     pub simulated: Duration,
+    /// The most memory that it took, in bytes.
+    pub bytes_max: u64,
     /// What did not hold, if anything.
     pub broken: Option<Broken>,
     /// What happened, if lines were asked for.
@@ -86,46 +86,56 @@ pub fn run_plan(plan: Plan, keep_lines: bool) -> Report {
         .start_paused(true)
         .build()
         .expect("a runtime without threads");
-    let report = std::panic::catch_unwind(AssertUnwindSafe(|| {
-        runtime.block_on(async {
-            simulation::begin(seed);
-            let trace = Trace::new(keep_lines);
-            if KEEP_DATAGRAMS.with(std::cell::Cell::get) {
-                trace.keep_datagrams();
-            }
-            let mut world = World::new(plan, trace.clone());
-            let broken = drive(&mut world).await.err();
-            if let Some(broken) = &broken {
-                trace.note(format_args!("broken: {}: {}", broken.checker, broken.what));
-            }
-            let writes = world.books.counts();
-            (trace.hash(), trace.counts(), writes, trace.now(), broken, trace.lines())
-        })
-    }));
-    simulation::end();
-    drop(runtime);
-    let panic = PANIC.with(|panic| panic.borrow_mut().take()).map(|what| Broken { checker: "no panic", what });
-    match report {
-        Ok((hash, counts, writes, simulated, broken, lines)) => {
-            Report { seed, plan: told, hash, counts, writes, simulated, broken: panic.or(broken), lines }
+    let nodes = plan.numbers.len();
+    let mut report = Report {
+        seed,
+        plan: told,
+        hash: 0,
+        counts: (0, 0),
+        writes: [0; 3],
+        simulated: Duration::ZERO,
+        bytes_max: 0,
+        broken: None,
+        lines: Vec::new(),
+    };
+    let memory = allocation_counter::measure(|| {
+        let simulated = AssertUnwindSafe(|| runtime.block_on(simulate(plan, keep_lines, &mut report)));
+        let is_panic = std::panic::catch_unwind(simulated).is_err();
+        simulation::end();
+        drop(runtime);
+        let panic = PANIC.with(|panic| panic.borrow_mut().take());
+        if is_panic || panic.is_some() {
+            report.broken = Some(Broken { checker: "no panic", what: panic.unwrap_or_default() });
         }
-        Err(_) => Report {
-            seed,
-            plan: told,
-            hash: 0,
-            counts: (0, 0),
-            writes: [0; 3],
-            simulated: Duration::ZERO,
-            broken: panic,
-            lines: Vec::new(),
-        },
+    });
+    report.bytes_max = memory.bytes_max;
+    if report.broken.is_none() && !keep_lines {
+        let left = checkers::check_memory_left(memory.bytes_current);
+        report.broken = left.and(checkers::check_memory(memory.bytes_max, nodes)).err();
     }
+    report
+}
+
+async fn simulate(plan: Plan, keep_lines: bool, report: &mut Report) {
+    simulation::begin(plan.seed);
+    let trace = Trace::new(keep_lines);
+    if KEEP_DATAGRAMS.with(std::cell::Cell::get) {
+        trace.keep_datagrams();
+    }
+    let mut world = World::new(plan, trace.clone());
+    report.broken = drive(&mut world).await.err();
+    if let Some(broken) = &report.broken {
+        trace.note(format_args!("broken: {}: {}", broken.checker, broken.what));
+    }
+    report.writes = world.books.counts();
+    (report.hash, report.counts, report.simulated) = (trace.hash(), trace.counts(), trace.now());
+    report.lines = trace.lines();
 }
 
 async fn drive(world: &mut World) -> Result<(), Broken> {
     let mut checkers = checkers::all();
     for node in 1..=world.plan.nodes {
-        open(world, node, false, &mut checkers).await?;
+        open(world, node, Directory::Own, &mut checkers).await?;
     }
     let events = std::mem::take(&mut world.plan.events);
     let mut look_at = LOOK_EVERY;
@@ -137,8 +147,9 @@ async fn drive(world: &mut World) -> Result<(), Broken> {
             look_at += LOOK_EVERY;
         }
         sleep_until(world, event.at).await;
+        world.note_departures().await;
         match event.action {
-            Action::Open { with_copy } => open(world, event.node, with_copy, &mut checkers).await?,
+            Action::Open { with } => open(world, event.node, with, &mut checkers).await?,
             action => {
                 if !is_operation(&action) {
                     world.trace.note(format_args!("node {}: {action:?}", event.node));
@@ -154,11 +165,15 @@ async fn drive(world: &mut World) -> Result<(), Broken> {
         let what = format!("callers have heard nothing {CALLERS_TIME_MAX:?} after the faults ended");
         return Err(Broken { checker: "answered", what });
     }
-    checkers::wait_converged(world, AGREE_TIME_MAX).await?;
+    checkers::wait_converged(world, world.plan.agree_time_max).await?;
     for (number, store) in world.up() {
         world.trace.note(format_args!("node {number}: ends with {}", store.status().fingerprint));
     }
-    checkers::ask(&mut checkers, |checker| checker.at_end(world))
+    checkers::ask(&mut checkers, |checker| checker.at_end(world))?;
+    world.close_all().await;
+    let drained = checkers::wait_no_tasks().await?;
+    world.trace.note(format_args!("the last task ended {drained:?} after the last node was closed"));
+    Ok(())
 }
 
 /// For whoever reads the trace: what links are missing, and why.
@@ -178,8 +193,13 @@ fn tell_links(world: &World) {
     }
 }
 
-async fn open(world: &mut World, node: u16, with_copy: bool, checkers: &mut [Box<dyn Checker>]) -> Result<(), Broken> {
-    world.open(node, with_copy).await.map_err(unopened)?;
+async fn open(
+    world: &mut World,
+    node: u16,
+    with: Directory,
+    checkers: &mut [Box<dyn Checker>],
+) -> Result<(), Broken> {
+    world.open(node, with).await.map_err(unopened)?;
     checkers::ask(checkers, |checker| checker.at_opening(world, node))
 }
 
@@ -198,6 +218,12 @@ fn is_operation(action: &Action) -> bool {
             | Action::LosePower { .. }
             | Action::Close
             | Action::Copy
+            | Action::Rot { .. }
+            | Action::Leave
+            | Action::Die
+            | Action::Retire { .. }
+            | Action::Return
+            | Action::Rotate
             | Action::Change { .. }
             | Action::ShiftClock { .. }
             | Action::DriftClock { .. }

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use stockmesh::{Builder, Store, simulation};
+use stockmesh::{Builder, OpenError, ReplicaId, Store, simulation};
 use tokio::task::JoinSet;
 
 use crate::books::Books;
 use crate::chance::Chance;
 use crate::disks::{Disks, Images};
-use crate::endpoint::{NODES_MAX, identity, maker};
+use crate::departures::Leaving;
+use crate::endpoint::{identity, maker};
 use crate::network::{Network, address};
 use crate::operations::{Caller, signed};
-use crate::plan::{Action, PLACES, Plan};
+use crate::plan::{Action, Directory, PLACES, Plan};
 use crate::trace::Trace;
 use crate::watching::Watched;
 
@@ -25,14 +26,25 @@ pub struct Node {
     pub number: u16,
     /// Its store while it is up.
     pub store: Option<Store>,
-    disks: Disks,
+    /// The id of its last life.
+    pub replica: Option<ReplicaId>,
+    pub(crate) disks: Disks,
     /// What its disks held when it went down, or never yet.
-    images: Images,
+    pub(crate) images: Images,
     /// An old copy of them, and when it was made.
     copy: Option<(Images, Duration)>,
-    /// Whether it ever went on with an old copy.
+    /// Whether it ever went on with less than it had acknowledged, or came back from the dead.
     pub was_set_back: bool,
-    callers: JoinSet<()>,
+    /// Whether nobody told it of an old copy.
+    pub was_cloned: bool,
+    /// Whether bits flipped since it was up.
+    pub(crate) is_rotten: bool,
+    /// Whether it left or died, and is not opened any more.
+    pub is_out: bool,
+    /// Whether it died, and was not told to leave.
+    pub is_dead: bool,
+    pub(crate) leaving: Option<Leaving>,
+    pub(crate) callers: JoinSet<()>,
     /// What a subscriber was told since the node was opened.
     pub watched: Option<Watched>,
 }
@@ -59,7 +71,7 @@ impl World {
     pub fn new(plan: Plan, trace: Trace) -> Self {
         let mut chance = Chance::new(plan.seed);
         let network = Network::new(chance.fork(), trace.clone(), plan.usual);
-        let nodes = (1..=NODES_MAX).map(|number| Node::new(number, chance.fork())).collect();
+        let nodes = plan.numbers.iter().map(|number| Node::new(*number, chance.fork())).collect();
         Self { plan, trace, books: Books::default(), network, nodes, chance }
     }
 
@@ -69,7 +81,7 @@ impl World {
         self.nodes.iter().filter_map(|node| Some((node.number, node.store.clone()?))).collect()
     }
 
-    fn node(&mut self, number: u16) -> Option<&mut Node> {
+    pub(crate) fn node(&mut self, number: u16) -> Option<&mut Node> {
         self.nodes.iter_mut().find(|node| node.number == number)
     }
 
@@ -77,43 +89,60 @@ impl World {
     ///
     /// # Errors
     /// If it cannot be opened, which no fault here excuses.
-    pub async fn open(&mut self, number: u16, with_copy: bool) -> Result<(), String> {
-        let (chance, network) = (self.chance.fork(), self.network.clone());
-        let (plan, trace) = (self.plan.clone(), self.trace.clone());
-        let Some(node) = self.nodes.iter_mut().find(|node| node.number == number && node.store.is_none()) else {
-            return Ok(());
-        };
-        let copy = node.copy.take().filter(|_| with_copy);
+    pub async fn open(&mut self, number: u16, with: Directory) -> Result<(), String> {
+        let is_down = |node: &&mut Node| node.store.is_none() && !node.is_out;
+        let Some(node) = self.node(number).filter(is_down) else { return Ok(()) };
+        let is_rotten = std::mem::take(&mut node.is_rotten);
+        let copy = node.copy.take().filter(|_| with != Directory::Own);
         if let Some((images, since)) = &copy {
             node.images = images.clone();
             node.was_set_back = true;
+            node.was_cloned |= with == Directory::SecretCopy;
             self.books.doubt(number, *since);
+            self.doubt_departed();
         }
-        let mut chance = chance;
+        let is_told = copy.is_some() && with == Directory::Copy;
+        let opened = match self.open_images(number, is_told).await? {
+            Err(OpenError::Damaged { .. } | OpenError::Storage(_)) if is_rotten => {
+                // It is set up anew, and gets from its peers what they have.
+                self.trace.note(format_args!("node {number}: is damaged, and begins anew"));
+                let Some(node) = self.node(number) else { return Ok(()) };
+                (node.images, node.was_set_back) = (Images::default(), true);
+                self.books.doubt(number, Duration::ZERO);
+                self.doubt_departed();
+                self.open_images(number, false).await?
+            }
+            opened => opened,
+        };
+        let store = opened.map_err(|error| format!("node {number} cannot be opened: {error}"))?;
+        if copy.is_some() && !is_told {
+            self.books.suspect(store.replica_id());
+        }
+        let (times, trace) = (self.plan.sync_time, self.trace.clone());
+        let Some(node) = self.node(number) else { return Ok(()) };
+        node.disks.set_sync_time(times.0, times.1);
+        let back = if copy.is_some() { ", set back" } else { "" };
+        trace.note(format_args!("node {number}: opened as {}{back}", store.replica_id()));
+        node.watched = Some(Watched::start(&store));
+        node.replica = Some(store.replica_id());
+        node.store = Some(store);
+        self.ask_again(number);
+        Ok(())
+    }
+
+    /// Opens what a node's disks hold.
+    async fn open_images(&mut self, number: u16, is_told: bool) -> Result<Result<Store, OpenError>, String> {
+        let (mut chance, network) = (self.chance.fork(), self.network.clone());
+        let mut builder = settings(number, &self.plan)?;
+        let Some(node) = self.node(number) else { return Err(format!("there is no node {number}")) };
+        // Kept for the case that they cannot be opened.
         node.disks = Disks::new(std::mem::take(&mut node.images), chance.fork());
         let (store_disk, mark_disk) = node.disks.boxes();
-        let mut builder =
-            settings(number, &plan)?.disks(store_disk, mark_disk).simulated(u32::from(number), maker(&network, chance));
-        if copy.is_some() {
+        builder = builder.disks(store_disk, mark_disk).simulated(u32::from(number), maker(&network, chance));
+        if is_told {
             builder = builder.restored();
         }
-        let opened = builder.open().await;
-        let store = opened.map_err(|error| format!("node {number} cannot be opened: {error}"))?;
-        node.disks.set_sync_time(plan.sync_time.0, plan.sync_time.1);
-        trace.note(format_args!(
-            "node {number}: opened as {}{}",
-            store.replica_id(),
-            if copy.is_some() { ", set back" } else { "" }
-        ));
-        node.watched = Some(Watched::start(&store));
-        // Under another id a write might be done a second time.
-        let unanswered = if node.was_set_back { Vec::new() } else { self.books.unanswered(number) };
-        for (write, action) in unanswered {
-            let (store, books, trace) = (store.clone(), self.books.clone(), trace.clone());
-            node.callers.spawn(Caller { node: number, store, books, trace }.retry(write, action));
-        }
-        node.store = Some(store);
-        Ok(())
+        Ok(builder.open().await)
     }
 
     /// Ends a node without a word to anybody.
@@ -121,6 +150,10 @@ impl World {
         let (trace, network) = (self.trace.clone(), self.network.clone());
         let Some(node) = self.node(number) else { return };
         let Some(store) = node.store.take() else { return };
+        node.replica = Some(store.replica_id());
+        if let Some(leaving) = node.leaving.take() {
+            leaving.abort();
+        }
         // What callers have not heard yet stays unknown.
         node.callers.abort_all();
         node.callers = JoinSet::new();
@@ -136,7 +169,8 @@ impl World {
 
     async fn close(&mut self, number: u16) {
         let (trace, network) = (self.trace.clone(), self.network.clone());
-        let Some(node) = self.node(number) else { return };
+        // Whoever leaves closes the store itself.
+        let Some(node) = self.node(number).filter(|node| node.leaving.is_none()) else { return };
         let Some(store) = node.store.take() else { return };
         let closed = store.close().await;
         let mut callers = std::mem::take(&mut node.callers);
@@ -149,6 +183,13 @@ impl World {
         trace.note(format_args!("node {number}: closed, {closed:?}, callers heard: {in_time}"));
     }
 
+    /// Closes all nodes, when all is over.
+    pub async fn close_all(&mut self) {
+        for number in self.plan.numbers.clone() {
+            self.close(number).await;
+        }
+    }
+
     /// Does what the plan says.
     ///
     /// # Errors
@@ -158,7 +199,17 @@ impl World {
             Action::Kill => self.kill(number, None),
             Action::LosePower { seed } => self.kill(number, Some(seed)),
             Action::Close => self.close(number).await,
-            Action::Open { with_copy } => self.open(number, with_copy).await?,
+            Action::Open { with } => self.open(number, with).await?,
+            Action::Rot { seed } => self.rot(number, seed),
+            Action::Leave => self.leave(number),
+            Action::Die => self.die(number),
+            Action::Retire { dead } => self.retire(number, dead),
+            Action::Return => {
+                if self.may_return(number) {
+                    self.open(number, Directory::Own).await?;
+                }
+            }
+            Action::Rotate => self.rotate(number)?,
             Action::Copy => {
                 let now = self.trace.now();
                 if let Some(node) = self.node(number).filter(|node| node.store.is_some()) {
@@ -199,8 +250,9 @@ impl World {
     pub async fn heal(&mut self) -> Result<(), String> {
         self.trace.note("the faults end");
         self.network.heal_for_good();
+        self.departures_end().await;
         let right_ms = simulation::wall_ms(0).unwrap_or_default();
-        for number in 1..=NODES_MAX {
+        for number in self.plan.numbers.clone() {
             let clock = u32::from(number);
             let off_ms = simulation::wall_ms(clock).map_or(0, |shown_ms| signed(shown_ms) - signed(right_ms));
             simulation::drift_clock(clock, 0);
@@ -216,7 +268,7 @@ impl World {
                 self.kill(number, None);
             }
             if self.node(number).is_some_and(|node| node.store.is_none() && !node.images[0].is_empty()) {
-                self.open(number, false).await?;
+                self.open(number, Directory::Own).await?;
             }
         }
         Ok(())
@@ -236,8 +288,22 @@ impl World {
 impl Node {
     fn new(number: u16, chance: Chance) -> Self {
         let disks = Disks::new(Images::default(), chance);
-        let (images, callers) = (Images::default(), JoinSet::new());
-        Self { number, store: None, disks, images, copy: None, was_set_back: false, callers, watched: None }
+        Self {
+            number,
+            store: None,
+            replica: None,
+            disks,
+            images: Images::default(),
+            copy: None,
+            was_set_back: false,
+            was_cloned: false,
+            is_rotten: false,
+            is_out: false,
+            is_dead: false,
+            leaving: None,
+            callers: JoinSet::new(),
+            watched: None,
+        }
     }
 }
 
@@ -249,6 +315,7 @@ fn settings(number: u16, plan: &Plan) -> Result<Builder, String> {
         .shards(plan.shards)
         .listen(address(number))
         .identity(identity)
+        .links(plan.links)
         .reconcile_every(plan.reconcile_every)
         .timing(plan.timing);
     // The first ones know each other, and whoever comes later knows two of them.

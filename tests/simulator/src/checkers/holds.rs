@@ -24,6 +24,10 @@ impl Checker for Holds {
         if world.nodes.iter().any(|node| node.was_set_back) {
             return Ok(());
         }
+        // The holds of a dead node stay until somebody takes over for it.
+        if world.nodes.iter().any(|node| node.is_dead && !world.books.was_retired(node.number)) {
+            return Ok(());
+        }
         let mut given: BTreeMap<Place, i128> = BTreeMap::new();
         let nodes = world.up();
         for (number, store) in &nodes {

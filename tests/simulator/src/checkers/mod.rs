@@ -1,10 +1,12 @@
 //! What must hold, one invariant in each file.
 
 mod acknowledged;
+mod bounded;
 mod converged;
 mod durable_first;
 mod holds;
 mod ids;
+mod nothing_left;
 mod on_disk;
 mod oversold;
 mod refused;
@@ -12,7 +14,9 @@ mod registers;
 mod subscriptions;
 mod validity;
 
+pub use bounded::memory as check_memory;
 pub use converged::wait as wait_converged;
+pub use nothing_left::{memory as check_memory_left, tasks as wait_no_tasks};
 
 use crate::world::World;
 
@@ -69,6 +73,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(ids::Ids),
         Box::new(durable_first::DurableFirst),
         Box::new(subscriptions::Subscriptions),
+        Box::new(bounded::Bounded),
     ]
 }
 
