@@ -27,11 +27,12 @@ const LARGE_PART: usize = 4;
 /// reconciliation has begun and ended since it wanted one, is served.
 pub(super) async fn reconcile(link: &Arc<Link>, shared: &Shared) -> Result<(), SyncError> {
     let guard = link.reconciling.lock().await;
-    // Two that only read have nothing to tell each other.
-    let Some(direction) = link.direction() else { return Ok(()) };
+    // Served also if there is nothing to do: a wish that stays is asked for again at once.
     if !link.wanted.swap(false, Ordering::SeqCst) {
         return Ok(());
     }
+    // Two that only read have nothing to tell each other.
+    let Some(direction) = link.direction() else { return Ok(()) };
     let is_awaited = link.awaited.swap(false, Ordering::SeqCst);
     let is_new = link.agreement.lock().is_none();
     let mut peer_catches_up = false;

@@ -8,6 +8,7 @@ use stockmesh_proto::fingerprint::Fingerprint;
 use stockmesh_proto::wire::{Ask, Hello, Message, Open, Part, RefusalCode, Summary};
 use stockmesh_proto::{Location, ShardCount, Sku, VersionVector};
 
+use crate::support::alone::alone;
 use crate::support::raw::{self, Raw, hello};
 use crate::support::writers::price;
 use crate::support::{
@@ -358,4 +359,29 @@ async fn a_reader_is_nobody_to_catch_up_with() {
     dial(&empty, &full);
     wait_until("the empty one has caught up", || !empty.status().catching_up).await;
     assert_eq!(on_hand(&empty, "BEFORE"), 3);
+}
+
+/// Two that only read have nothing to tell each other, and take no time to find that out again and again.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_between_two_readers_costs_nothing() {
+    alone!(a_link_between_two_readers_costs_nothing);
+    let mesh = Mesh::new();
+    let readers = [reader(&mesh, "one").await, reader(&mesh, "other").await];
+    dial(&readers[0], &readers[1]);
+    wait_linked(&readers, 1).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (before, begun) = (processor_ticks(), Instant::now());
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let (ticks, elapsed) = (processor_ticks() - before, begun.elapsed());
+    // Hundredths of a second.
+    assert!(ticks < 50, "{ticks} ticks of the processor in {elapsed:?} in which nothing happened");
+}
+
+/// What this process has taken of the processor, in ticks of the system.
+#[cfg(target_os = "linux")]
+fn processor_ticks() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
 }

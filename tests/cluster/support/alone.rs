@@ -1,4 +1,4 @@
-//! Tests that measure memory, each in a process of its own: others would be measured with it.
+//! Tests that measure what their process takes, each in a process of its own: others would be measured with it.
 
 use std::process::Command;
 

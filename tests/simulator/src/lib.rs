@@ -4,7 +4,7 @@
 //!
 //! Modules in reading order: `chance` (the seed), `trace` (what happened), `network`, `endpoint` (QUIC on it), `disks`,
 //! `plan` (what is to happen), `generator` (what a seed makes of it), `books` (what callers were told), `operations` (what callers do), `watching` (a subscriber),
-//! `world` (the nodes), `departures` (who goes), `checkers` (what must hold), `run` (one seed), `minimise` (leaves out what a failure does not need).
+//! `world` (the nodes), `departures` (who goes), `checkers` (what must hold), `stuck` (time that stands still), `run` (one seed), `minimise` (leaves out what a failure does not need).
 
 pub mod chance;
 pub mod trace;
@@ -19,5 +19,6 @@ pub mod watching;
 pub mod world;
 mod departures;
 pub mod checkers;
+mod stuck;
 pub mod run;
 pub mod minimise;

@@ -9,6 +9,7 @@ use stockmesh::simulation;
 
 use crate::checkers::{self, Broken, Checker};
 use crate::plan::{Action, Directory, Plan, Size};
+use crate::stuck::Watchdog;
 use crate::trace::Trace;
 use crate::world::World;
 
@@ -98,8 +99,17 @@ pub fn run_plan(plan: Plan, keep_lines: bool) -> Report {
         broken: None,
         lines: Vec::new(),
     };
+    let watchdog = Watchdog::start(seed);
     let memory = allocation_counter::measure(|| {
-        let simulated = AssertUnwindSafe(|| runtime.block_on(simulate(plan, keep_lines, &mut report)));
+        let simulated = AssertUnwindSafe(|| {
+            runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    () = simulate(plan, keep_lines, &mut report) => {}
+                    () = watchdog.teller() => {}
+                }
+            });
+        });
         let is_panic = std::panic::catch_unwind(simulated).is_err();
         simulation::end();
         drop(runtime);
