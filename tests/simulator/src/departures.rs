@@ -105,15 +105,15 @@ impl World {
         true
     }
 
-    /// Some bits of a node that is down flip.
+    /// Some bits of a node that is down flip, on one of its two disks: the mark is the second witness of what was
+    /// durable, and where both are damaged at once the loss of the last commit goes unnoticed.
     pub(crate) fn rot(&mut self, number: u16, seed: u64) {
         let Some(node) = self.node(number).filter(|node| node.store.is_none() && !node.images[0].is_empty()) else {
             return;
         };
         let mut chance = Chance::new(seed);
+        let image = &mut node.images[usize::from(chance.per_mille(200))];
         for _ in 0..chance.within(1..=ROT_BITS_MAX) {
-            // The mark is small, and hit as often as the rest all the same.
-            let image = &mut node.images[usize::from(chance.per_mille(200))];
             let at = chance.below(image.len());
             if let Some(byte) = image.get_mut(at) {
                 *byte ^= 1 << chance.below(8);
