@@ -120,8 +120,8 @@ pub fn run_plan(plan: Plan, keep_lines: bool) -> Report {
     });
     report.bytes_max = memory.bytes_max;
     if report.broken.is_none() && !keep_lines {
-        let left = checkers::check_memory_left(memory.bytes_current);
-        report.broken = left.and(checkers::check_memory(memory.bytes_max, nodes)).err();
+        let bounded = checkers::check_memory(memory.bytes_max, nodes);
+        report.broken = bounded.and(checkers::check_memory_left(memory.bytes_current)).err();
     }
     report
 }

@@ -73,7 +73,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(ids::Ids),
         Box::new(durable_first::DurableFirst),
         Box::new(subscriptions::Subscriptions),
-        Box::new(bounded::Bounded),
+        Box::new(bounded::Bounded::default()),
     ]
 }
 
