@@ -398,7 +398,9 @@ pub(crate) const RETIRE_REQUESTS_MAX: usize = 16;
 // Readers, and closing.
 
 /// Committed batches that a reader may lag behind before it is told so.
-pub(crate) const LAG_BATCHES_MAX: usize = 256;
+pub(crate) const LAG_BATCHES_MAX: usize = if cfg!(all(test, stockmesh_shuttle)) { LAG_BATCHES_MODELLED } else { 256 };
+/// The same in models, which are too small to fall behind by so many.
+const LAG_BATCHES_MODELLED: usize = 2;
 
 /// Products read from one shard at a time: what bounds the memory of a query.
 pub(crate) const PAGE_PRODUCTS: usize = 32;
