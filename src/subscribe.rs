@@ -205,7 +205,9 @@ pub enum Change {
     Member(Member),
     /// The reader was too slow and missed some batches. What follows first is the present view of every product that
     /// the filter covers, so that nothing stays unseen; with [`Filter::below`] also, once more, what is low or out of
-    /// stock now.
+    /// stock now. Of the rest that may have been missed, members and their state are in
+    /// [`Store::members`](crate::Store::members), a new replica id and the end of the certificate in
+    /// [`Store::status`](crate::Store::status).
     Lagged {
         /// How many committed batches were missed.
         missed: u64,

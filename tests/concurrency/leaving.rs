@@ -39,7 +39,7 @@ pub(super) fn push(mut commits: Commits, disks: &Disks) -> u64 {
     while let Some(writes) = block_on(commits.recv()) {
         let durable = disks.durable();
         for part in writes.shards {
-            let before = pushed.insert(part.shard, part.to).unwrap_or_default();
+            let before = pushed.insert((writes.origin, part.shard), part.to).unwrap_or_default();
             assert_eq!(part.from, before + 1, "a push joins on to the one before");
             let claimed = durable.summary(part.shard).version.get(writes.origin);
             assert!(claimed >= part.to, "write {} is pushed, {claimed} is durable", part.to);

@@ -15,6 +15,7 @@
 
 mod closing;
 mod failing;
+mod gathering;
 mod leaving;
 mod subscribing;
 mod support;

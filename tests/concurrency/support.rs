@@ -162,14 +162,22 @@ impl Node {
 }
 
 impl Disks {
-    /// The store as it would be found if power were lost now.
+    /// The table as it would be found if power were lost now.
     pub(super) fn durable(&self) -> Table {
+        Arc::into_inner(self.recovered().table).unwrap()
+    }
+
+    /// The id under which the store would go on.
+    pub(super) fn durable_id(&self) -> ReplicaId {
+        self.recovered().settings.replica
+    }
+
+    fn recovered(&self) -> Recovered {
         // What was not synced is kept, lost or torn: always by the same rule, so that a schedule can be played again.
         let seed = self.store.operations();
         let (store, mark) = (self.store.crash(seed), self.mark.crash(seed));
         let disks = (Box::new(FaultyDisk::from_image(store)), Box::new(FaultyDisk::from_image(mark)));
-        let table = recover(Engine::open(disks.0, disks.1).unwrap(), &wanted()).unwrap().table;
-        Arc::into_inner(table).unwrap()
+        recover(Engine::open(disks.0, disks.1).unwrap(), &wanted()).unwrap()
     }
 
     pub(super) fn is_open(&self) -> bool {
