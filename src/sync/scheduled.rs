@@ -4,9 +4,10 @@
 //! happens within one use is not taken apart, that is what tokio's own tests are for.
 
 use std::cell::Cell;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use shuttle::current::TaskId;
 use shuttle::sync::atomic::{AtomicBool, Ordering};
 
 pub(crate) use shuttle::sync::RwLockWriteGuard;
@@ -89,18 +90,53 @@ impl<T> Mutex<T> {
 
 /// A lock that no panic poisons, as those of production.
 #[derive(Debug, Default)]
-pub(crate) struct RwLock<T>(shuttle::sync::RwLock<T>);
+pub(crate) struct RwLock<T> {
+    lock: shuttle::sync::RwLock<T>,
+    readers: Readers,
+}
+
+/// Who reads. Those of production keep new readers waiting behind a writer that waits, so that a thread which reads twice
+/// may wait for itself; shuttle's let it in.
+type Readers = Arc<std::sync::Mutex<Vec<Option<TaskId>>>>;
+
+fn with_readers<T>(readers: &Readers, look: impl FnOnce(&mut Vec<Option<TaskId>>) -> T) -> T {
+    look(&mut readers.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+pub(crate) struct RwLockReadGuard<'a, T> {
+    guard: shuttle::sync::RwLockReadGuard<'a, T>,
+    readers: &'a Readers,
+    reader: Option<TaskId>,
+}
 
 impl<T> RwLock<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self(shuttle::sync::RwLock::new(value))
+        Self { lock: shuttle::sync::RwLock::new(value), readers: Readers::default() }
     }
 
-    pub(crate) fn read(&self) -> shuttle::sync::RwLockReadGuard<'_, T> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, T> {
+        let reader = shuttle::current::try_get_current_task();
+        let reads = with_readers(&self.readers, |readers| readers.contains(&reader));
+        assert!(!reads, "a thread takes a lock for reading twice");
+        let guard = self.lock.read().unwrap_or_else(PoisonError::into_inner);
+        with_readers(&self.readers, |readers| readers.push(reader));
+        RwLockReadGuard { guard, readers: &self.readers, reader }
     }
 
     pub(crate) fn write(&self) -> RwLockWriteGuard<'_, T> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.lock.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> std::ops::Deref for RwLockReadGuard<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.guard
+    }
+}
+
+impl<T> Drop for RwLockReadGuard<'_, T> {
+    fn drop(&mut self) {
+        with_readers(self.readers, |readers| readers.retain(|reader| *reader != self.reader));
     }
 }

@@ -77,6 +77,7 @@ fn a_new_id_is_durable_when_it_is_told() {
     explore("a new id", || {
         let (Node { table, committer, disks }, commits) = Node::open();
         let former = table.own();
+        let mut changes = Changes::new(Arc::clone(&table), Filter::all(), committer.changes(), committer.watchers());
         let pushing = {
             let disks = disks.clone();
             thread::spawn(move || push(commits, &disks))
@@ -86,7 +87,6 @@ fn a_new_id_is_durable_when_it_is_told() {
             let witness = source().witness;
             thread::spawn(move || block_on(committer.own_future(former, ShardIndex(0), 1000, &witness)).unwrap())
         };
-        let mut changes = Changes::new(Arc::clone(&table), Filter::all(), committer.changes(), committer.watchers());
         let listening = {
             let disks = disks.clone();
             thread::spawn(move || {
