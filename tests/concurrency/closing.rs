@@ -63,6 +63,25 @@ fn each_who_closes_finds_the_file_closed() {
     });
 }
 
+/// Also who was given room in the queue at the last moment, and uses it only now.
+#[test]
+fn who_waits_for_room_is_answered() {
+    explore("waiting for room", || {
+        let (node, _commits) = Node::open();
+        let writing: Vec<_> = (0..3)
+            .map(|_| {
+                let committer = node.committer.clone();
+                thread::spawn(move || write(&committer, vec![receive(&sku(0), 1)]))
+            })
+            .collect();
+        node.close();
+        for writing in writing {
+            let written = writing.join().unwrap();
+            assert!(matches!(written, Ok(_) | Err(WriteError::Closed)), "{written:?}");
+        }
+    });
+}
+
 /// Nobody closes, but nobody has the store any more.
 #[test]
 fn dropping_ends_all_who_wait() {
