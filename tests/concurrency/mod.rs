@@ -1,4 +1,4 @@
-//! Models of the table, the committer and the subscriptions: two to four threads of the production code, over thousands of
+//! Models of the table, the committer and the subscriptions: a few threads of the production code, over thousands of
 //! schedules that shuttle chooses, at random and by PCT (Burckhardt et al. 2010, "A Randomized Scheduler with Probabilistic
 //! Guarantees of Finding Bugs"). `tests/concurrency/models` runs them.
 //!
