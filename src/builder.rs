@@ -12,12 +12,11 @@ use std::time::Duration;
 use stockmesh_proto::grant::{DemandShare, GrantPolicy};
 use stockmesh_proto::limits::{DRIFT_MS_MAX, REFERENCE_WINDOW_MS_DEFAULT, REFERENCES_MAX_DEFAULT, SHARDS_DEFAULT};
 use stockmesh_proto::{ClusterId, InvalidInput, Location, ShardCount};
-use tokio::sync::mpsc;
 
 use membership::MembershipChoice;
 
 use crate::clock::WallClock;
-use crate::commit::{OwnWrites, Worker};
+use crate::commit::{Commits, Worker};
 use crate::error::OpenError;
 use crate::expiry::expire_for_ever;
 use crate::inheriting::inherit_for_ever;
@@ -392,7 +391,7 @@ fn start_node(
     peers: &[String],
     table: &Arc<crate::table::Table>,
     committer: &crate::commit::Committer,
-    commits: mpsc::Receiver<OwnWrites>,
+    commits: Commits,
 ) -> Result<Node, OpenError> {
     let address = settings.listen;
     let node = Node::start(settings, Arc::clone(table), committer.clone(), commits)

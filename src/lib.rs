@@ -85,6 +85,7 @@ mod limits;
 pub mod simulation;
 mod chance;
 mod blocking;
+mod sync;
 mod watch;
 mod clock;
 mod certificate;
@@ -166,6 +167,11 @@ pub use subscribe::{Change, Changes, Filter};
 pub use view::{ProductView, StockView};
 pub use withdraw::{HoldUnits, Sell, Transfer};
 pub use witness::{Incarnation, Witness};
+
+/// Models of all that several threads do at once.
+#[cfg(all(test, stockmesh_shuttle))]
+#[path = "../tests/concurrency/mod.rs"]
+mod concurrency;
 
 /// Compiles and runs the README's examples.
 #[cfg(doctest)]

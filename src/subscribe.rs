@@ -3,21 +3,19 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::SystemTime;
 
 use futures_core::Stream;
 use stockmesh_proto::product::KeyedProduct;
 use stockmesh_proto::{InvalidInput, Location, ReplicaId, Sku};
-use tokio::sync::broadcast;
 use tokio::time::Instant;
-use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 use crate::limits::{IDENTITY_TELL_EVERY, LAG_BATCHES_MAX};
 use crate::member::Member;
 use crate::query::{Products, Query};
+use crate::sync::{BroadcastStream, RwLock, broadcast};
 use crate::table::Table;
 use crate::view::ProductView;
 use crate::witness::{Incarnation, Witness};
@@ -207,7 +205,9 @@ pub enum Change {
     Member(Member),
     /// The reader was too slow and missed some batches. What follows first is the present view of every product that
     /// the filter covers, so that nothing stays unseen; with [`Filter::below`] also, once more, what is low or out of
-    /// stock now.
+    /// stock now. Of the rest that may have been missed, members and their state are in
+    /// [`Store::members`](crate::Store::members), a new replica id and the end of the certificate in
+    /// [`Store::status`](crate::Store::status).
     Lagged {
         /// How many committed batches were missed.
         missed: u64,
@@ -259,7 +259,7 @@ impl Changes {
         table: Arc<Table>,
         filter: Filter,
         source: broadcast::WeakSender<Changed>,
-        watchers: Arc<AtomicUsize>,
+        watchers: Watchers,
     ) -> Self {
         // Before the first batch that it will see.
         let watch = filter.below.is_some().then(|| Watch::begin(watchers));
@@ -334,20 +334,24 @@ enum Pending {
     Event(Change),
 }
 
+/// How many watch for low stock. The committer holds it while it looks at it and then changes products, so that whoever
+/// begins to watch finds a product as it is after a change, or is told what the change did.
+pub(crate) type Watchers = Arc<RwLock<usize>>;
+
 /// Somebody who watches for low stock, for as long as this lives.
 #[derive(Debug)]
-struct Watch(Arc<AtomicUsize>);
+struct Watch(Watchers);
 
 impl Watch {
-    fn begin(watchers: Arc<AtomicUsize>) -> Self {
-        watchers.fetch_add(1, Ordering::SeqCst);
+    fn begin(watchers: Watchers) -> Self {
+        *watchers.write() += 1;
         Self(watchers)
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        *self.0.write() -= 1;
     }
 }
 

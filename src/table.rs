@@ -4,9 +4,7 @@
 
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::{RwLock, RwLockWriteGuard};
 use stockmesh_proto::delta::Products;
 use stockmesh_proto::fingerprint::FingerprintTree;
 use stockmesh_proto::operation::Reader;
@@ -15,6 +13,9 @@ use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::shard::Chunk;
 use stockmesh_proto::wire::Summary;
 use stockmesh_proto::{Fingerprint, Location, ReplicaId, Shard, ShardCount, ShardIndex, Sku, VersionVector};
+
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{RwLock, RwLockWriteGuard};
 
 /// All shards of one replica.
 #[derive(Debug)]

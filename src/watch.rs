@@ -1,13 +1,16 @@
 //! Values that tasks wait for: tokio's own. In tests they are wrapped, so that those who wait are woken in the order in
 //! which they came, since tokio wakes them in an order that is drawn at random, and a simulation could not be repeated.
 
-#[cfg(not(feature = "testing"))]
+#[cfg(all(test, stockmesh_shuttle))]
+pub(crate) use crate::sync::watch::{Receiver, Sender};
+
+#[cfg(not(any(feature = "testing", all(test, stockmesh_shuttle))))]
 pub(crate) use tokio::sync::watch::{Receiver, Sender};
 
-#[cfg(feature = "testing")]
+#[cfg(all(feature = "testing", not(all(test, stockmesh_shuttle))))]
 pub(crate) use ordered::{Receiver, Sender};
 
-#[cfg(feature = "testing")]
+#[cfg(all(feature = "testing", not(all(test, stockmesh_shuttle))))]
 mod ordered {
     use std::pin::pin;
     use std::sync::Arc;

@@ -2,13 +2,13 @@
 
 use metrics::counter;
 use stockmesh_proto::operation::Outcome;
-use tokio::sync::oneshot;
 use tracing::error;
 
 use super::worker::Worker;
 use super::{Durable, FenceOutcome, Given, RemoteOutcome, Stopped, Work};
 use crate::error::WriteError;
 use crate::storage::{LedgerView, StorageError};
+use crate::sync::oneshot;
 
 /// An answer that is given once the group is durable.
 pub(super) enum Answer {

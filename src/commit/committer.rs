@@ -1,18 +1,18 @@
 //! The callers' side of the committer.
 
-use super::{Asked, Durable, Event, FenceOutcome, Given, Progress, RemoteDelta, RemoteOutcome, Source, Stopped, Work};
+use super::{Asked, Durable, Event, FenceOutcome, Given, Merged, Progress, RemoteDelta, Source, Stopped, Work};
 use crate::error::WriteError;
 use crate::retirements::{Retirement, Retirements};
 use crate::settings::Stored;
 use crate::storage::{LedgerView, StorageError, check_setting};
-use crate::subscribe::Changed;
+use crate::subscribe::{Changed, Watchers};
+use crate::sync::atomic::Ordering;
+use crate::sync::{broadcast, mpsc, oneshot};
 use crate::watch;
 use crate::witness::{Incarnation, Witness};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use stockmesh_proto::operation::{Books, Outcome, Request};
 use stockmesh_proto::{ReplicaId, ShardIndex};
-use tokio::sync::{broadcast, mpsc, oneshot};
 
 /// The callers' side of the committer.
 #[derive(Clone, Debug)]
@@ -82,11 +82,7 @@ impl Committer {
     }
 
     /// Queues remote deltas that came over one link, to be merged in one step. The answer comes once they are durable.
-    pub(crate) async fn merge(
-        &self,
-        deltas: Vec<RemoteDelta>,
-        source: Source,
-    ) -> Result<oneshot::Receiver<Result<RemoteOutcome, Stopped>>, Stopped> {
+    pub(crate) async fn merge(&self, deltas: Vec<RemoteDelta>, source: Source) -> Result<Merged, Stopped> {
         let (reply, answer) = oneshot::channel();
         self.work.send(Work::Remote { deltas, source, applied: None, reply }).await.map_err(|_| Stopped)?;
         Ok(answer)
@@ -97,7 +93,7 @@ impl Committer {
         &self,
         deltas: Vec<RemoteDelta>,
         source: Source,
-    ) -> Result<(oneshot::Receiver<()>, oneshot::Receiver<Result<RemoteOutcome, Stopped>>), Stopped> {
+    ) -> Result<(oneshot::Receiver<()>, Merged), Stopped> {
         let ((reply, answer), (applied, readable)) = (oneshot::channel(), oneshot::channel());
         self.work.send(Work::Remote { deltas, source, applied: Some(applied), reply }).await.map_err(|_| Stopped)?;
         Ok((readable, answer))
@@ -230,7 +226,7 @@ impl Committer {
     }
 
     /// Counts subscriptions that watch for stock that runs low.
-    pub(crate) fn watchers(&self) -> Arc<AtomicUsize> {
+    pub(crate) fn watchers(&self) -> Watchers {
         Arc::clone(&self.progress.watchers)
     }
 

@@ -7,6 +7,7 @@
 use std::time::Instant;
 
 use crate::limits::{GATHER_PAUSE_MAX, GATHER_TIME_MAX};
+use crate::sync::thread;
 
 /// Pieces of work that must be expected before it is worth waiting for any.
 const EXPECTED_MIN: usize = 3;
@@ -50,7 +51,7 @@ impl Round {
         let now = clock();
         let end = (*self.begun.get_or_insert(now) + GATHER_TIME_MAX).min(now + GATHER_PAUSE_MAX);
         while clock() < end {
-            std::thread::yield_now();
+            thread::yield_now();
             let ready = take();
             if ready.is_some() {
                 return ready;

@@ -3,7 +3,6 @@
 use metrics::counter;
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::{ReplicaId, ShardIndex};
-use tokio::sync::broadcast;
 use tracing::error;
 
 use super::side::delete_holds;
@@ -11,6 +10,7 @@ use super::worker::OWN_FUTURE;
 use super::{Event, Progress, Worker};
 use crate::limits::{FORMER_REPLICAS_MAX, INCARNATIONS_SHOWN_MAX};
 use crate::settings::{self, Stored};
+use crate::sync::broadcast;
 use crate::table::Table;
 use crate::witness::{Incarnation, Witness};
 

@@ -20,14 +20,12 @@ mod worker;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
-use parking_lot::{Mutex, RwLock};
 use stockmesh_proto::delta::Products;
 use stockmesh_proto::operation::{Books, Outcome, Request};
 use stockmesh_proto::wire::PushShard;
 use stockmesh_proto::{Location, ReplicaId, ShardIndex, Sku, VersionVector};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::OwnedSemaphorePermit;
 
 pub(crate) use committer::{Committer, WeakCommitter};
 pub(crate) use fold::snapshot;
@@ -38,6 +36,9 @@ use crate::error::WriteError;
 use crate::retirements::{Retirement, Retirements};
 use crate::settings::Stored;
 use crate::storage::{LedgerView, StorageError};
+use crate::subscribe::Watchers;
+use crate::sync::atomic::{AtomicBool, AtomicU64};
+use crate::sync::{Mutex, RwLock, mpsc, oneshot};
 use crate::watch;
 use crate::witness::{Incarnation, Witness};
 
@@ -88,6 +89,9 @@ pub(crate) struct RemoteOutcome {
     /// Shards of which something was turned away for lack of room, so that nothing was claimed.
     pub(crate) shards_refused: BTreeSet<ShardIndex>,
 }
+
+/// Told what merging did once it is durable.
+pub(crate) type Merged = oneshot::Receiver<Result<RemoteOutcome, Stopped>>;
 
 /// Rights that a peer asked for.
 #[derive(Clone, Debug)]
@@ -191,7 +195,7 @@ pub(crate) struct Progress {
     /// When the next hold expires, in milliseconds since 1970.
     next_expiry_ms: watch::Sender<Option<u64>>,
     /// Subscriptions that watch for stock that runs low.
-    watchers: Arc<AtomicUsize>,
+    watchers: Watchers,
     /// Ids under which this directory wrote before.
     former: Mutex<Vec<ReplicaId>>,
     /// Replicas that were retired. Changed by the committing thread alone.
@@ -256,3 +260,6 @@ pub(crate) struct OwnWrites {
     /// By shard.
     pub(crate) shards: Vec<PushShard>,
 }
+
+/// The committed groups' own writes, in their order.
+pub(crate) type Commits = mpsc::Receiver<OwnWrites>;

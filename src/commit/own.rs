@@ -1,13 +1,11 @@
 //! Own requests: evaluated, applied to the table and the books, and gathered for the group's transaction.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 
 use metrics::counter;
 use stockmesh_proto::ShardIndex;
 use stockmesh_proto::operation::{Operation, OperationRefused, Outcome, Request, ShardWrites, Writer};
 use stockmesh_proto::reconcile::StateView;
-use tokio::sync::oneshot;
 
 use super::answer::Answer;
 use super::batch::Gathered;
@@ -16,6 +14,8 @@ use crate::clock::time_to_remember;
 use crate::error::WriteError;
 use crate::settings::Stored;
 use crate::storage::StorageError;
+use crate::sync::atomic::Ordering;
+use crate::sync::oneshot;
 
 impl Worker {
     pub(super) fn apply_own(
@@ -136,7 +136,8 @@ impl Worker {
     /// Applies the slots that a request writes, all in one step for readers.
     fn merge_own(&mut self, shards: BTreeMap<ShardIndex, ShardWrites>, gathered: &mut Gathered) {
         let own = self.table.own();
-        if self.is_watched() {
+        let watchers = self.progress.watchers.read();
+        if *watchers > 0 {
             for writes in shards.values() {
                 gathered.note_before(&writes.products.as_products(), &self.table);
             }
@@ -149,6 +150,7 @@ impl Worker {
                 assert!(joins_on, "an own write left a gap");
             }
         });
+        drop(watchers);
         for (shard, writes) in shards {
             gathered.add_slots(shard, writes.products.iter());
             gathered.add_claim_of(shard, own, writes.to);

@@ -6,12 +6,12 @@ use metrics::counter;
 use stockmesh_proto::product::Product;
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::{ReplicaId, Sku};
-use tokio::sync::oneshot;
 
 use super::answer::Answer;
 use super::{Event, FenceOutcome, Stopped, Worker};
 use crate::limits::RETIRED_MAX;
 use crate::retirements::{Retirement, row};
+use crate::sync::oneshot;
 
 impl Worker {
     /// Fences a replica, or notes that its fence is closed. The answer comes once it is durable.

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
-
 use super::Work;
 use super::gathering::Gathering;
 use super::worker::{EndGuard, Worker, Written};
+use crate::sync::mpsc;
 
 impl Worker {
     /// The same as on a thread of its own. Each sync takes the simulated time that the disks said.

@@ -1,7 +1,6 @@
 //! The committing thread.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use metrics::{counter, histogram};
@@ -10,7 +9,6 @@ use stockmesh_proto::hlc::Clock;
 use stockmesh_proto::operation::Books;
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::{ReplicaId, VersionVector};
-use tokio::sync::{broadcast, mpsc, oneshot};
 use tracing::{debug_span, error};
 
 use super::answer::Answer;
@@ -19,13 +17,17 @@ use super::fold::Fold;
 use super::gathering::Gathering;
 use super::room::{entries_claimed_max, fitting, has_room};
 use super::side::Trimming;
-use super::{Claim, Committer, Durable, Event, OwnWrites, Progress, RemoteDelta, RemoteOutcome, Stopped, Work};
+use super::{
+    Claim, Commits, Committer, Durable, Event, OwnWrites, Progress, RemoteDelta, RemoteOutcome, Stopped, Work,
+};
 use crate::clock::WallClock;
 use crate::limits::{COMMIT_QUEUE_MAX, COMMITS_TO_PUSH_MAX, GROUP_BYTES_TARGET, GROUP_WORK_MAX, LAG_BATCHES_MAX};
 use crate::retirements::Retirements;
 use crate::settings::{self, Stored};
 use crate::storage::{Batch, DataDirectory, Engine, StorageError, Transaction};
 use crate::subscribe::{Changed, Notice, ProductChange};
+use crate::sync::atomic::Ordering;
+use crate::sync::{broadcast, mpsc, oneshot, thread};
 use crate::table::Table;
 use crate::witness::{Incarnation, Witness};
 
@@ -83,7 +85,7 @@ impl Worker {
         clock: Clock,
         (wall, drift_ms_max): (WallClock, u64),
         (known, books, retention): ((Vec<ReplicaId>, Retirements), Books, Duration),
-    ) -> std::io::Result<(Committer, mpsc::Receiver<OwnWrites>)> {
+    ) -> std::io::Result<(Committer, Commits)> {
         let (work, queue) = mpsc::channel(COMMIT_QUEUE_MAX);
         let (pushes, push_queue) = mpsc::channel(COMMITS_TO_PUSH_MAX);
         let (changed, events) = (broadcast::Sender::new(LAG_BATCHES_MAX), broadcast::Sender::new(16));
@@ -120,7 +122,7 @@ impl Worker {
             tokio::spawn(self.serve_as_task(queue));
             return Ok(());
         }
-        std::thread::Builder::new().name("stockmesh-commit".into()).spawn(move || self.run(queue))?;
+        thread::Builder::new().name("stockmesh-commit".into()).spawn(move || self.run(queue))?;
         Ok(())
     }
 
@@ -204,7 +206,7 @@ impl Worker {
             }
             let count = gathering.count_one();
             let has_room = !closing && count < GROUP_WORK_MAX && gathered.bytes() < GROUP_BYTES_TARGET;
-            next = if has_room { gathering.next(|| queue.try_recv().ok(), Instant::now) } else { None };
+            next = if has_room { gathering.next(|| queue.try_recv().ok(), crate::sync::now) } else { None };
         }
         self.gathering = gathering.end();
         (gathered, answers, closing)
@@ -256,7 +258,8 @@ impl Worker {
         let refused = products.len() < delta.products.len();
         outcome.shards_refused.extend(refused.then_some(*shard));
         let products = &*products;
-        if self.is_watched() {
+        let watchers = self.progress.watchers.read();
+        if *watchers > 0 {
             gathered.note_before(products, &self.table);
         }
         let limit = entries_claimed_max(self.table.count());
@@ -285,6 +288,7 @@ impl Worker {
             assert!(state.version().dominates(&before), "a version vector went back");
             advanced = claimed.filter(|_| joins_on && *state.version() != before);
         });
+        drop(watchers);
         self.clock.observe(merged.stamp_max);
         outcome.slots_changed += merged.slots_changed;
         outcome.slots_repaired += merged.slots_repaired;
@@ -299,10 +303,6 @@ impl Worker {
         if let Some(version) = advanced {
             gathered.add_claim(*shard, &version);
         }
-    }
-
-    pub(super) fn is_watched(&self) -> bool {
-        self.progress.watchers.load(Ordering::SeqCst) > 0
     }
 
     /// Makes a group durable.

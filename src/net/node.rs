@@ -46,7 +46,7 @@ use super::trust::{self, watch_revocations};
 use super::turns::{reconcile_for_ever, relink_after_incarnation};
 use super::wishes::RetireRequest;
 use crate::clock::WallClock;
-use crate::commit::{Committer, OwnWrites};
+use crate::commit::{Commits, Committer};
 use crate::error::ReloadError;
 use crate::limits::{CLOSE_TIME_MAX, MESSAGES_WAITING_MAX, RETIRE_REQUESTS_MAX, URGENT_MAX};
 use crate::table::Table;
@@ -118,7 +118,7 @@ impl Node {
         settings: NodeSettings,
         table: Arc<Table>,
         committer: Committer,
-        commits: mpsc::Receiver<OwnWrites>,
+        commits: Commits,
     ) -> std::io::Result<Self> {
         let endpoint = settings.endpoint()?;
         let (urgent, urgent_queue) = mpsc::channel(URGENT_MAX);

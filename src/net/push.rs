@@ -10,18 +10,18 @@ use stockmesh_proto::check::DriftCheck;
 use stockmesh_proto::gossip::{check_push, choose, note_told, pack};
 use stockmesh_proto::limits::FRAME_BYTES_MAX;
 use stockmesh_proto::wire::{Message, Push};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use super::frames::{FrameError, read_metered};
 use super::link::{Link, PushFrame};
 use super::session::SyncError;
 use super::shared::Shared;
-use crate::commit::{Claim, OwnWrites, RemoteDelta, RemoteOutcome, Stopped};
+use crate::commit::{Claim, Commits, Merged, RemoteDelta, Stopped};
 use crate::limits::PUSH_MERGES_MAX;
 
 /// Sends each committed batch to the linked peers, for as long as the store lives.
-pub(super) async fn push_commits(mut commits: mpsc::Receiver<OwnWrites>, shared: Shared) {
+pub(super) async fn push_commits(mut commits: Commits, shared: Shared) {
     while let Some(writes) = commits.recv().await {
         for push in pack(writes.origin, writes.shards) {
             spread(push, None, &shared);
@@ -75,7 +75,7 @@ pub(super) async fn send_pushes(link: Arc<Link>, mut queue: mpsc::Receiver<PushF
 /// A push whose merge is under way.
 struct Merging {
     push: Push,
-    outcome: oneshot::Receiver<Result<RemoteOutcome, Stopped>>,
+    outcome: Merged,
 }
 
 /// Receives a peer's pushes until its stream ends.

@@ -11,14 +11,13 @@ use stockmesh_proto::limits::FRAME_BYTES_MAX;
 use stockmesh_proto::reconcile::{Agreement, Direction, Effect, Outcome, Session, SessionError, StateView};
 use stockmesh_proto::wire::Message;
 use stockmesh_proto::{ReplicaId, ShardIndex, VersionVector};
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::frames::{FrameError, OwnStream, read_metered, reply_time, write_message};
 use super::link::Link;
 use super::shared::Shared;
-use crate::commit::{Claim, RemoteDelta, RemoteOutcome, Stopped};
+use crate::commit::{Claim, Merged, RemoteDelta, Stopped};
 use crate::limits::{REPLY_TIME_MAX, SESSION_MERGES_MAX};
 
 /// A reconciliation did not end. What was merged stays, and nothing was claimed that did not arrive whole.
@@ -207,7 +206,7 @@ fn doubt_reader(shard: ShardIndex, link: &Link, shared: &Shared) {
 }
 
 /// The answer of the committer, to come.
-type Merge = oneshot::Receiver<Result<RemoteOutcome, Stopped>>;
+type Merge = Merged;
 
 /// Merges that were queued and are not durable yet.
 #[derive(Default)]
