@@ -1,0 +1,239 @@
+//! Holds what was measured against bounds that were known before, and tells both.
+
+use crate::drive::{Drive, Plan, Window};
+use crate::lag::Arrival;
+use crate::sample::Sample;
+use crate::soaking::NODES;
+use crate::stats::{quantile, slope};
+
+const MIB: f64 = (1 << 20) as f64;
+
+/// A node that is restarted four times a year must not take 8 GiB more by then: 8192 MiB in some 2,000 hours.
+const GROWTH_MIB_PER_HOUR: f64 = 4.0;
+/// Besides, each node remembers the holds that were resolved, for a week, and gives two in a second. In memory a hold is a
+/// record with two names in a tree, and a key in another one; both trees may be half full.
+const HOLDS_PER_SECOND: f64 = 2.0;
+const HOLD_MEMORY_BYTES: f64 = 512.0;
+/// On disk it is a row of its key and about a hundred bytes.
+const HOLD_DISK_BYTES: f64 = 256.0;
+
+/// The journal is folded when it is longer than this, as the store's limits say.
+const JOURNAL_BYTES: f64 = 16.0 * MIB;
+/// While it is folded, some shards with each commit, it goes on growing: by no more than what folded it, since a commit of
+/// one sync carries 256 KiB of snapshots, and seldom as much of new writes.
+const JOURNAL_BYTES_MAX: f64 = 2.0 * JOURNAL_BYTES;
+/// How much a file may be larger than what lives in it: twice, since pages of a tree may be half empty; and that twice,
+/// since a file stays as large as it was when the most was in it, and old pages are free only after the commit that
+/// replaced them: the ledger is trimmed once a minute, and the journal is cut at once.
+const DISK_FACTOR: f64 = 4.0;
+
+/// Descriptors do not depend on links, requests, or time: one socket serves all links, and the files stay open. What
+/// comes and goes is the kernel's and the runtime's: a little room for that, and none for what stays.
+const DESCRIPTORS_PASSING: u64 = 8;
+
+/// A write is elsewhere after a push and two syncs. If the push was dropped, a reconciliation brings it: each node begins
+/// one every second, a quarter more at the most, with a peer by chance. Two of these, so that the wrong peer may be chosen once.
+const LAG_P99_SECONDS: f64 = 2.5;
+/// The same, when the wrong peer is chosen again and again: 7 peers, of whom six do not have it at first; (6/7)^8 is less
+/// than a third, and by then others have it too.
+const LAG_MAX_SECONDS: f64 = 10.0;
+/// How certain it must be that memory grows: two standard errors.
+const ERRORS: f64 = 2.0;
+
+/// Samples that a life must have after it is warm to be judged.
+const SAMPLES_MIN: usize = 8;
+
+/// What was told to be wrong.
+#[derive(Debug, Default)]
+pub(crate) struct Verdict {
+    pub(crate) broken: Vec<String>,
+}
+
+impl Verdict {
+    fn hold(&mut self, what: &str, is_good: bool, found: &str) {
+        println!("{} {what}: {found}", if is_good { "ok    " } else { "BROKEN" });
+        if !is_good {
+            self.broken.push(what.to_owned());
+        }
+    }
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / MIB
+}
+
+pub(crate) fn judge(drive: &Drive, plan: Plan, settled: std::time::Duration) -> Verdict {
+    let warm_seconds = plan.warm_up.as_secs_f64();
+    let warm: Vec<Sample> = drive.samples.iter().copied().filter(|sample| sample.age_seconds >= warm_seconds).collect();
+    let mut verdict = Verdict::default();
+    println!("\nwarm after {warm_seconds:.0} s; {} samples, {} of them warm", drive.samples.len(), warm.len());
+    processes(&warm, &mut verdict);
+    disks(&warm, &mut verdict);
+    lag(drive, &mut verdict);
+    traffic(&drive.samples);
+    println!("\nall nodes were equal {settled:.1?} after the load ended");
+    crate::sums::check(drive, &mut |what, is_good, found| verdict.hold(what, is_good, found));
+    verdict
+}
+
+/// Memory and descriptors of each process that lived long enough.
+fn processes(warm: &[Sample], verdict: &mut Verdict) {
+    let mut lives: Vec<(usize, usize)> = warm.iter().map(|sample| (sample.node, sample.life)).collect();
+    lives.sort_unstable();
+    lives.dedup();
+    let allowed = GROWTH_MIB_PER_HOUR + HOLDS_PER_SECOND * 3_600.0 * HOLD_MEMORY_BYTES / MIB;
+    println!(
+        "\nprocess minutes | RSS MiB first   last    max |    MiB per hour | descriptors first last max | threads first last max"
+    );
+    let (mut growing, mut leaking, mut judged, mut unclear) = (Vec::new(), Vec::new(), 0, 0);
+    for (node, life) in lives {
+        let of: Vec<Sample> =
+            warm.iter().copied().filter(|sample| (sample.node, sample.life) == (node, life)).collect();
+        let (Some(first), Some(last)) = (of.first(), of.last()) else { continue };
+        let points: Vec<(f64, f64)> =
+            of.iter().map(|sample| (sample.at_seconds / 3_600.0, mib(sample.rss_bytes))).collect();
+        let Some(slope) = slope(&points).filter(|_| of.len() >= SAMPLES_MIN) else { continue };
+        judged += 1;
+        let max = |value: fn(&Sample) -> u64| of.iter().map(value).max().unwrap_or_default();
+        println!(
+            "n{node}.{life}    {:7.1} | {:13.1} {:6.1} {:6.1} | {:+7.1} ± {:5.1} | {:17} {:4} {:3} | {:13} {:4} {:3}",
+            (last.at_seconds - first.at_seconds) / 60.0,
+            mib(first.rss_bytes),
+            mib(last.rss_bytes),
+            mib(max(|sample| sample.rss_bytes)),
+            slope.per_hour,
+            slope.error,
+            first.descriptors,
+            last.descriptors,
+            max(|sample| sample.descriptors),
+            first.threads,
+            last.threads,
+            max(|sample| sample.threads),
+        );
+        if slope.per_hour - ERRORS * slope.error > allowed {
+            growing.push(format!("n{node}.{life}"));
+        }
+        unclear += usize::from(ERRORS * slope.error > allowed);
+        // The least of several, so that what is open for a moment does not count.
+        let least = |part: &[Sample]| part.iter().map(|sample| sample.descriptors).min().unwrap_or_default();
+        let (before, after) = (least(&of[..of.len() / 4]), least(&of[of.len() - of.len() / 4..]));
+        if after > before || max(|sample| sample.descriptors) > before + DESCRIPTORS_PASSING {
+            leaking.push(format!("n{node}.{life} from {before} to {after}"));
+        }
+    }
+    let doubt =
+        if unclear > 0 { format!("; {unclear} lived too short to tell growth of that size") } else { String::new() };
+    let found = format!("{judged} processes, {growing:?} grow by more than {allowed:.1} MiB per hour{doubt}");
+    verdict.hold("memory is flat", judged > 0 && growing.is_empty(), &found);
+    verdict.hold(
+        "descriptors are flat",
+        judged > 0 && leaking.is_empty(),
+        &format!("{leaking:?} have more than before"),
+    );
+}
+
+/// What lives on a node's disk: the state, the movements within the retention, holds, and a journal before it is folded.
+fn live_bytes(sample: &Sample) -> Option<f64> {
+    let figures = sample.figures?;
+    let holds = sample.at_seconds * HOLDS_PER_SECOND * HOLD_DISK_BYTES;
+    Some((figures.state_bytes + figures.ledger_bytes) as f64 + holds + JOURNAL_BYTES)
+}
+
+fn disks(warm: &[Sample], verdict: &mut Verdict) {
+    println!(
+        "\nnode | slots first   last | state MiB first  last | ledger max | journal max | disk MiB first   last    max | apparent max | of live max"
+    );
+    let (mut worst, mut journal) = (0.0_f64, 0.0_f64);
+    for node in 0..NODES {
+        let of: Vec<&Sample> = warm.iter().filter(|sample| sample.node == node && sample.figures.is_some()).collect();
+        let (Some(first), Some(last)) = (of.first(), of.last()) else { continue };
+        let max = |value: &dyn Fn(&Sample) -> f64| of.iter().map(|sample| value(sample)).fold(0.0, f64::max);
+        let factor = max(&|sample| live_bytes(sample).map_or(0.0, |live| sample.allocated_bytes as f64 / live));
+        let journal_max = max(&|sample| sample.figures.map_or(0.0, |figures| figures.journal_bytes as f64));
+        (worst, journal) = (worst.max(factor), journal.max(journal_max));
+        let state = |sample: &Sample| sample.figures.map_or(0.0, |figures| mib(figures.state_bytes));
+        let slots = |sample: &Sample| sample.figures.map_or(0, |figures| figures.slots);
+        println!(
+            "n{node}   | {:11} {:6} | {:15.2} {:5.2} | {:10.1} | {:11.1} | {:14.1} {:6.1} {:6.1} | {:12.1} | {factor:11.2}",
+            slots(first),
+            slots(last),
+            state(first),
+            state(last),
+            max(&|sample| sample.figures.map_or(0.0, |figures| mib(figures.ledger_bytes))),
+            journal_max / MIB,
+            mib(first.allocated_bytes),
+            mib(last.allocated_bytes),
+            max(&|sample| mib(sample.allocated_bytes)),
+            max(&|sample| mib(sample.apparent_bytes)),
+        );
+    }
+    let found = format!("{worst:.2} times what lives, at most {DISK_FACTOR} are allowed");
+    verdict.hold("disk is bounded", worst > 0.0 && worst <= DISK_FACTOR, &found);
+    let found = format!("{:.1} MiB, at most {:.0} are allowed", journal / MIB, JOURNAL_BYTES_MAX / MIB);
+    verdict.hold("journals are folded", journal <= JOURNAL_BYTES_MAX, &found);
+}
+
+/// Whether a probe had its time while nothing was broken. One that was written long before the next fault counts also if
+/// it came after that.
+fn is_calm(arrival: Arrival, calm: &[Window]) -> bool {
+    let in_time_us = (LAG_P99_SECONDS * 1e6) as u64;
+    let within = |(from, to): &Window| {
+        arrival.written_us >= *from && (arrival.seen_us <= *to || arrival.written_us + in_time_us <= *to)
+    };
+    calm.iter().any(within)
+}
+
+fn lag(drive: &Drive, verdict: &mut Verdict) {
+    let (arrivals, missing) = drive.lag.arrivals();
+    let (calm, other): (Vec<Arrival>, Vec<Arrival>) =
+        arrivals.iter().partition(|arrival| is_calm(**arrival, &drive.calm));
+    println!("\nlag       | probes |   p50 s   p99 s   max s");
+    let mut p99_and_max = (0.0, 0.0);
+    for (name, part) in [("faults", other), ("no faults", calm)] {
+        let mut seconds: Vec<f64> = part.iter().map(|arrival| arrival.seconds()).collect();
+        let [p50, p99, max] = [0.5, 0.99, 1.0].map(|part| quantile(&mut seconds, part));
+        println!("{name:9} | {:6} | {p50:7.3} {p99:7.3} {max:7.3}", seconds.len());
+        p99_and_max = (p99, max);
+    }
+    for kind in ["weather", "partition", "kill", "standstill", "slow node"] {
+        let ends: Vec<&Window> =
+            drive.faults.iter().filter(|(what, _)| *what == kind).map(|(_, window)| window).collect();
+        let late = |(from, to): &Window| {
+            let of = arrivals.iter().filter(|arrival| (*from..*to).contains(&arrival.written_us));
+            of.map(|arrival| arrival.seen_us.saturating_sub(*to)).max().unwrap_or_default() as f64 / 1e6
+        };
+        let last = ends.iter().map(|window| late(window)).fold(0.0, f64::max);
+        println!(
+            "{:3} × {kind:10}: the last of what was written meanwhile is everywhere {last:.2} s later",
+            ends.len()
+        );
+    }
+    let (p99, max) = p99_and_max;
+    let found = format!("p99 {p99:.3} s of {LAG_P99_SECONDS} s, max {max:.3} s of {LAG_MAX_SECONDS} s");
+    verdict.hold(
+        "lag is bounded without faults",
+        p99 <= LAG_P99_SECONDS && max <= LAG_MAX_SECONDS && max > 0.0,
+        &found,
+    );
+    verdict.hold("every probe arrives", missing == 0, &format!("{missing} did not"));
+}
+
+/// How busy it was.
+fn traffic(samples: &[Sample]) {
+    let seconds = samples.iter().map(|sample| sample.at_seconds).fold(0.0, f64::max).max(1.0);
+    let mut sums = [0_u64; 3];
+    for node in 0..NODES {
+        for life in 1.. {
+            let of = samples.iter().filter(|sample| (sample.node, sample.life) == (node, life));
+            let Some(last) = of.last() else { break };
+            let figures = last.figures.unwrap_or_default();
+            sums[0] += figures.operations;
+            sums[1] += figures.reconciliations;
+            sums[2] += figures.pushes_dropped;
+        }
+    }
+    let [operations, reconciliations, dropped] = sums.map(|sum| sum as f64 / seconds);
+    println!(
+        "\nper second of all nodes: {operations:.0} operations, {reconciliations:.1} reconciliations, {dropped:.1} pushes dropped from full queues"
+    );
+}
