@@ -53,6 +53,7 @@ pub(crate) struct Drive {
     /// When each node's present process began, and which it is.
     lives: [(Instant, usize); NODES],
     figures: [Option<Figures>; NODES],
+    has_folded: [bool; NODES],
     pub(crate) samples: Vec<Sample>,
     pub(crate) lag: Lag,
     pub(crate) calm: Vec<Window>,
@@ -75,6 +76,7 @@ impl Drive {
             paused: BTreeSet::new(),
             lives: [(now, 0); NODES],
             figures: [None; NODES],
+            has_folded: [false; NODES],
             samples: Vec::new(),
             lag: Lag::default(),
             calm: Vec::new(),
@@ -101,7 +103,7 @@ impl Drive {
     fn start(&mut self, number: usize) {
         self.world.start(number);
         self.lives[number] = (Instant::now(), self.lives[number].1 + 1);
-        self.figures[number] = None;
+        (self.figures[number], self.has_folded[number]) = (None, false);
     }
 
     /// Lets faults happen until the time is over.
@@ -216,6 +218,7 @@ impl Drive {
                 node: number,
                 life,
                 age_seconds: began.elapsed().as_secs_f64(),
+                has_folded: self.has_folded[number],
                 rss_bytes,
                 descriptors,
                 threads,
@@ -239,7 +242,11 @@ impl Drive {
         let words: Vec<&str> = line.split_whitespace().skip(1).collect();
         let number = |place: usize| words[place].parse::<u64>().unwrap();
         match words.as_slice() {
-            ["figures", figures @ ..] => self.figures[node] = Some(Figures::parse(figures)),
+            ["figures", figures @ ..] => {
+                let (before, now) = (self.figures[node].unwrap_or_default(), Figures::parse(figures));
+                self.has_folded[node] |= now.journal_bytes < before.journal_bytes;
+                self.figures[node] = Some(now);
+            }
             ["probed", ..] => self.lag.wrote(node, number(1), number(2)),
             ["seen", writer, ..] => {
                 let writer = (0..NODES).find(|number| name(*number) == *writer).unwrap();
@@ -253,6 +260,8 @@ impl Drive {
     /// Ends the load, and waits until all hold the same. Returns how long that took.
     pub(crate) fn settle(&mut self) -> Duration {
         self.world.rest();
+        // At rest nothing grows.
+        self.next_sample = Instant::now() + Duration::from_secs(3_600);
         // Holds are to run out.
         self.pass(Duration::from_millis(crate::load::HOLD_MS_MAX + 2_000));
         let took = self.world.cluster.settle_alive(&mut self.world.nodes);

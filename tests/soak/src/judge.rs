@@ -4,7 +4,7 @@ use crate::drive::{Drive, Plan, Window};
 use crate::lag::Arrival;
 use crate::sample::Sample;
 use crate::soaking::NODES;
-use crate::stats::{quantile, slope};
+use crate::stats::{Slope, quantile, slope};
 
 const MIB: f64 = (1 << 20) as f64;
 
@@ -39,9 +39,10 @@ const LAG_P99_SECONDS: f64 = 2.5;
 const LAG_MAX_SECONDS: f64 = 10.0;
 /// How certain it must be that memory grows: two standard errors.
 const ERRORS: f64 = 2.0;
-
-/// Samples that a life must have after it is warm to be judged.
-const SAMPLES_MIN: usize = 8;
+/// Whoever is warm for less than this is allowed what the engine's cache of 16 MiB may still take. In a short run it cannot
+/// be told from growth, and only what is far beyond it counts.
+const SHORT_HOURS: f64 = 0.2;
+const STILL_FILLING_MIB: f64 = 16.0;
 
 /// What was told to be wrong.
 #[derive(Debug, Default)]
@@ -64,11 +65,16 @@ fn mib(bytes: u64) -> f64 {
 
 pub(crate) fn judge(drive: &Drive, plan: Plan, settled: std::time::Duration) -> Verdict {
     let warm_seconds = plan.warm_up.as_secs_f64();
-    let warm: Vec<Sample> = drive.samples.iter().copied().filter(|sample| sample.age_seconds >= warm_seconds).collect();
+    let is_warm = |sample: &Sample| sample.age_seconds >= warm_seconds && sample.has_folded;
+    let warm: Vec<Sample> = drive.samples.iter().copied().filter(is_warm).collect();
     let mut verdict = Verdict::default();
-    println!("\nwarm after {warm_seconds:.0} s; {} samples, {} of them warm", drive.samples.len(), warm.len());
+    println!(
+        "\nwarm after {warm_seconds:.0} s and a fold of the journal; {} samples, {} of them warm",
+        drive.samples.len(),
+        warm.len()
+    );
     processes(&warm, &mut verdict);
-    disks(&warm, &mut verdict);
+    disks(&drive.samples, &mut verdict);
     lag(drive, &mut verdict);
     traffic(&drive.samples);
     println!("\nall nodes were equal {settled:.1?} after the load ended");
@@ -81,55 +87,102 @@ fn processes(warm: &[Sample], verdict: &mut Verdict) {
     let mut lives: Vec<(usize, usize)> = warm.iter().map(|sample| (sample.node, sample.life)).collect();
     lives.sort_unstable();
     lives.dedup();
-    let allowed = GROWTH_MIB_PER_HOUR + HOLDS_PER_SECOND * 3_600.0 * HOLD_MEMORY_BYTES / MIB;
     println!(
         "\nprocess minutes | RSS MiB first   last    max |    MiB per hour | descriptors first last max | threads first last max"
     );
-    let (mut growing, mut leaking, mut judged, mut unclear) = (Vec::new(), Vec::new(), 0, 0);
-    for (node, life) in lives {
-        let of: Vec<Sample> =
-            warm.iter().copied().filter(|sample| (sample.node, sample.life) == (node, life)).collect();
-        let (Some(first), Some(last)) = (of.first(), of.last()) else { continue };
-        let points: Vec<(f64, f64)> =
-            of.iter().map(|sample| (sample.at_seconds / 3_600.0, mib(sample.rss_bytes))).collect();
-        let Some(slope) = slope(&points).filter(|_| of.len() >= SAMPLES_MIN) else { continue };
-        judged += 1;
-        let max = |value: fn(&Sample) -> u64| of.iter().map(value).max().unwrap_or_default();
-        println!(
-            "n{node}.{life}    {:7.1} | {:13.1} {:6.1} {:6.1} | {:+7.1} ± {:5.1} | {:17} {:4} {:3} | {:13} {:4} {:3}",
-            (last.at_seconds - first.at_seconds) / 60.0,
+    let of_life =
+        |life: &(usize, usize)| warm.iter().copied().filter(|sample| (sample.node, sample.life) == *life).collect();
+    let lives: Vec<Life> = lives.iter().filter_map(|life| Life::of(of_life(life))).collect();
+    let (mut growing, mut leaking, mut unclear) = (Vec::new(), Vec::new(), 0);
+    for life in &lives {
+        println!("{}", life.to_line());
+        unclear += usize::from(life.is_unclear());
+        growing.extend(life.grows().then(|| life.name()));
+        leaking.extend(life.leaks().then(|| format!("{} from {} to {}", life.name(), life.before(), life.after())));
+    }
+    let rate = growth_mib_per_hour();
+    let found = format!(
+        "{} processes; by more than {rate:.1} MiB per hour grow: {growing:?}; too short or too restless to tell: {unclear}",
+        lives.len()
+    );
+    verdict.hold("memory is flat", !lives.is_empty() && growing.is_empty(), &found);
+    let found = format!("these have more than before: {leaking:?}");
+    verdict.hold("descriptors are flat", !lives.is_empty() && leaking.is_empty(), &found);
+}
+
+fn growth_mib_per_hour() -> f64 {
+    GROWTH_MIB_PER_HOUR + HOLDS_PER_SECOND * 3_600.0 * HOLD_MEMORY_BYTES / MIB
+}
+
+/// What one process took, once it was warm.
+struct Life {
+    samples: Vec<Sample>,
+    hours: f64,
+    slope: Slope,
+}
+
+impl Life {
+    fn of(samples: Vec<Sample>) -> Option<Self> {
+        let point = |sample: &Sample| (sample.at_seconds / 3_600.0, mib(sample.rss_bytes));
+        let slope = slope(&samples.iter().map(point).collect::<Vec<_>>())?;
+        let hours = (samples.last()?.at_seconds - samples.first()?.at_seconds) / 3_600.0;
+        Some(Self { samples, hours, slope })
+    }
+
+    fn name(&self) -> String {
+        let Sample { node, life, .. } = self.samples[0];
+        format!("n{node}.{life}")
+    }
+
+    fn max(&self, value: fn(&Sample) -> u64) -> u64 {
+        self.samples.iter().map(value).max().unwrap_or_default()
+    }
+
+    /// By as much as it must at the least have grown, if it grew.
+    fn grows(&self) -> bool {
+        let filling = if self.hours < SHORT_HOURS { STILL_FILLING_MIB } else { 0.0 };
+        let least = (self.slope.per_hour - ERRORS * self.slope.error) * self.hours;
+        least > growth_mib_per_hour() * self.hours + filling
+    }
+
+    fn is_unclear(&self) -> bool {
+        self.hours < SHORT_HOURS || ERRORS * self.slope.error > growth_mib_per_hour()
+    }
+
+    /// The least of several samples, so that what is open for a moment does not count.
+    fn before(&self) -> u64 {
+        let samples = &self.samples[..self.samples.len().div_ceil(4)];
+        samples.iter().map(|sample| sample.descriptors).min().unwrap_or_default()
+    }
+
+    fn after(&self) -> u64 {
+        let samples = &self.samples[self.samples.len() / 4 * 3..];
+        samples.iter().map(|sample| sample.descriptors).min().unwrap_or_default()
+    }
+
+    fn leaks(&self) -> bool {
+        self.after() > self.before() || self.max(|sample| sample.descriptors) > self.before() + DESCRIPTORS_PASSING
+    }
+
+    fn to_line(&self) -> String {
+        let (first, last) = (self.samples[0], self.samples[self.samples.len() - 1]);
+        format!(
+            "{:7} {:7.1} | {:13.1} {:6.1} {:6.1} | {:+7.1} ± {:5.1} | {:17} {:4} {:3} | {:13} {:4} {:3}",
+            self.name(),
+            self.hours * 60.0,
             mib(first.rss_bytes),
             mib(last.rss_bytes),
-            mib(max(|sample| sample.rss_bytes)),
-            slope.per_hour,
-            slope.error,
+            mib(self.max(|sample| sample.rss_bytes)),
+            self.slope.per_hour,
+            self.slope.error,
             first.descriptors,
             last.descriptors,
-            max(|sample| sample.descriptors),
+            self.max(|sample| sample.descriptors),
             first.threads,
             last.threads,
-            max(|sample| sample.threads),
-        );
-        if slope.per_hour - ERRORS * slope.error > allowed {
-            growing.push(format!("n{node}.{life}"));
-        }
-        unclear += usize::from(ERRORS * slope.error > allowed);
-        // The least of several, so that what is open for a moment does not count.
-        let least = |part: &[Sample]| part.iter().map(|sample| sample.descriptors).min().unwrap_or_default();
-        let (before, after) = (least(&of[..of.len() / 4]), least(&of[of.len() - of.len() / 4..]));
-        if after > before || max(|sample| sample.descriptors) > before + DESCRIPTORS_PASSING {
-            leaking.push(format!("n{node}.{life} from {before} to {after}"));
-        }
+            self.max(|sample| sample.threads),
+        )
     }
-    let doubt =
-        if unclear > 0 { format!("; {unclear} lived too short to tell growth of that size") } else { String::new() };
-    let found = format!("{judged} processes, {growing:?} grow by more than {allowed:.1} MiB per hour{doubt}");
-    verdict.hold("memory is flat", judged > 0 && growing.is_empty(), &found);
-    verdict.hold(
-        "descriptors are flat",
-        judged > 0 && leaking.is_empty(),
-        &format!("{leaking:?} have more than before"),
-    );
 }
 
 /// What lives on a node's disk: the state, the movements within the retention, holds, and a journal before it is folded.
@@ -139,13 +192,14 @@ fn live_bytes(sample: &Sample) -> Option<f64> {
     Some((figures.state_bytes + figures.ledger_bytes) as f64 + holds + JOURNAL_BYTES)
 }
 
-fn disks(warm: &[Sample], verdict: &mut Verdict) {
+fn disks(samples: &[Sample], verdict: &mut Verdict) {
     println!(
         "\nnode | slots first   last | state MiB first  last | ledger max | journal max | disk MiB first   last    max | apparent max | of live max"
     );
     let (mut worst, mut journal) = (0.0_f64, 0.0_f64);
     for node in 0..NODES {
-        let of: Vec<&Sample> = warm.iter().filter(|sample| sample.node == node && sample.figures.is_some()).collect();
+        let of: Vec<&Sample> =
+            samples.iter().filter(|sample| sample.node == node && sample.figures.is_some()).collect();
         let (Some(first), Some(last)) = (of.first(), of.last()) else { continue };
         let max = |value: &dyn Fn(&Sample) -> f64| of.iter().map(|sample| value(sample)).fold(0.0, f64::max);
         let factor = max(&|sample| live_bytes(sample).map_or(0.0, |live| sample.allocated_bytes as f64 / live));

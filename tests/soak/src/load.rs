@@ -17,10 +17,13 @@ pub(crate) const SHARED: usize = 64;
 /// Of these, every so many is stocked again only when it is sold out: who oversells is found out.
 const SCARCE_EVERY: usize = 4;
 const PRICED: usize = 5_000;
-const PAIRED: usize = 200;
+const PAIRED: usize = 40;
 const OWN: usize = 50;
-/// Products in one batch of prices.
-const BATCH: usize = 500;
+/// Prices in one batch …
+const BATCH: usize = 2_500;
+/// … and how often all are set in the beginning: about 20 MB, so that journals are folded once, and the engine's caches are
+/// full, before it is measured.
+const FILLS: usize = 100;
 /// The place of what all sell.
 const PLACE: &str = "all";
 /// How long peers may be asked for rights: short, so that a cut does not leave the callers idle.
@@ -77,7 +80,7 @@ impl Load {
 
     /// The catalogue: what is there from the beginning.
     pub(crate) async fn fill(&self) {
-        for first in (0..PRICED).step_by(BATCH) {
+        for first in (0..FILLS).flat_map(|_| (0..PRICED).step_by(BATCH)) {
             let mut batch = self.store.batch();
             for number in first..PRICED.min(first + BATCH) {
                 batch = batch.set_price(&format!("priced-{number}"), price()).unwrap();

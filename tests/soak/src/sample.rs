@@ -44,6 +44,8 @@ pub(crate) struct Sample {
     pub(crate) life: usize,
     /// How long that process ran.
     pub(crate) age_seconds: f64,
+    /// Whether its journal was folded since it began, so that the engine's cache was full once.
+    pub(crate) has_folded: bool,
     pub(crate) rss_bytes: u64,
     pub(crate) descriptors: u64,
     pub(crate) threads: u64,
