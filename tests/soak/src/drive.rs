@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::lag::Lag;
 use crate::process::{Node, PATIENCE, Status, all_known, running, until};
-use crate::sample::{Figures, Sample, directory, process};
+use crate::sample::{Figures, Process, Sample, directory};
 use crate::sky::Weather;
 use crate::soaking::{NODES, name, now_us};
 use crate::world::World;
@@ -53,7 +53,6 @@ pub(crate) struct Drive {
     /// When each node's present process began, and which it is.
     lives: [(Instant, usize); NODES],
     figures: [Option<Figures>; NODES],
-    has_folded: [bool; NODES],
     pub(crate) samples: Vec<Sample>,
     pub(crate) lag: Lag,
     pub(crate) calm: Vec<Window>,
@@ -76,7 +75,6 @@ impl Drive {
             paused: BTreeSet::new(),
             lives: [(now, 0); NODES],
             figures: [None; NODES],
-            has_folded: [false; NODES],
             samples: Vec::new(),
             lag: Lag::default(),
             calm: Vec::new(),
@@ -103,7 +101,7 @@ impl Drive {
     fn start(&mut self, number: usize) {
         self.world.start(number);
         self.lives[number] = (Instant::now(), self.lives[number].1 + 1);
-        (self.figures[number], self.has_folded[number]) = (None, false);
+        self.figures[number] = None;
     }
 
     /// Lets faults happen until the time is over.
@@ -118,10 +116,27 @@ impl Drive {
                 let begun_us = now_us();
                 let what = fault(self, round);
                 self.faults.push((what, (begun_us, now_us())));
+                self.tell(what);
                 self.pass(self.plan.grace);
                 self.rest();
             }
         }
+    }
+
+    /// For whoever waits an hour.
+    fn tell(&self, what: &str) {
+        let latest = &self.samples[self.samples.len().saturating_sub(NODES)..];
+        let mib = |bytes: Option<u64>| bytes.unwrap_or_default() >> 20;
+        let (rss, disk) =
+            (latest.iter().map(|sample| sample.rss_bytes), latest.iter().map(|sample| sample.allocated_bytes));
+        println!(
+            "{:5} s: {what:10} is over; {} to {} MiB resident, {} to {} MiB on disk",
+            self.begun.elapsed().as_secs(),
+            mib(rss.clone().min()),
+            mib(rss.max()),
+            mib(disk.clone().min()),
+            mib(disk.max())
+        );
     }
 
     /// A time without faults, after the last one is overcome.
@@ -210,7 +225,8 @@ impl Drive {
             if !node.runs() || self.paused.contains(&number) {
                 continue;
             }
-            let Some((rss_bytes, descriptors, threads)) = process(node.process_id()) else { continue };
+            let Some(process) = Process::look(node.process_id()) else { continue };
+            let Process { rss_bytes, descriptors, threads, processor_seconds } = process;
             let (allocated_bytes, apparent_bytes) = directory(&node.directory());
             let (began, life) = self.lives[number];
             self.samples.push(Sample {
@@ -218,10 +234,10 @@ impl Drive {
                 node: number,
                 life,
                 age_seconds: began.elapsed().as_secs_f64(),
-                has_folded: self.has_folded[number],
                 rss_bytes,
                 descriptors,
                 threads,
+                processor_seconds,
                 allocated_bytes,
                 apparent_bytes,
                 figures: self.figures[number],
@@ -242,11 +258,7 @@ impl Drive {
         let words: Vec<&str> = line.split_whitespace().skip(1).collect();
         let number = |place: usize| words[place].parse::<u64>().unwrap();
         match words.as_slice() {
-            ["figures", figures @ ..] => {
-                let (before, now) = (self.figures[node].unwrap_or_default(), Figures::parse(figures));
-                self.has_folded[node] |= now.journal_bytes < before.journal_bytes;
-                self.figures[node] = Some(now);
-            }
+            ["figures", figures @ ..] => self.figures[node] = Some(Figures::parse(figures)),
             ["probed", ..] => self.lag.wrote(node, number(1), number(2)),
             ["seen", writer, ..] => {
                 let writer = (0..NODES).find(|number| name(*number) == *writer).unwrap();
@@ -264,7 +276,7 @@ impl Drive {
         self.next_sample = Instant::now() + Duration::from_secs(3_600);
         // Holds are to run out.
         self.pass(Duration::from_millis(crate::load::HOLD_MS_MAX + 2_000));
-        let took = self.world.cluster.settle_alive(&mut self.world.nodes);
+        let took = self.converge();
         self.pass(Duration::from_millis(500));
         self.last.clear();
         self.world.nodes[0].say("final");
@@ -272,12 +284,24 @@ impl Drive {
             self.listen();
             !self.last.is_empty()
         });
-        self.statuses = running(&mut self.world.nodes).map(Node::status).collect();
         let new_ids = self.statuses.iter().map(|status| status.new_ids).sum::<usize>();
         if new_ids > 0 {
             self.odd.push(format!("{new_ids} new ids were taken"));
         }
         took
+    }
+
+    /// Waits until all hold the same. Rights go on moving after the last sale, so what was equal may differ a moment later.
+    fn converge(&mut self) -> Duration {
+        let begun = Instant::now();
+        loop {
+            self.statuses = running(&mut self.world.nodes).map(Node::status).collect();
+            let is_equal = self.statuses.windows(2).all(|pair| pair[0].fingerprint == pair[1].fingerprint);
+            if is_equal || begun.elapsed() > PATIENCE {
+                return begun.elapsed();
+            }
+            sleep(LOOK_EVERY);
+        }
     }
 
     /// A store that grew must close as any other.

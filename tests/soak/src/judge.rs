@@ -34,8 +34,8 @@ const DESCRIPTORS_PASSING: u64 = 8;
 /// A write is elsewhere after a push and two syncs. If the push was dropped, a reconciliation brings it: each node begins
 /// one every second, a quarter more at the most, with a peer by chance. Two of these, so that the wrong peer may be chosen once.
 const LAG_P99_SECONDS: f64 = 2.5;
-/// The same, when the wrong peer is chosen again and again: 7 peers, of whom six do not have it at first; (6/7)^8 is less
-/// than a third, and by then others have it too.
+/// The same, where chance is against it eight times in a row. By then most others have it too, and any of them will do, and
+/// they come to this node as it goes to them: later is no chance any more.
 const LAG_MAX_SECONDS: f64 = 10.0;
 /// How certain it must be that memory grows: two standard errors.
 const ERRORS: f64 = 2.0;
@@ -65,7 +65,9 @@ fn mib(bytes: u64) -> f64 {
 
 pub(crate) fn judge(drive: &Drive, plan: Plan, settled: std::time::Duration) -> Verdict {
     let warm_seconds = plan.warm_up.as_secs_f64();
-    let is_warm = |sample: &Sample| sample.age_seconds >= warm_seconds && sample.has_folded;
+    let is_warm = |sample: &Sample| {
+        sample.age_seconds >= warm_seconds && sample.figures.is_some_and(|figures| figures.has_folded)
+    };
     let warm: Vec<Sample> = drive.samples.iter().copied().filter(is_warm).collect();
     let mut verdict = Verdict::default();
     println!(
@@ -275,19 +277,23 @@ fn lag(drive: &Drive, verdict: &mut Verdict) {
 /// How busy it was.
 fn traffic(samples: &[Sample]) {
     let seconds = samples.iter().map(|sample| sample.at_seconds).fold(0.0, f64::max).max(1.0);
-    let mut sums = [0_u64; 3];
+    let (mut sums, mut processors) = ([0_u64; 3], 0.0);
     for node in 0..NODES {
         for life in 1.. {
             let of = samples.iter().filter(|sample| (sample.node, sample.life) == (node, life));
-            let Some(last) = of.last() else { break };
-            let figures = last.figures.unwrap_or_default();
-            sums[0] += figures.operations;
-            sums[1] += figures.reconciliations;
-            sums[2] += figures.pushes_dropped;
+            let Some(last) = of.clone().next_back() else { break };
+            // Without what filled the catalogue.
+            let first = of.clone().find_map(|sample| sample.figures).unwrap_or_default();
+            let figures = last.figures.unwrap_or(first);
+            sums[0] += figures.operations - first.operations;
+            sums[1] += figures.reconciliations - first.reconciliations;
+            sums[2] += figures.pushes_dropped - first.pushes_dropped;
+            processors += last.processor_seconds / seconds;
         }
     }
     let [operations, reconciliations, dropped] = sums.map(|sum| sum as f64 / seconds);
+    let there_are = std::thread::available_parallelism().map_or(0, usize::from);
     println!(
-        "\nper second of all nodes: {operations:.0} operations, {reconciliations:.1} reconciliations, {dropped:.1} pushes dropped from full queues"
+        "\nper second of all nodes: {operations:.0} operations, {reconciliations:.1} reconciliations, {dropped:.1} pushes dropped from full queues; they kept {processors:.2} of {there_are} processors busy"
     );
 }

@@ -16,6 +16,8 @@ pub(crate) struct Figures {
     pub(crate) operations: u64,
     pub(crate) pushes_dropped: u64,
     pub(crate) reconciliations: u64,
+    /// Whether the journal was folded since the process began, so that the engine's cache was full once.
+    pub(crate) has_folded: bool,
 }
 
 impl Figures {
@@ -31,6 +33,7 @@ impl Figures {
             operations: number(6),
             pushes_dropped: number(7),
             reconciliations: number(8),
+            has_folded: words[9] == "true",
         }
     }
 }
@@ -44,26 +47,44 @@ pub(crate) struct Sample {
     pub(crate) life: usize,
     /// How long that process ran.
     pub(crate) age_seconds: f64,
-    /// Whether its journal was folded since it began, so that the engine's cache was full once.
-    pub(crate) has_folded: bool,
     pub(crate) rss_bytes: u64,
     pub(crate) descriptors: u64,
     pub(crate) threads: u64,
+    /// Of processors, since it began.
+    pub(crate) processor_seconds: f64,
     pub(crate) allocated_bytes: u64,
     pub(crate) apparent_bytes: u64,
     /// The latest that came; there may be none of this process yet.
     pub(crate) figures: Option<Figures>,
 }
 
-/// Resident memory, descriptors and threads of a process; nothing if it ended meanwhile.
-pub(crate) fn process(id: u32) -> Option<(u64, u64, u64)> {
-    let status = read_to_string(format!("/proc/{id}/status")).ok()?;
-    let number = |name: &str| -> Option<u64> {
-        let line = status.lines().find(|line| line.starts_with(name))?;
-        line.split_whitespace().nth(1)?.parse().ok()
-    };
-    let descriptors = read_dir(format!("/proc/{id}/fd")).ok()?.count() as u64;
-    Some((number("VmRSS:")? << 10, descriptors, number("Threads:")?))
+/// What the kernel tells of a process.
+pub(crate) struct Process {
+    pub(crate) rss_bytes: u64,
+    pub(crate) descriptors: u64,
+    pub(crate) threads: u64,
+    pub(crate) processor_seconds: f64,
+}
+
+impl Process {
+    /// Nothing if it ended meanwhile.
+    pub(crate) fn look(id: u32) -> Option<Self> {
+        let status = read_to_string(format!("/proc/{id}/status")).ok()?;
+        let number = |name: &str| -> Option<u64> {
+            let line = status.lines().find(|line| line.starts_with(name))?;
+            line.split_whitespace().nth(1)?.parse().ok()
+        };
+        let stat = read_to_string(format!("/proc/{id}/stat")).ok()?;
+        // Behind the name, which may hold anything: the 12th and 13th, in hundredths of a second on all Linux.
+        let after = stat.rsplit(')').next()?.split_whitespace();
+        let ticks: u64 = after.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+        Some(Self {
+            rss_bytes: number("VmRSS:")? << 10,
+            descriptors: read_dir(format!("/proc/{id}/fd")).ok()?.count() as u64,
+            threads: number("Threads:")?,
+            processor_seconds: ticks as f64 / 100.0,
+        })
+    }
 }
 
 /// What the files of a directory take on the disk, and how long they are.

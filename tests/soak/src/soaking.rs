@@ -5,6 +5,8 @@
 //! `probed NUMBER MICROSECONDS`, `seen NODE NUMBER MICROSECONDS`, `final NUMBERS`, `oversold …`, `odd …`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use stockmesh::{LinkState, Store};
@@ -22,6 +24,8 @@ const REMEMBERED: Duration = Duration::from_secs(30);
 const PROBE_EVERY: Duration = Duration::from_millis(500);
 /// … and how often they look: what a lag is known to.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// Much shorter than a journal takes to fill.
+const FOLD_LOOK_EVERY: Duration = Duration::from_millis(200);
 /// About what one movement takes in the ledger, names included.
 const MOVEMENT_BYTES: usize = 64;
 
@@ -45,6 +49,8 @@ pub(crate) async fn run(own: String) {
     let told = Told::open(&PathBuf::from(std::env::var(ROOT).unwrap()).join(format!("{own}.told")));
     let load = Load::start(&store, &own, (me, NODES), told);
     tokio::spawn(look(store.clone(), me));
+    let has_folded = Arc::new(AtomicBool::new(false));
+    tokio::spawn(await_fold(store.clone(), Arc::clone(&has_folded)));
     tell(&format!("open {} {}", store.replica_id(), store.local_addr().unwrap()));
     let mut probing = None;
     let mut commands = commands();
@@ -64,7 +70,7 @@ pub(crate) async fn run(own: String) {
                 tell("idle");
             }
             "status" => status(&store),
-            "figures" => drop(tokio::spawn(figures(store.clone(), counts.clone()))),
+            "figures" => drop(tokio::spawn(figures(store.clone(), counts.clone(), has_folded.load(Ordering::SeqCst)))),
             "final" => tell_final(&store),
             "close" => {
                 store.close().await.unwrap();
@@ -104,7 +110,18 @@ async fn look(store: Store, me: usize) {
     }
 }
 
-async fn figures(store: Store, counts: Counts) {
+/// A journal only grows but when it is folded.
+async fn await_fold(store: Store, has_folded: Arc<AtomicBool>) {
+    let mut before = 0;
+    while !has_folded.load(Ordering::SeqCst) {
+        let bytes = store.status().journal_bytes;
+        has_folded.store(bytes < before, Ordering::SeqCst);
+        before = bytes;
+        tokio::time::sleep(FOLD_LOOK_EVERY).await;
+    }
+}
+
+async fn figures(store: Store, counts: Counts, has_folded: bool) {
     let mut movements = 0;
     let mut ledger = store.ledger();
     while let Some(movement) = ledger.next().await {
@@ -113,7 +130,7 @@ async fn figures(store: Store, counts: Counts) {
     let status = store.status();
     let links = status.peers.iter().filter(|peer| peer.state == LinkState::Up).count();
     tell(&format!(
-        "soak figures {} {} {} {} {} {links} {} {} {}",
+        "soak figures {} {} {} {} {} {links} {} {} {} {has_folded}",
         store.state_bytes(),
         movements * MOVEMENT_BYTES,
         status.journal_bytes,
