@@ -19,8 +19,8 @@ const SCARCE_EVERY: usize = 4;
 const PRICED: usize = 5_000;
 const PAIRED: usize = 40;
 const OWN: usize = 50;
-/// Prices in one batch …
-const BATCH: usize = 2_500;
+/// Prices in one batch: few, so that what waits in queues then takes no more memory than later …
+const BATCH: usize = 500;
 /// … and how often all are set in the beginning: about 20 MB, so that journals are folded once, and the engine's caches are
 /// full, before it is measured.
 const FILLS: usize = 100;
