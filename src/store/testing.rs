@@ -5,9 +5,18 @@ use std::net::SocketAddr;
 use stockmesh_proto::{Location, ReplicaId};
 
 use super::Store;
+use crate::commit::snapshot;
 use crate::member::{Member, MemberState};
 
 impl Store {
+    /// About what the state takes on disk when it is folded, in bytes: all shards' snapshots. Costs a look at everything.
+    #[doc(hidden)]
+    pub fn state_bytes(&self) -> usize {
+        let table = &self.inner.table;
+        let snapshots = table.count().indexes().filter_map(|shard| snapshot(table, shard, 0).ok());
+        snapshots.map(|snapshot| snapshot.len()).sum()
+    }
+
     /// Puts a member into the table of members.
     #[doc(hidden)]
     pub fn learn_member(&self, replica: ReplicaId, address: SocketAddr, location: &str, state: MemberState) {

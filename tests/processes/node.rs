@@ -13,8 +13,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use stockmesh::{Durability, FaultyNetwork, Identity, LinkState, MemberState, Store, WriteError};
+use stockmesh::{Builder, Durability, FaultyNetwork, Identity, LinkState, MemberState, Store, WriteError};
 use tokio::sync::Mutex;
+use tokio::sync::mpsc::Receiver;
 
 /// Set for the process; empty for the test that starts it.
 pub(crate) const NAME: &str = "STOCKMESH_TEST_NODE_NAME";
@@ -30,7 +31,7 @@ const OWN_PRODUCTS: u64 = 20;
 const BULK_PRODUCTS: u64 = 200;
 
 /// One call, so that a kill leaves at most one cut line, the last.
-fn tell(line: &str) {
+pub(crate) fn tell(line: &str) {
     let _ = std::io::stdout().lock().write_all(format!("\n{line}\n").as_bytes());
 }
 
@@ -38,7 +39,8 @@ pub(crate) fn own_prefix(name: &str) -> String {
     format!("own-{name}-")
 }
 
-async fn open(name: &str, network: &FaultyNetwork) -> Store {
+/// The settings of a node with a certificate and an address of its own.
+pub(crate) fn settings(name: &str) -> Builder {
     let root = PathBuf::from(std::env::var(ROOT).unwrap());
     let file = |end: &str| root.join(format!("{name}.{end}"));
     let identity = Identity::from_pem(root.join("ca.pem"), file("pem"), file("key")).unwrap();
@@ -47,13 +49,17 @@ async fn open(name: &str, network: &FaultyNetwork) -> Store {
         .location(name)
         .shards(16)
         .identity(identity)
-        .reconcile_every(Duration::from_millis(500))
         .listen(std::fs::read_to_string(file("address")).unwrap().parse().unwrap());
-    if std::env::var(SEAM).is_ok() {
-        builder = builder.network(network);
-    }
     for peer in std::env::var(PEERS).unwrap_or_default().split_whitespace() {
         builder = builder.peer(peer);
+    }
+    builder
+}
+
+async fn open(name: &str, network: &FaultyNetwork) -> Store {
+    let mut builder = settings(name).reconcile_every(Duration::from_millis(500));
+    if std::env::var(SEAM).is_ok() {
+        builder = builder.network(network);
     }
     builder.open().await.unwrap()
 }
@@ -114,7 +120,7 @@ async fn load(store: Store, name: String, is_on: Arc<AtomicBool>, at_work: Arc<M
     }
 }
 
-fn status(store: &Store) {
+pub(crate) fn status(store: &Store) {
     let status = store.status();
     let count = |state: MemberState| store.members().iter().filter(|member| member.state == state).count();
     let links = status.peers.iter().filter(|peer| peer.state == LinkState::Up).count();
@@ -143,6 +149,19 @@ fn status(store: &Store) {
     ));
 }
 
+/// What it is told to do, line by line.
+pub(crate) fn commands() -> Receiver<String> {
+    let (lines, commands) = tokio::sync::mpsc::channel(16);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            if lines.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    commands
+}
+
 /// Runs the node until it is told to end, or is killed.
 pub(crate) async fn run(name: String) {
     let network = FaultyNetwork::default();
@@ -153,14 +172,7 @@ pub(crate) async fn run(name: String) {
     let bulks = Arc::new(AtomicU64::new(0));
     tokio::spawn(bulk(store.clone(), name.clone(), Arc::clone(&bulks)));
     tell(&format!("open {} {}", store.replica_id(), store.local_addr().unwrap()));
-    let (lines, mut commands) = tokio::sync::mpsc::channel(16);
-    std::thread::spawn(move || {
-        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-            if lines.blocking_send(line).is_err() {
-                return;
-            }
-        }
-    });
+    let mut commands = commands();
     while let Some(line) = commands.recv().await {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {

@@ -86,6 +86,8 @@ pub(crate) struct Told {
     rests: u64,
     status: Option<Status>,
     last: String,
+    /// What the nodes of the soak tell besides, until it is taken.
+    besides: Vec<String>,
 }
 
 /// One node: its directory, and its process while it runs. What was acknowledged is counted over all its processes.
@@ -240,6 +242,7 @@ fn listen(told: &mut Told, line: &str) {
         ["refused"] => told.refused += 1,
         ["open", ..] => told.opened += 1,
         ["status", rest @ ..] => told.status = Some(Status::parse(rest)),
+        ["soak", ..] => told.besides.push(line.to_owned()),
         // The harness of the test prints too.
         ["stocked" | "closed" | "left" | "stayed" | "abandoned", ..] => line.clone_into(&mut told.last),
         _ => {}
@@ -253,6 +256,10 @@ pub(crate) fn running(nodes: &mut [Node]) -> impl Iterator<Item = &mut Node> {
 impl Node {
     fn opened(&self) -> u64 {
         self.told.lock().unwrap().opened
+    }
+
+    pub(crate) fn runs(&self) -> bool {
+        self.running.is_some()
     }
 
     pub(crate) fn say(&mut self, line: &str) {
@@ -277,6 +284,15 @@ impl Node {
         self.told.lock().unwrap().clone()
     }
 
+    pub(crate) fn take_besides(&self) -> Vec<String> {
+        std::mem::take(&mut self.told.lock().unwrap().besides)
+    }
+
+    /// Where a file of its own lies, with this end of its name.
+    pub(crate) fn file(&self, end: &str) -> PathBuf {
+        self.root.join(format!("{}.{end}", self.name))
+    }
+
     /// Units of writes that it acknowledged.
     pub(crate) fn acknowledged(&self) -> i128 {
         let told = self.told.lock().unwrap();
@@ -292,7 +308,7 @@ impl Node {
 
     /// Where its data lies.
     pub(crate) fn directory(&self) -> PathBuf {
-        self.root.join(format!("{}.db", self.name))
+        self.file("db")
     }
 
     pub(crate) fn process_id(&self) -> u32 {
