@@ -1,10 +1,13 @@
 //! Any bytes, read as every kind of frame and record: never a panic, and what can be read is written again and reads
 //! as the same.
 
+mod texts;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use stockmesh_proto::hold::Hold;
+use stockmesh_proto::limits::FRAME_BYTES_MAX;
 use stockmesh_proto::member::{Generation, Labels, ListedMember, MemberRecord, Software};
 use stockmesh_proto::membership::{Membership, Timing};
 use stockmesh_proto::wire::client::{Answer, Request};
@@ -14,7 +17,9 @@ use stockmesh_proto::{Location, ReplicaId};
 /// Reads bytes as everything that they could be.
 pub fn run(data: &[u8]) {
     read_frame(data);
+    read_prefix(data);
     read_datagram(data);
+    texts::read(data);
     if let Some((_, body)) = data.split_first() {
         // The same body as every other kind, so that one input serves all of them.
         for kind in FrameKind::ALL {
@@ -72,6 +77,15 @@ fn read_datagram(data: &[u8]) {
     node.advance(Duration::from_secs(1));
     for listed in node.list() {
         assert_eq!(ListedMember::decode(&listed.encode()).unwrap(), listed);
+    }
+}
+
+/// The length before a frame.
+fn read_prefix(data: &[u8]) {
+    let Some(prefix) = data.first_chunk::<4>() else { return };
+    if let Ok(bytes) = frame_length(*prefix, FRAME_BYTES_MAX) {
+        assert!((1..=FRAME_BYTES_MAX).contains(&bytes));
+        assert_eq!(prefix, &u32::try_from(bytes).unwrap().to_be_bytes());
     }
 }
 
