@@ -14,6 +14,9 @@ use stockmesh_proto::wire::client::{Answer, Request};
 use stockmesh_proto::wire::{BatchRecord, FrameKind, LedgerRecord, Message, SnapshotRecord, frame_length, split_kind};
 use stockmesh_proto::{Location, ReplicaId};
 
+/// Logs show messages; long ones would only slow the fuzzer down.
+const SHOWN_BYTES_MAX: usize = 256;
+
 /// Reads bytes as everything that they could be.
 pub fn run(data: &[u8]) {
     read_frame(data);
@@ -49,6 +52,8 @@ fn read_client_frame(frame: &[u8]) {
         && let Ok(again) = request.encode()
     {
         assert_eq!(Request::decode(&again[4..]).unwrap(), request);
+        // Section 19 numbers them so.
+        assert_eq!(request.is_write(), (0x10..=0x15).contains(&frame[0]));
     }
     if let Ok(answer) = Answer::decode(frame)
         && let Ok(again) = answer.encode()
@@ -93,6 +98,9 @@ fn read_frame(frame: &[u8]) {
     let Ok(message) = Message::decode(frame) else { return };
     let (kind, _) = split_kind(frame).unwrap();
     assert_eq!(kind, message.kind());
+    if frame.len() <= SHOWN_BYTES_MAX {
+        assert!(!format!("{message:?}").is_empty());
+    }
     let again = match message.encode() {
         Ok(again) => again,
         // A hello may arrive as an array, which is shorter than the map that is written.

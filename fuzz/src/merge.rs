@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
+use stockmesh_proto::check::shows_retirement;
 use stockmesh_proto::delta::{Products, bytes_max, bytes_max_joined, slot_count};
 use stockmesh_proto::product::Product;
 use stockmesh_proto::wire::{Message, Part};
@@ -41,6 +42,7 @@ pub fn run(data: &[u8]) {
     for (delta, claim) in input.deltas.iter().zip(&input.claims) {
         merge(&mut one, delta);
         one.claim(claim);
+        assert!(one.version().dominates(claim) && one.version().is_empty() == one.version().iter().next().is_none());
     }
     for (from, to, encoded) in &input.groups {
         let mut group = BTreeMap::<Sku, Product>::new();
@@ -84,6 +86,11 @@ fn merge(shard: &mut Shard, delta: &Products) {
         let known = shard.get(sku.as_str()).map(|keyed| keyed.product.clone()).unwrap_or_default();
         let joined = [(sku.clone(), joined(&known, incoming))];
         assert!(bytes_max(sku, &joined[0].1) <= bytes_max_joined(sku, &known, incoming), "an estimate is too low");
+        for slot in incoming.stock() {
+            assert!(joined[0].1.counters(&slot.location, slot.replica).dominates(slot.counters));
+        }
+        let named = incoming.inheritances().first().map(|slot| slot.from);
+        assert!(named.is_none_or(|from| shows_retirement(from, delta)));
         // A frame with a head of less than this, and the three lists' own heads.
         assert!(encoded(joined.to_vec()).len() <= 64 + bytes_max(sku, &joined[0].1), "an estimate is too low");
     }

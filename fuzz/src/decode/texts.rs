@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
+use stockmesh_proto::hlc::Stamp;
 use stockmesh_proto::hold::HoldId;
 use stockmesh_proto::limits::{CLIENT_TEXT_BYTES_MAX, LABELS_MAX};
 use stockmesh_proto::member::{Labels, Software};
@@ -74,6 +75,8 @@ fn numbers(data: &[u8]) {
     let number = u64::from_le_bytes(*bytes);
     assert_eq!(told(Quantity::new(number)).is_ok_and(|units| units.get() == number), Quantity::new(number).is_ok());
     assert_eq!(ReplicaId::from_bits(number).is_some(), number > 0);
+    let stamp = Stamp::from_bits(number);
+    assert_eq!(format!("{stamp:?}"), format!("{}+{}", number >> 16, number & 0xffff));
     let fingerprint = Fingerprint::from_bits(u128::from(number));
     assert_eq!(u128::from_str_radix(&fingerprint.to_string(), 16), Ok(u128::from(number)));
     assert_eq!(format!("{fingerprint:?}"), fingerprint.to_string());

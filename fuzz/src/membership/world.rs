@@ -261,6 +261,8 @@ impl World {
             for listed in &list {
                 assert_eq!(ListedMember::decode(&listed.encode()).unwrap(), *listed);
             }
+            assert!(!self.is_honest || node.member.turned_away() == 0, "there is room for all");
+            assert!(!format!("{:?}", node.member).is_empty());
             assert_eq!(node.member.lacking(&list), Vec::new(), "nothing is lacking in the own list");
             assert_eq!(node.member.digest(), node.member.digest());
             let up = list.iter().filter(|listed| listed.standing.is_up()).count();
