@@ -137,7 +137,7 @@ fn main() {
     save_vectors();
     // An even spread of bytes from a fixed generator: the typed targets make something of any bytes.
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    for target in ["differential", "merge", "session", "rights"] {
+    for target in ["differential", "merge", "session", "rights", "membership", "operations", "plans"] {
         for number in 0..16_usize {
             let bytes = (0..64 + number * 40).map(|_| {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -148,7 +148,7 @@ fn main() {
     }
     // Scripts of a session without a fault: writes, then both sides send in turn.
     for writes in [0_u8, 1, 4, 9] {
-        let mut bytes = vec![0, 0, writes % 2];
+        let mut bytes = vec![0, 0, 0, writes % 2 * 230];
         for number in 0..writes {
             bytes.extend([0, number, number.wrapping_mul(29), number % 2, 0]);
         }

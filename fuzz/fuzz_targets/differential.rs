@@ -1,8 +1,10 @@
-//! Runs `stockmesh_fuzz::differential` under libFuzzer; on stable it does nothing, and `cargo test` replays the corpus.
+//! Runs `stockmesh_fuzz::differential` under libFuzzer; on stable it replays files.
 #![cfg_attr(fuzzing, no_main)]
 
 #[cfg(fuzzing)]
 libfuzzer_sys::fuzz_target!(|data: &[u8]| stockmesh_fuzz::differential::run(data));
 
 #[cfg(not(fuzzing))]
-fn main() {}
+fn main() {
+    stockmesh_fuzz::replay(stockmesh_fuzz::differential::run);
+}

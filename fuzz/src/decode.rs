@@ -1,20 +1,28 @@
 //! Any bytes, read as every kind of frame and record: never a panic, and what can be read is written again and reads
 //! as the same.
 
+mod texts;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use stockmesh_proto::hold::Hold;
+use stockmesh_proto::limits::FRAME_BYTES_MAX;
 use stockmesh_proto::member::{Generation, Labels, ListedMember, MemberRecord, Software};
 use stockmesh_proto::membership::{Membership, Timing};
 use stockmesh_proto::wire::client::{Answer, Request};
 use stockmesh_proto::wire::{BatchRecord, FrameKind, LedgerRecord, Message, SnapshotRecord, frame_length, split_kind};
 use stockmesh_proto::{Location, ReplicaId};
 
+/// Logs show messages; long ones would only slow the fuzzer down.
+const SHOWN_BYTES_MAX: usize = 256;
+
 /// Reads bytes as everything that they could be.
 pub fn run(data: &[u8]) {
     read_frame(data);
+    read_prefix(data);
     read_datagram(data);
+    texts::read(data);
     if let Some((_, body)) = data.split_first() {
         // The same body as every other kind, so that one input serves all of them.
         for kind in FrameKind::ALL {
@@ -44,6 +52,8 @@ fn read_client_frame(frame: &[u8]) {
         && let Ok(again) = request.encode()
     {
         assert_eq!(Request::decode(&again[4..]).unwrap(), request);
+        // Section 19 numbers them so.
+        assert_eq!(request.is_write(), (0x10..=0x15).contains(&frame[0]));
     }
     if let Ok(answer) = Answer::decode(frame)
         && let Ok(again) = answer.encode()
@@ -75,10 +85,22 @@ fn read_datagram(data: &[u8]) {
     }
 }
 
+/// The length before a frame.
+fn read_prefix(data: &[u8]) {
+    let Some(prefix) = data.first_chunk::<4>() else { return };
+    if let Ok(bytes) = frame_length(*prefix, FRAME_BYTES_MAX) {
+        assert!((1..=FRAME_BYTES_MAX).contains(&bytes));
+        assert_eq!(prefix, &u32::try_from(bytes).unwrap().to_be_bytes());
+    }
+}
+
 fn read_frame(frame: &[u8]) {
     let Ok(message) = Message::decode(frame) else { return };
     let (kind, _) = split_kind(frame).unwrap();
     assert_eq!(kind, message.kind());
+    if frame.len() <= SHOWN_BYTES_MAX {
+        assert!(!format!("{message:?}").is_empty());
+    }
     let again = match message.encode() {
         Ok(again) => again,
         // A hello may arrive as an array, which is shorter than the map that is written.

@@ -12,7 +12,7 @@ use stockmesh_proto::register::Register;
 use stockmesh_proto::{Currency, Location, Price, ReplicaId, Sku, VersionVector};
 
 /// Small numbers mostly, any number at times.
-fn number(input: &mut Unstructured<'_>) -> Result<u64> {
+pub(crate) fn number(input: &mut Unstructured<'_>) -> Result<u64> {
     let byte = u8::arbitrary(input)?;
     if byte < 224 { Ok(u64::from(byte % 8)) } else { u64::arbitrary(input) }
 }
@@ -21,7 +21,7 @@ pub(crate) fn replica(input: &mut Unstructured<'_>) -> Result<ReplicaId> {
     Ok(ReplicaId::from_random(number(input)?))
 }
 
-fn location(input: &mut Unstructured<'_>) -> Result<Location> {
+pub(crate) fn location(input: &mut Unstructured<'_>) -> Result<Location> {
     Ok(Location::new(input.choose(&["x", "y", "a place with a name that is not short"])?).unwrap())
 }
 
@@ -45,7 +45,7 @@ fn register<T>(input: &mut Unstructured<'_>, value: T) -> Result<Register<T>> {
     Ok(Register { value, stamp: Stamp::from_bits(number(input)?), dot: dot(input)? })
 }
 
-fn price(input: &mut Unstructured<'_>) -> Result<Price> {
+pub(crate) fn price(input: &mut Unstructured<'_>) -> Result<Price> {
     let units = number(input)? % 1_000_000_000_000_000_001;
     let currency = *input.choose(&[Currency::EUR, Currency::USD, Currency::JPY])?;
     Ok(Price::from_parts(units, u8::arbitrary(input)? % 10, currency).unwrap())
@@ -59,7 +59,9 @@ pub(crate) fn version(input: &mut Unstructured<'_>) -> Result<VersionVector> {
 /// Any slots of a product, whether or not honest replicas could make them.
 pub(crate) fn product(input: &mut Unstructured<'_>) -> Result<Product> {
     let mut product = Product::default();
-    for _ in 0..u8::arbitrary(input)? % 4 {
+    let few = u8::arbitrary(input)?;
+    // Now and then many, which are joined in another way.
+    for _ in 0..(if few < 240 { few % 4 } else { few % 32 }) {
         let (location, replica) = (location(input)?, replica(input)?);
         let (sequence, counters) = (number(input)?.max(1), counters(input)?);
         product.absorb(&Product::of_stock(StockSlot { location, replica, sequence, counters }));

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
-use stockmesh_proto::delta::Products;
+use stockmesh_proto::check::shows_retirement;
+use stockmesh_proto::delta::{Products, bytes_max, bytes_max_joined, slot_count};
 use stockmesh_proto::product::Product;
 use stockmesh_proto::wire::{Message, Part};
 use stockmesh_proto::{Shard, ShardIndex, Sku, VersionVector};
@@ -41,6 +42,7 @@ pub fn run(data: &[u8]) {
     for (delta, claim) in input.deltas.iter().zip(&input.claims) {
         merge(&mut one, delta);
         one.claim(claim);
+        assert!(one.version().dominates(claim) && one.version().is_empty() == one.version().iter().next().is_none());
     }
     for (from, to, encoded) in &input.groups {
         let mut group = BTreeMap::<Sku, Product>::new();
@@ -72,11 +74,26 @@ pub fn run(data: &[u8]) {
     assert_eq!((copy.version(), copy.fingerprint()), (one.version(), one.fingerprint()));
     // What the vector covers is left out of the delta for it, everything else is in it.
     let delta = one.extract(one.version(), Bound::Unbounded, usize::MAX).products;
-    let unclaimed: usize = delta.iter().map(|(_, product)| product.slot_count()).sum();
-    assert_eq!(u64::try_from(unclaimed).unwrap(), one.slots_unclaimed());
+    assert_eq!(u64::try_from(slot_count(&delta)).unwrap(), one.slots_unclaimed());
+    // Without claims, everything is lacking.
+    one.disclaim();
+    assert_eq!(one.slots_unclaimed(), one.slots());
+    assert_eq!(one.products(), everything(&one).len());
 }
 
 fn merge(shard: &mut Shard, delta: &Products) {
+    for (sku, incoming) in delta {
+        let known = shard.get(sku.as_str()).map(|keyed| keyed.product.clone()).unwrap_or_default();
+        let joined = [(sku.clone(), joined(&known, incoming))];
+        assert!(bytes_max(sku, &joined[0].1) <= bytes_max_joined(sku, &known, incoming), "an estimate is too low");
+        for slot in incoming.stock() {
+            assert!(joined[0].1.counters(&slot.location, slot.replica).dominates(slot.counters));
+        }
+        let named = incoming.inheritances().first().map(|slot| slot.from);
+        assert!(named.is_none_or(|from| shows_retirement(from, delta)));
+        // A frame with a head of less than this, and the three lists' own heads.
+        assert!(encoded(joined.to_vec()).len() <= 64 + bytes_max(sku, &joined[0].1), "an estimate is too low");
+    }
     let before = shard.fingerprint();
     let merged = shard.merge(delta);
     assert_eq!(shard.fingerprint(), shard.fingerprint_recomputed());
@@ -84,9 +101,19 @@ fn merge(shard: &mut Shard, delta: &Products) {
     assert_eq!(shard.merge(delta).slots_changed, 0, "idempotent");
 }
 
-fn through_the_wire(products: Products) -> Products {
+fn joined(left: &Product, right: &Product) -> Product {
+    let mut joined = left.clone();
+    joined.absorb(right);
+    joined
+}
+
+fn encoded(products: Products) -> Vec<u8> {
     let part = Part { shard: ShardIndex(0), version: None, products, full: false, last: true };
-    match Message::decode(&Message::Part(part).encode().unwrap()[4..]).unwrap() {
+    Message::Part(part).encode().unwrap()
+}
+
+fn through_the_wire(products: Products) -> Products {
+    match Message::decode(&encoded(products)[4..]).unwrap() {
         Message::Part(part) => part.products,
         other => panic!("{other:?}"),
     }

@@ -4,11 +4,11 @@
 mod pair;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
-use stockmesh_proto::reconcile::{Agreement, Effect, Session, Settings};
-use stockmesh_proto::wire::{Message, Open, Part, Scope, Summary};
+use stockmesh_proto::reconcile::{Agreement, Direction, Effect, Session, Settings};
+use stockmesh_proto::wire::{Message, Open, Part, Push, PushShard, Scope, Summary};
 use stockmesh_proto::{Fingerprint, ShardIndex};
 
-use crate::input::{products, version};
+use crate::input::{number, products, replica, version};
 use pair::{Replica, SHARDS, shard_count};
 
 /// One step of a script.
@@ -22,6 +22,8 @@ enum Step {
     Damage { side: usize, at: u16, byte: u8 },
     /// A message that was made up arrives at a side.
     Forge { side: usize, message: Message },
+    /// A push that was made up arrives at a side, as of the other one or of somebody else.
+    ForgePush { side: usize, push: Push },
 }
 
 /// Whether the first session is opened with an agreement, or is a pull, and what happens.
@@ -30,6 +32,8 @@ struct Script {
     agreement: Option<bool>,
     /// The first session is a pull of these shards.
     scope: Option<u8>,
+    /// One side of the first session only reads.
+    directions: [Direction; 2],
     bytes_target: usize,
     steps: Vec<Step>,
 }
@@ -51,6 +55,15 @@ fn fingerprint(input: &mut Unstructured<'_>) -> Result<Fingerprint> {
 fn scope(mask: u8) -> Scope {
     let shards = (0..=SHARDS).filter(|shard| mask >> shard & 1 == 1).map(ShardIndex).collect();
     Scope::new(shards).unwrap_or_else(|| Scope::new(vec![ShardIndex(0)]).unwrap())
+}
+
+fn push(input: &mut Unstructured<'_>) -> Result<Push> {
+    let one = |input: &mut Unstructured<'_>| {
+        let (from, count) = (number(input)?, number(input)?);
+        Ok(PushShard { shard: shard(input)?, from, to: from.saturating_add(count), products: products(input)? })
+    };
+    let shards = (0..1 + u8::arbitrary(input)? % 3).map(|_| one(input)).collect::<Result<_>>()?;
+    Ok(Push { origin: replica(input)?, told: Vec::new(), shards })
 }
 
 fn message(input: &mut Unstructured<'_>) -> Result<Message> {
@@ -87,7 +100,8 @@ impl<'a> Arbitrary<'a> for Step {
             }
             4..9 => Self::Send { side: side(input)?, copies: u8::arbitrary(input)? % 8 },
             9 => Self::Damage { side: side(input)?, at: u16::arbitrary(input)?, byte: u8::arbitrary(input)? },
-            _ => Self::Forge { side: side(input)?, message: message(input)? },
+            10 => Self::Forge { side: side(input)?, message: message(input)? },
+            _ => Self::ForgePush { side: side(input)?, push: push(input)? },
         })
     }
 }
@@ -98,11 +112,16 @@ impl<'a> Arbitrary<'a> for Script {
         let bytes_target = if bool::arbitrary(input)? { 0 } else { 1 << 16 };
         // Shards that exist, so that the session is an honest one.
         let scope = Option::<u8>::arbitrary(input)?.map(|mask| mask % (1 << SHARDS));
+        let directions = match u8::arbitrary(input)? {
+            0..224 => [Direction::Both; 2],
+            224..240 => [Direction::PullOnly, Direction::ServeOnly],
+            _ => [Direction::ServeOnly, Direction::PullOnly],
+        };
         let mut steps = Vec::new();
         while !input.is_empty() && steps.len() < 64 {
             steps.push(Step::arbitrary(input)?);
         }
-        Ok(Self { agreement, scope, bytes_target, steps })
+        Ok(Self { agreement, scope, directions, bytes_target, steps })
     }
 }
 
@@ -114,6 +133,9 @@ pub fn run(data: &[u8]) {
     let mut sessions = open(settings, &replicas, script.agreement);
     if let Some(mask) = script.scope {
         sessions[0] = Session::pull(settings, scope(mask));
+    }
+    for (session, direction) in sessions.iter_mut().zip(script.directions) {
+        *session = session.clone().with_direction(direction);
     }
     // Nothing was forged, damaged or lost so far, so claims can be held against the writes that were made.
     let mut is_honest = true;
@@ -150,6 +172,10 @@ pub fn run(data: &[u8]) {
                 is_honest = false;
                 deliver(&mut sessions[*side], &mut replicas[*side], message.clone());
             }
+            Step::ForgePush { side, push } => {
+                is_honest = false;
+                replicas[*side].receive(push.origin, &push.shards);
+            }
         }
         if is_honest {
             pair::check_claims(&replicas);
@@ -171,6 +197,7 @@ pub fn run(data: &[u8]) {
             }
             assert!(moved, "the session is stuck");
         }
+        assert!(sessions[0].outcome().peer_holds_all() && sessions[0].outcome().shards_refused == 0);
         pair::check_equal(&replicas);
     }
 }

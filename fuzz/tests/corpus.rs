@@ -4,15 +4,13 @@
 use std::fs;
 use std::path::Path;
 
-use stockmesh_fuzz::TARGETS;
+use stockmesh_fuzz::{TARGETS, files};
 
 #[test]
 fn every_corpus_is_there_and_passes() {
-    for (name, run) in TARGETS {
+    for &(name, run) in TARGETS {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
-        let files = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-        let mut paths: Vec<_> = files.map(|file| file.unwrap().path()).collect();
-        paths.sort();
+        let paths = files(&folder);
         assert!(
             !paths.is_empty(),
             "{} is empty: `cargo run -p stockmesh-fuzz --example seeds` fills it",

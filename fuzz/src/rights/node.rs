@@ -148,8 +148,8 @@ impl Node {
 
     /// The product as an answer shows it: stock and grants at the one location that there is.
     pub(super) fn shown(&self, place: &Place) -> Products {
-        let product = self.product(place).filter(|product| !product.is_empty());
-        product.map(|product| (place.sku.clone(), product.clone())).into_iter().collect()
+        let product = self.product(place).map(|product| product.at_location(&place.location));
+        product.filter(|product| !product.is_empty()).map(|product| (place.sku.clone(), product)).into_iter().collect()
     }
 
     pub(super) fn sync(&mut self) -> Vec<Ack> {

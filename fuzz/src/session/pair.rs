@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use stockmesh_proto::check::DriftCheck;
+use stockmesh_proto::check::{DeltaRefused, DriftCheck};
 use stockmesh_proto::fingerprint::FingerprintTree;
 use stockmesh_proto::gossip::{check_push, pack};
 use stockmesh_proto::hlc::Clock;
@@ -11,7 +11,7 @@ use stockmesh_proto::operation::{Books, Operation, Reader, Writer};
 use stockmesh_proto::product::{KeyedProduct, Product};
 use stockmesh_proto::reconcile::{Effect, StateView};
 use stockmesh_proto::shard::Chunk;
-use stockmesh_proto::wire::{PushShard, Summary};
+use stockmesh_proto::wire::{Message, PushShard, Summary};
 use stockmesh_proto::{Currency, Location, Price, ReplicaId, Shard, ShardCount, ShardIndex, Sku, VersionVector};
 
 use crate::input::SKUS;
@@ -74,10 +74,19 @@ impl Replica {
     pub(super) fn receive(&mut self, origin: ReplicaId, parts: &[PushShard]) {
         for push in pack(origin, parts.to_vec()) {
             let drift = DriftCheck { now_ms: 1_000, drift_ms_max: 60_000 };
-            if check_push(&push, shard_count(), drift).is_ok() {
-                for part in &push.shards {
-                    self.merge(part.shard, &part.products);
-                    self.shards[part.shard.as_usize()].claim_range(origin, part.from, part.to);
+            // It goes over the wire, and what is not told in rising order does not get through.
+            let Ok(frame) = Message::Push(push).encode() else { continue };
+            let Ok(Message::Push(push)) = Message::decode(&frame[4..]) else { continue };
+            match check_push(&push, shard_count(), drift) {
+                Ok(()) => {
+                    for part in &push.shards {
+                        self.merge(part.shard, &part.products);
+                        self.shards[part.shard.as_usize()].claim_range(origin, part.from, part.to);
+                    }
+                }
+                Err(refused) => {
+                    let is_drift = matches!(refused, DeltaRefused::Drift { .. });
+                    assert_ne!(refused.is_violation(), is_drift, "{refused}");
                 }
             }
         }
