@@ -203,12 +203,7 @@ fn tell_links(world: &World) {
     }
 }
 
-async fn open(
-    world: &mut World,
-    node: u16,
-    with: Directory,
-    checkers: &mut [Box<dyn Checker>],
-) -> Result<(), Broken> {
+async fn open(world: &mut World, node: u16, with: Directory, checkers: &mut [Box<dyn Checker>]) -> Result<(), Broken> {
     world.open(node, with).await.map_err(unopened)?;
     checkers::ask(checkers, |checker| checker.at_opening(world, node))
 }

@@ -7,8 +7,8 @@ use tokio::task::JoinSet;
 
 use crate::books::Books;
 use crate::chance::Chance;
-use crate::disks::{Disks, Images};
 use crate::departures::Leaving;
+use crate::disks::{Disks, Images};
 use crate::endpoint::{identity, maker};
 use crate::network::{Network, address};
 use crate::operations::{Caller, signed};
