@@ -169,7 +169,8 @@ pub use withdraw::{HoldUnits, Sell, Transfer};
 pub use witness::{Incarnation, Witness};
 
 /// Models of all that several threads do at once.
-#[cfg(all(test, stockmesh_shuttle))]
+#[cfg(test)]
+#[cfg(stockmesh_shuttle)]
 #[path = "../tests/concurrency/mod.rs"]
 mod concurrency;
 

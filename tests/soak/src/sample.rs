@@ -16,7 +16,7 @@ pub(crate) struct Figures {
     pub(crate) operations: u64,
     pub(crate) pushes_dropped: u64,
     pub(crate) reconciliations: u64,
-    /// Whether the journal was folded since the process began, so that the engine's cache was full once.
+    /// Whether a whole journal was written and folded since the process began, so that the engine's cache was full once.
     pub(crate) has_folded: bool,
 }
 

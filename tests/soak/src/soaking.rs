@@ -24,6 +24,8 @@ const REMEMBERED: Duration = Duration::from_secs(30);
 const PROBE_EVERY: Duration = Duration::from_millis(500);
 /// … and how often they look: what a lag is known to.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// The length at which a journal is folded, less what is written between two looks.
+const JOURNAL_BYTES: u64 = 14 << 20;
 /// Much shorter than a journal takes to fill.
 const FOLD_LOOK_EVERY: Duration = Duration::from_millis(200);
 /// About what one movement takes in the ledger, names included.
@@ -110,14 +112,18 @@ async fn look(store: Store, me: usize) {
     }
 }
 
-/// A journal only grows but when it is folded.
+/// Waits until a whole journal was written and folded since the process began: one that is started again finds its journal
+/// half full, and its engine's cache empty. A journal only grows but when it is folded.
 async fn await_fold(store: Store, has_folded: Arc<AtomicBool>) {
-    let mut before = 0;
-    while !has_folded.load(Ordering::SeqCst) {
-        let bytes = store.status().journal_bytes;
-        has_folded.store(bytes < before, Ordering::SeqCst);
-        before = bytes;
+    let (mut before, mut written) = (store.status().journal_bytes, 0);
+    loop {
         tokio::time::sleep(FOLD_LOOK_EVERY).await;
+        let bytes = store.status().journal_bytes;
+        written += bytes.saturating_sub(before);
+        if bytes < before && written >= JOURNAL_BYTES {
+            return has_folded.store(true, Ordering::SeqCst);
+        }
+        before = bytes;
     }
 }
 
