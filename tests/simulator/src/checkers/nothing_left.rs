@@ -7,8 +7,9 @@ use tokio::time::Instant;
 
 use super::Broken;
 
-/// How long the last connections may be drained.
-const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long the last connections may be drained: three times what a peer may take to confirm (RFC 9000, section 10.2),
+/// which on the lines here is seconds.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(60);
 /// What may stay: tables that are made once in a process, such as those of the cryptography.
 const BYTES_MAX: i64 = 256 << 10;
 
