@@ -63,7 +63,7 @@ fn each_who_closes_finds_the_file_closed() {
     });
 }
 
-/// Also who was given room in the queue at the last moment, and uses it only now.
+/// Also who was given room in the queue at the last moment, and has not used it yet.
 #[test]
 fn who_waits_for_room_is_answered() {
     explore("waiting for room", || {

@@ -1,6 +1,7 @@
 //! tokio's `mpsc`, scheduled.
 
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::SendError;
 
 use super::choose;
 
@@ -21,6 +22,19 @@ pub(crate) fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 }
 
 impl<T> Sender<T> {
+    /// As tokio does it, in two steps: room in the queue is taken first.
+    pub(crate) async fn send(&self, value: T) -> Result<(), SendError<T>> {
+        choose();
+        match self.0.reserve().await {
+            Ok(permit) => {
+                choose();
+                permit.send(value);
+                Ok(())
+            }
+            Err(_) => Err(SendError(value)),
+        }
+    }
+
     pub(crate) fn downgrade(&self) -> WeakSender<T> {
         choose();
         WeakSender(self.0.downgrade())
