@@ -80,14 +80,19 @@ async fn links_are_bounded_and_all_converge() {
     let ledger = Ledger::default();
     ledger.write_at_all(&stores, 41_000, 40).await;
     ledger.assert_whole(&stores).await;
-    // Nobody that was turned away comes again at once.
-    let begun = std::time::Instant::now();
-    let mut over = 0;
-    while begun.elapsed() < Duration::from_secs(6) {
-        over += usize::from(!bounded());
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    // Nobody that was turned away comes again at once: sooner or later all is calm. Later where all of this takes long,
+    // since a link is ten seconds old before it ends as surplus.
+    let mut over = Vec::new();
+    while over.last().is_none_or(|over| *over >= 20) {
+        assert!(over.len() < 6, "too many links in so many of about 120 looks each: {over:?}");
+        let begun = std::time::Instant::now();
+        let mut looks = 0;
+        while begun.elapsed() < Duration::from_secs(6) {
+            looks += usize::from(!bounded());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        over.push(looks);
     }
-    assert!(over < 20, "too many links in {over} of about 120 looks");
     let total: usize = stores.iter().map(links_up).sum();
     assert!(total < 13 * 9, "{total} ends of links");
     ledger.write_at_all(&stores, 41_100, 20).await;
