@@ -66,7 +66,8 @@ fn mib(bytes: u64) -> f64 {
 pub(crate) fn judge(drive: &Drive, plan: Plan, settled: std::time::Duration) -> Verdict {
     let warm_seconds = plan.warm_up.as_secs_f64();
     let is_warm = |sample: &Sample| {
-        sample.age_seconds >= warm_seconds && sample.figures.is_some_and(|figures| figures.has_folded)
+        sample.age_seconds.min(sample.at_seconds) >= warm_seconds
+            && sample.figures.is_some_and(|figures| figures.has_folded)
     };
     let warm: Vec<Sample> = drive.samples.iter().copied().filter(is_warm).collect();
     let mut verdict = Verdict::default();
