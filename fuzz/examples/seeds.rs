@@ -4,11 +4,14 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use stockmesh_proto::counter::Counters;
 use stockmesh_proto::hlc::Stamp;
 use stockmesh_proto::id::Dot;
+use stockmesh_proto::member::{self, Generation, Labels, ListedMember, MemberRecord, Software};
 use stockmesh_proto::product::{GrantSlot, Product, StockSlot};
 use stockmesh_proto::register::Register;
 use stockmesh_proto::wire::{
@@ -105,6 +108,46 @@ fn save_encodings() {
     save_for_decoders("announced-within-limits", &products_65_536);
 }
 
+/// What follows the names in a datagram of SWIM, and members as lists have them.
+fn save_members() {
+    let record = |bits: u64| MemberRecord {
+        replica: ReplicaId::from_random(bits),
+        generation: Generation::new(300).unwrap(),
+        address: SocketAddr::from(([10, 0, 0, 7], 9000)),
+        location: Location::new("berlin").unwrap(),
+        labels: Labels::new([("floor", "2"), ("role", "shop")]).unwrap(),
+        software: Software::new("stockmesh 0.1.0").unwrap(),
+        read_only: false,
+        left: false,
+    };
+    let standings = [
+        ("alive", member::Standing::Alive),
+        ("suspect", member::Standing::Suspect),
+        ("down", member::Standing::Down),
+        ("left", member::Standing::Left),
+    ];
+    for (name, standing) in standings {
+        let down_for_s = if standing.is_up() { 0 } else { 70 };
+        let record = Arc::new(MemberRecord { left: standing == member::Standing::Left, ..record(3) });
+        let listed = ListedMember { record, incarnation: 3, standing, down_for_s };
+        save_for_decoders(&format!("listed-{name}"), &listed.encode());
+    }
+    let third = [&2_u64.to_be_bytes()[..], &[1]].concat();
+    let messages: [(&str, Vec<u8>); 6] = [
+        ("ping", vec![0, 7]),
+        ("ack", vec![1, 7]),
+        ("ping-request", [&[2, 7], &third[..]].concat()),
+        ("announce", vec![6]),
+        ("feed", vec![7]),
+        ("turn-undead", vec![10]),
+    ];
+    for (name, message) in messages {
+        save("decode", &format!("swim-{name}"), &message);
+    }
+    // Beyond what is read of a client's request.
+    save("decode", "too-long", &[0; 16_385]);
+}
+
 /// What the core's golden vectors freeze: frames, and records as they lie on disk.
 fn save_vectors() {
     let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto/vectors");
@@ -135,6 +178,7 @@ fn save_for_decoders(name: &str, bytes: &[u8]) {
 fn main() {
     save_encodings();
     save_vectors();
+    save_members();
     // An even spread of bytes from a fixed generator: the typed targets make something of any bytes.
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     for target in ["differential", "merge", "session", "rights", "membership", "operations", "plans"] {

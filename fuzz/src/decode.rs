@@ -9,11 +9,13 @@ use std::time::Duration;
 use stockmesh_proto::hold::Hold;
 use stockmesh_proto::limits::FRAME_BYTES_MAX;
 use stockmesh_proto::member::{Generation, Labels, ListedMember, MemberRecord, Software};
-use stockmesh_proto::membership::{Membership, Timing};
+use stockmesh_proto::membership::{Effect, Membership, Timing};
 use stockmesh_proto::wire::client::{Answer, Request};
 use stockmesh_proto::wire::{BatchRecord, FrameKind, LedgerRecord, Message, SnapshotRecord, frame_length, split_kind};
 use stockmesh_proto::{Location, ReplicaId};
 
+/// The first byte of a datagram of SWIM (rule N3).
+const KIND_SWIM: u8 = 0;
 /// Logs show messages; long ones would only slow the fuzzer down.
 const SHOWN_BYTES_MAX: usize = 256;
 
@@ -62,11 +64,9 @@ fn read_client_frame(frame: &[u8]) {
     }
 }
 
-/// Rule N3: bytes of a member that is linked are refused, or leave a list that can be told.
-fn read_datagram(data: &[u8]) {
-    let (own, peer) = (ReplicaId::from_random(1), ReplicaId::from_random(2));
+fn member(replica: ReplicaId) -> Membership {
     let record = MemberRecord {
-        replica: own,
+        replica,
         generation: Generation::FIRST,
         address: SocketAddr::from(([127, 0, 0, 1], 1)),
         location: Location::new("here").unwrap(),
@@ -75,13 +75,34 @@ fn read_datagram(data: &[u8]) {
         read_only: false,
         left: false,
     };
-    let mut node = Membership::new(record, Timing::Lan, 1, Duration::ZERO);
-    node.reserved(Generation::FIRST, Duration::ZERO);
+    let mut member = Membership::new(record, Timing::Lan, 1, Duration::ZERO);
+    member.reserved(Generation::FIRST, Duration::ZERO);
+    member
+}
+
+/// Rule N3: bytes of a member that is linked are refused, or leave a list that can be told. They are read as they are, and
+/// as what follows the names of a datagram of SWIM from somebody who is known.
+fn read_datagram(data: &[u8]) {
+    let (own, peer) = (ReplicaId::from_random(1), ReplicaId::from_random(2));
+    let mut node = member(own);
     node.linked(peer, Duration::ZERO);
+    for effect in member(peer).linked(own, Duration::ZERO) {
+        if let Effect::Send { bytes, .. } = effect {
+            node.datagram(peer, &bytes, Duration::ZERO).unwrap();
+        }
+    }
     let _ = node.datagram(peer, data, Duration::ZERO);
+    let generation = [1];
+    let name = |replica: ReplicaId| [&replica.bits().to_be_bytes()[..], &generation].concat();
+    let incarnation = [0];
+    let swim = [&[KIND_SWIM], &name(peer)[..], &incarnation, &name(own), data].concat();
+    let _ = node.datagram(peer, &swim, Duration::ZERO);
     node.advance(Duration::from_secs(1));
     for listed in node.list() {
         assert_eq!(ListedMember::decode(&listed.encode()).unwrap(), listed);
+    }
+    if let Ok(listed) = ListedMember::decode(data) {
+        assert_eq!(listed.encode(), data, "one form only");
     }
 }
 

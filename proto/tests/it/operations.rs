@@ -6,11 +6,12 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use stockmesh_proto::counter::Counters;
 use stockmesh_proto::hlc::{Clock, Stamp};
-use stockmesh_proto::limits::STOCK_SLOTS_OPENED_MAX;
+use stockmesh_proto::hold::{Hold, HoldId, HoldState};
+use stockmesh_proto::limits::{HOLDS_ACTIVE_MAX, STOCK_SLOTS_OPENED_MAX};
 use stockmesh_proto::movement::Reason;
 use stockmesh_proto::operation::{Books, Operation, OperationRefused, Writer};
 use stockmesh_proto::product::{Product, StockSlot};
-use stockmesh_proto::{Location, ShardIndex, Sku};
+use stockmesh_proto::{Location, Quantity, ShardIndex, Sku};
 
 use crate::support::generate::operations;
 use crate::support::replica::Replica;
@@ -153,4 +154,42 @@ fn locations_of_a_product_are_limited() {
             .evaluate(&vec![adjust("A", "0000", 1)].into(), &replica, &Books::default(), &mut Clock::default(), 0)
             .is_ok()
     );
+}
+
+/// A hold more than may be active is refused, and possible again once one of them is resolved in the same request.
+#[test]
+fn holds_beyond_the_limit_are_refused() {
+    let mut replica = Replica::new(replica_id(2), shard_count(4));
+    replica.write(&[adjust("A", "x", 9)], 1_000);
+    let mut books = Books::default();
+    let id = |sequence: u64| HoldId { replica: replica.id, shard: ShardIndex(0), sequence };
+    let hold = Hold {
+        id: id(0),
+        sku: sku("B"),
+        location: location("x"),
+        units: 0,
+        given_ms: 0,
+        expires_ms: u64::MAX,
+        reference: None,
+        state: HoldState::Active,
+    };
+    // Units of which nobody asks here.
+    (1..=wide(HOLDS_ACTIVE_MAX)).for_each(|sequence| books.put_hold(Hold { id: id(sequence), ..hold.clone() }));
+    let one_more =
+        Operation::Hold { sku: sku("A"), location: location("x"), units: Quantity::new(1).unwrap(), ttl_ms: 10 };
+    let writer = Writer { own: replica.id, shards: replica.count, drift_ms_max: u64::MAX };
+    let evaluate = |operations: Vec<Operation>| {
+        writer.evaluate(&operations.into(), &replica, &books, &mut Clock::default(), 1_000)
+    };
+    assert_eq!(
+        evaluate(vec![one_more.clone()]).unwrap_err(),
+        OperationRefused::TooManyHolds { holds: HOLDS_ACTIVE_MAX }
+    );
+    assert!(evaluate(vec![Operation::ReleaseHold { id: id(1) }, one_more.clone()]).is_ok());
+    let twice = evaluate(vec![Operation::ReleaseHold { id: id(1) }, one_more.clone(), one_more]);
+    assert_eq!(twice.unwrap_err(), OperationRefused::TooManyHolds { holds: HOLDS_ACTIVE_MAX });
+}
+
+fn wide(number: usize) -> u64 {
+    u64::try_from(number).unwrap()
 }

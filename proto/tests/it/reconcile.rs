@@ -3,10 +3,11 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use stockmesh_proto::check::DriftCheck;
+use stockmesh_proto::limits::SUMMARIES_PER_FRAME_MAX;
 use stockmesh_proto::movement::Reason;
 use stockmesh_proto::operation::Operation;
-use stockmesh_proto::reconcile::{Agreement, Effect, StateView};
-use stockmesh_proto::wire::{FrameKind, Push};
+use stockmesh_proto::reconcile::{Agreement, Effect, Session, StateView};
+use stockmesh_proto::wire::{FrameKind, Message, Push};
 use stockmesh_proto::{ShardIndex, VersionVector};
 
 use crate::support::conversation::{ACCEPTER, Conversation, OPENER, reconcile, settings};
@@ -219,6 +220,21 @@ fn equal_states_join_their_claims() {
         assert_eq!(left.contents(), right.contents());
         assert_eq!(left.shard(SHARD).version().get(writer.id), 2);
     }
+}
+
+/// An opening of more shards than one frame may summarise goes on in the next, and names each once.
+#[test]
+fn summaries_beyond_one_frame_go_on_in_the_next() {
+    let empty = Replica::new(replica_id(1), shard_count(4096));
+    let mut session = Session::open(settings(shard_count(4096), 1 << 16, 60_000), &empty, None);
+    let mut frames = Vec::new();
+    while let Some(message) = session.poll_transmit(&empty) {
+        if let Message::Summary(summaries) = message {
+            frames.push(summaries.into_iter().map(|summary| summary.shard).collect::<Vec<_>>());
+        }
+    }
+    assert!(frames.len() > 1 && frames.iter().all(|frame| frame.len() <= SUMMARIES_PER_FRAME_MAX));
+    assert_eq!(frames.concat(), shard_count(4096).indexes().collect::<Vec<_>>());
 }
 
 /// Rule C4: the chunk with the stamp is refused, and with it the claim of its shard; what came before stays. When the

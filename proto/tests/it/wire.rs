@@ -7,6 +7,7 @@ use proptest::option;
 use proptest::prelude::*;
 use stockmesh_proto::counter::Counters;
 use stockmesh_proto::hlc::Stamp;
+use stockmesh_proto::limits::CHUNK_PRODUCTS_MAX;
 use stockmesh_proto::product::{Product, StockSlot};
 use stockmesh_proto::wire::{
     BatchRecord, Hello, Message, Open, Part, Push, PushShard, Refusal, RefusalCode, Scope, ShardRecord, SnapshotRecord,
@@ -401,4 +402,24 @@ fn a_scope_that_is_not_one_is_refused() {
         |count: usize| Message::Standing(Standing { catching_up: false, leaves: vec![Fingerprint::EMPTY; count] });
     let read = |count: usize| Message::decode(&standing(count).encode().unwrap()[4..]);
     assert!(read(4_096).is_ok() && read(4_097).is_err());
+}
+
+/// What nobody reads is not written: lists of products beyond their limit.
+#[test]
+fn lists_of_products_beyond_their_limit_are_not_written() {
+    let counters = Counters { added: 1, ..Counters::default() };
+    let slot = StockSlot { location: location("x"), replica: replica_id(1), sequence: 1, counters };
+    let product = Product::of_stock(slot);
+    let products = |count: usize| (0..count).map(|number| (sku(&format!("{number:05}")), product.clone())).collect();
+    let shard = ShardIndex(0);
+    for (count, fits) in [(CHUNK_PRODUCTS_MAX, "too long"), (CHUNK_PRODUCTS_MAX + 1, "too many products")] {
+        let part = Part { shard, version: None, products: products(count), full: false, last: true };
+        let push = PushShard { shard, from: 1, to: 1, products: products(count) };
+        let push = Push { origin: replica_id(1), told: Vec::new(), shards: vec![push] };
+        for message in [Message::Part(part), Message::Push(push)] {
+            let refused = message.encode().unwrap_err();
+            let is_by_count = refused.to_string().contains("too many products");
+            assert_eq!(is_by_count, fits == "too many products", "{count}: {refused}");
+        }
+    }
 }
