@@ -202,6 +202,31 @@ fn main() {
         save("session", &format!("turns-{writes}"), &bytes);
     }
     save_rights();
+    save_clusters();
+}
+
+/// Scripts of members, as triples (kind, who, number): what each kind is good for, and what follows it.
+fn save_clusters() {
+    let (pass, day, deliver, link, unlink, lists) = (0, 5, 10, 17, 20, 21);
+    let (moves, read_only, resume, leave, restart) = (26, 27, 28, 29, 30);
+    // Three that are linked and know each other.
+    let known = [[link, 0, 1], [link, 1, 2], [link, 0, 2], [deliver, 0, 60], [pass, 0, 30], [deliver, 0, 60]];
+    let scripts: [(&str, Vec<[u8; 3]>); 9] = [
+        ("known", known.to_vec()),
+        ("hint", [&known[..], &[[unlink, 0, 129], [pass, 0, 20], [deliver, 0, 60]]].concat()),
+        ("cut-off", [&known[..], &[[unlink, 0, 1], [unlink, 1, 2], [pass, 0, 250], [pass, 0, 250]]].concat()),
+        ("restart", [&known[..], &[[restart, 1, 0], [link, 0, 1], [deliver, 0, 60], [restart, 1, 0]]].concat()),
+        ("leave", [&known[..], &[[leave, 2, 0], [deliver, 0, 60], [pass, 0, 100], [lists, 0, 1]]].concat()),
+        ("moves", [&known[..], &[[moves, 0, 3], [deliver, 0, 60], [read_only, 1, 0], [deliver, 0, 60]]].concat()),
+        ("resume", [&known[..], &[[resume, 0, 0], [lists, 0, 1], [lists, 1, 2], [deliver, 0, 60]]].concat()),
+        ("stranger", [&known[..], &[[link, 3, 0], [lists, 3, 0], [deliver, 0, 60], [pass, 0, 90]]].concat()),
+        ("forgotten", [&known[..], &[[leave, 2, 0], [deliver, 0, 60], [day, 0, 255], [restart, 0, 0]]].concat()),
+    ];
+    for (name, script) in scripts {
+        for (timing, options) in [("lan", 0), ("wan", 1), ("slow", 2)] {
+            save("membership", &format!("{name}-{timing}"), &[&[options][..], &script.concat()].concat());
+        }
+    }
 }
 
 /// Scripts of sales, as triples (kind, who, number): what each kind is good for, and what follows it.

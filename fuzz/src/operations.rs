@@ -23,6 +23,9 @@ const REQUESTS_MAX: usize = 16;
 /// Few enough that references are forgotten within a script.
 const REFERENCES_MAX: usize = 3;
 
+/// From this byte on there is such a product: rarely, since it costs as much as hundreds of others.
+const CROWDED: u8 = 253;
+
 struct Node {
     own: ReplicaId,
     table: Shard,
@@ -63,8 +66,9 @@ fn script(input: &mut Unstructured<'_>) -> Result<()> {
         let slots = [(requests::sku(input)?, product(input)?)];
         node.table.merge(&slots);
     }
-    if u8::arbitrary(input)? == u8::MAX {
-        node.table.merge(&[(requests::sku(input)?, crowded(&location(input)?))]);
+    let crowd = u8::arbitrary(input)?;
+    if crowd >= CROWDED {
+        node.table.merge(&[(requests::sku(input)?, crowded(crowd, &location(input)?))]);
     }
     node.table.claim(&version(input)?);
     let mut now_ms = number(input)?;
@@ -80,31 +84,30 @@ fn script(input: &mut Unstructured<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A product on which no slot can be opened any more.
-fn crowded(location: &Location) -> Product {
+/// A product on which no slot of one kind can be opened any more.
+fn crowded(kind: u8, location: &Location) -> Product {
     let others = |count: usize| (0..count).map(|number| ReplicaId::from_random(1_000 + number as u64));
     let to = ReplicaId::from_random(7);
     let counters = Counters { added: 1, ..Counters::default() };
-    let stock = others(STOCK_SLOTS_OPENED_MAX).map(|replica| StockSlot {
-        location: location.clone(),
-        replica,
-        sequence: 1,
-        counters,
-    });
-    let grants = others(GRANT_SLOTS_OPENED_MAX).map(|from| GrantSlot {
-        location: location.clone(),
-        from,
-        to,
-        sequence: 1,
-        units: 1,
-    });
-    let mut product = Product::from_slots(stock.collect(), grants.collect(), None, None).unwrap();
-    for from in others(INHERITANCE_SLOTS_OPENED_MAX) {
-        // One after the other each would cost a search; they are few where the fuzzer does not ask for them.
-        let slot = InheritanceSlot { location: location.clone(), from, to, sequence: 1, taken: Taken::default() };
-        product.absorb(&Product::of_inheritance(slot));
+    let stock = |replica| StockSlot { location: location.clone(), replica, sequence: 1, counters };
+    let grant = |from| GrantSlot { location: location.clone(), from, to, sequence: 1, units: 1 };
+    let taken = Taken { is_heir: true, ..Taken::default() };
+    let inheritance = |from| InheritanceSlot { location: location.clone(), from, to, sequence: 1, taken };
+    match kind {
+        CROWDED => {
+            Product::from_slots(others(STOCK_SLOTS_OPENED_MAX).map(stock).collect(), Vec::new(), None, None).unwrap()
+        }
+        254 => {
+            Product::from_slots(Vec::new(), others(GRANT_SLOTS_OPENED_MAX).map(grant).collect(), None, None).unwrap()
+        }
+        _ => others(INHERITANCE_SLOTS_OPENED_MAX).map(inheritance).map(Product::of_inheritance).fold(
+            Product::default(),
+            |mut product, slot| {
+                product.absorb(&slot);
+                product
+            },
+        ),
     }
-    product
 }
 
 impl Node {

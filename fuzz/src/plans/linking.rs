@@ -44,7 +44,8 @@ pub(super) fn run(input: &mut Unstructured<'_>) -> Result<()> {
     }
     let view = View { own, home: &places[0], peers: &peers, links: &links, budget };
     check_view(view, &mut Random(input));
-    check_pushes(own, &links, input)?;
+    // Of anybody: a push that is passed on has another origin than this node.
+    check_pushes(replica(u8::arbitrary(input)?), &links, input)?;
     let locations: Vec<&Location> = links.iter().map(|link| link.location).collect();
     let picked = reconcile_with(&places[0], &locations, &mut || u64::arbitrary(input).unwrap_or_default());
     assert_eq!(picked.is_some(), !locations.is_empty());
