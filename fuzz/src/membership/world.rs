@@ -247,7 +247,10 @@ impl World {
         self.waiting.retain(|(of, _)| *of != index);
         self.nodes[index].member = member;
         self.reserve(index, generation);
-        self.tell(index, |member, now| member.restore(&gone, now));
+        // Whom it remembers as gone it knows as nothing else.
+        let mut effects = self.nodes[index].member.restore(&gone, self.now);
+        effects.retain(|effect| !matches!(effect, Effect::Changed { before: None, standing, .. } if !standing.is_up()));
+        self.carry_out(index, effects);
     }
 
     pub(super) fn check(&mut self) {
