@@ -1,11 +1,24 @@
 //! Physical facts that take more than there are rights: the deficit shows, stops sales, and is paid back first.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use stockmesh::{OversellPolicy, Reason, Store};
+use parking_lot::Mutex;
+use stockmesh::{GrantPolicy, GrantRequest, OversellPolicy, Reason, Store};
 
-use super::{MUG, SHOP, available, giver_and_asker, is_insufficient, mug, own_rights};
-use crate::support::{Mesh, PATIENCE, wait_converged};
+use super::{MUG, SHOP, available, giver_and_asker, is_insufficient, mug, own_rights, wait_available};
+use crate::support::{Mesh, PATIENCE, dial, wait_converged, wait_linked};
+
+/// Gives nothing, and keeps what was asked for.
+#[derive(Clone, Debug, Default)]
+struct Miser(Arc<Mutex<Vec<u64>>>);
+
+impl GrantPolicy for Miser {
+    fn units(&self, request: &GrantRequest) -> u64 {
+        self.0.lock().push(request.needed);
+        0
+    }
+}
 
 fn oversold(store: &Store) -> i128 {
     store.get(MUG).unwrap().oversold()
@@ -16,8 +29,15 @@ fn oversold(store: &Store) -> i128 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_loss_beyond_rights_shows_and_is_paid_back_first() {
     let mesh = Mesh::new();
-    let (stores, recorder) = giver_and_asker(&mesh, 20).await;
+    // Who is asked to pay the loss back does not, so that all of it stays for as long as this looks at it.
+    let miser = Miser::default();
+    let giver = mesh.builder("giver").grant_policy(miser.clone()).open().await.unwrap();
+    mug(&giver).receive(20).await.unwrap();
+    let stores = [giver, mesh.node("asker").await];
     let asker = &stores[1];
+    dial(asker, &stores[0]);
+    wait_linked(&stores, 1).await;
+    wait_available(&stores, 20).await;
     mug(asker).adjust(-30, Reason::Lost).await.unwrap();
     wait_converged(&stores).await;
     for store in &stores {
@@ -26,7 +46,8 @@ async fn a_loss_beyond_rights_shows_and_is_paid_back_first() {
         assert_eq!(view.by_location()[0].1.oversold, 30);
         assert!(is_insufficient(&mug(store).sell(1).await), "nobody sells what the total does not cover");
     }
-    assert_eq!(recorder.in_need(), 0, "nobody is asked for what is not there");
+    // Whatever the loss alone has asked for since.
+    assert!(miser.0.lock().iter().all(|needed| *needed == 30), "nobody is asked for what is not there: {miser:?}");
     mug(asker).receive(12).await.unwrap();
     assert_eq!((oversold(asker), own_rights(asker), available(asker)), (18, -18, 2));
     assert!(is_insufficient(&mug(asker).try_sell(1).await), "what came in paid back first");
