@@ -90,12 +90,6 @@ impl World {
                 Effect::Send { to, bytes } => self.send(index, to, bytes),
                 Effect::Reserve(generation) if self.is_slow => self.waiting.push((index, generation)),
                 Effect::Reserve(generation) => self.reserve(index, generation),
-                Effect::Changed { standing, before, .. } => {
-                    assert!(
-                        before.is_some() || standing.is_up() || !self.is_honest,
-                        "{standing:?} before it was known"
-                    );
-                }
                 _ => {}
             }
         }
