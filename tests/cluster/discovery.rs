@@ -11,7 +11,7 @@ use tokio::net::UdpSocket;
 
 use crate::support::proxy::{Proxy, Weather};
 use crate::support::writers::Ledger;
-use crate::support::{Mesh, address, dial, links_up, refused_with, wait_linked, wait_until};
+use crate::support::{Mesh, address, dial, links_up, own_address, refused_with, wait_linked, wait_until};
 
 /// Tells the same again and again, at once, and counts how often it is asked.
 #[derive(Debug, Default)]
@@ -173,7 +173,7 @@ async fn wrong_candidates_are_dialled_at_growing_pauses() {
     let mesh = Mesh::new();
     let other = mesh.builder("other").cluster("other").open().await.unwrap();
     let stranger = Mesh::of_authority("strangers").node("stranger").await;
-    let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let silent = UdpSocket::bind(own_address()).await.unwrap();
     let wrong = [address(&other), address(&stranger), silent.local_addr().unwrap()];
     let seeker = mesh.builder("seeker").discover(fixed(&wrong)).open().await.unwrap();
     let told = |address: SocketAddr, words: &str| {
@@ -223,7 +223,7 @@ async fn nodes_of_a_local_network_find_each_other() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn somebody_new_is_met_where_another_left() {
     let mesh = Mesh::new();
-    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let socket = UdpSocket::bind(own_address()).await.unwrap();
     let place = socket.local_addr().unwrap();
     let seeker = mesh.builder("seeker").discover(fixed(&[place])).open().await.unwrap();
     seeker.learn_member(stockmesh::ReplicaId::from_random(9), place, "gone", stockmesh::MemberState::Left);

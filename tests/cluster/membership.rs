@@ -12,7 +12,9 @@ use stockmesh_proto::wire::{Hello, MemberList, Message};
 
 use crate::support::proxy::{Proxy, Weather};
 use crate::support::raw::{Raw, hello, read, write};
-use crate::support::{Mesh, PATIENCE, address, dial, full_mesh, metrics, refused_with, wait_linked, wait_until};
+use crate::support::{
+    Mesh, PATIENCE, address, dial, full_mesh, metrics, own_address, refused_with, wait_linked, wait_until,
+};
 
 /// How `observer` sees a replica.
 fn seen(observer: &Store, replica: ReplicaId) -> Option<Member> {
@@ -146,7 +148,7 @@ async fn a_new_replica_at_the_same_address_replaces_the_former() {
     let mesh = Mesh::new();
     let stores = mesh.nodes(2).await;
     full_mesh(&stores);
-    let former = mesh.node("reborn").await;
+    let former = mesh.builder("reborn").listen(own_address()).open().await.unwrap();
     stores.iter().for_each(|store| dial(&former, store));
     let (replica, port) = (former.replica_id(), address(&former));
     wait_state(&[&stores[0], &stores[1]], replica, MemberState::Alive).await;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -12,6 +12,10 @@ use stockmesh::certificates::{Authority, Validity};
 use tempfile::TempDir;
 
 use crate::node::{NAME, PEERS, ROOT, SEAM};
+
+#[path = "own_address.rs"]
+mod own_address;
+use own_address::own_address;
 
 /// How long a cluster may take for what it should do at once, on a loaded machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
@@ -125,8 +129,7 @@ impl Cluster {
 
     /// A node that is not started yet. Its address is its own for good.
     pub(crate) fn node(&self, name: &str) -> Node {
-        let free = UdpSocket::bind("127.0.0.1:0").unwrap();
-        self.node_within(name, free.local_addr().unwrap(), Vec::new())
+        self.node_within(name, own_address(), Vec::new())
     }
 
     /// A node with an address of another namespace, where that program starts it.

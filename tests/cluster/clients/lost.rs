@@ -9,7 +9,7 @@ use stockmesh_proto::{ClusterId, Location};
 
 use super::{identity, soon};
 use crate::support::raw::{listen, now_ms};
-use crate::support::{Mesh, on_hand};
+use crate::support::{Mesh, on_hand, own_address};
 
 const ALPN: &[u8] = b"stockmesh-client/1";
 
@@ -142,7 +142,7 @@ async fn another_replica_is_not_asked_again() {
 async fn a_restart_under_sales_sells_nothing_twice() {
     let mesh = Mesh::new();
     let directory = tempfile::tempdir().unwrap();
-    let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let port = own_address();
     let open = async || {
         let begun = now_ms();
         loop {

@@ -3,6 +3,8 @@
 pub(crate) mod alone;
 pub(crate) mod members;
 pub(crate) mod metrics;
+#[path = "../../processes/own_address.rs"]
+mod own_address;
 pub(crate) mod proxy;
 pub(crate) mod raw;
 pub(crate) mod writers;
@@ -14,6 +16,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use stockmesh::certificates::{Authority, Issued, NodeDetails, Validity};
 use stockmesh::{Builder, Identity, LinkState, Store};
+
+pub(crate) use own_address::own_address;
 
 /// How long a cluster of tests may take for anything that it should do at once, on a loaded machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);

@@ -14,7 +14,7 @@ use stockmesh::{ClusterId, Location, ReplicaId};
 use stockmesh_proto::wire::{Hello, Message};
 use tokio::time::timeout;
 
-use super::{Mesh, PATIENCE, SHARDS};
+use super::{Mesh, PATIENCE, SHARDS, own_address};
 
 pub(crate) const ALPN: &[u8] = b"stockmesh/1";
 
@@ -83,7 +83,7 @@ pub(crate) fn listen(mesh: &Mesh, alpn: &[u8]) -> Endpoint {
         .unwrap();
     tls.alpn_protocols = vec![alpn.to_vec()];
     let config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
-    Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap()
+    Endpoint::server(config, own_address()).unwrap()
 }
 
 /// Takes one link in as an honest listener would. Keeps the hello stream, so that the hello is not lost.
