@@ -162,8 +162,10 @@ pub(crate) async fn wait_linked(stores: &[Store], links: usize) {
     wait_until("all links are up", || stores.iter().all(|store| links_up(store) >= links)).await;
 }
 
+/// Whether all hold the same. Each is read once: all that any of them wrote before is then at every one.
 pub(crate) fn agree(stores: &[Store]) -> bool {
-    stores.windows(2).all(|pair| pair[0].status().fingerprint == pair[1].status().fingerprint)
+    let read: Vec<_> = stores.iter().map(|store| store.status().fingerprint).collect();
+    read.windows(2).all(|pair| pair[0] == pair[1])
 }
 
 /// Waits until all hold the same.
