@@ -55,6 +55,7 @@ mod push;
 mod raw_keys;
 mod refusal;
 mod registry;
+mod replacing;
 mod retire;
 mod revocation;
 mod rights;

@@ -29,6 +29,9 @@ fn chain(issued: &Issued) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'stati
     (vec![certificate], PrivateKeyDer::from_pem_slice(issued.key_pem.as_bytes()).unwrap())
 }
 
+/// How often an honest hello is said before it counts as not answered.
+const HELLOS_MAX: usize = 5;
+
 /// What a hand-made peer grants the node that it dials.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Grants {
@@ -180,10 +183,20 @@ impl Raw {
 
     /// The same, and grants the node only so much.
     pub(crate) async fn linked_with(mesh: &Mesh, to: SocketAddr, grants: Grants) -> Self {
-        let mut raw = Self::silent_with(mesh, to, grants).await;
-        let mut receive = raw.say_hello().await;
-        raw.read_hello(&mut receive).await;
-        raw
+        // On a machine that has much else to do, the time that a node gives a peer for its hello may be over.
+        for _ in 0..HELLOS_MAX {
+            let mut raw = Self::silent_with(mesh, to, grants).await;
+            let mut receive = raw.say_hello().await;
+            match read(&mut receive).await {
+                Some(Message::Hello(hello)) => {
+                    raw.node = Some(hello.replica);
+                    return raw;
+                }
+                None => {}
+                other => panic!("the hello was answered with {other:?}"),
+            }
+        }
+        panic!("no hello was answered");
     }
 
     /// Says an honest hello under its replica id. Returns where the answer comes.
