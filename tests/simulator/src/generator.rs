@@ -51,6 +51,9 @@ const FEATURES: [(Feature, u64); 29] = [
 /// How long nodes may take to agree if no clock was far off.
 const AGREE_TIME_MAX: Duration = Duration::from_secs(180);
 
+/// Beyond so many nodes a cluster is large.
+const LARGE: u16 = 20;
+
 struct Generator {
     chance: Chance,
     features: BTreeSet<Feature>,
@@ -79,10 +82,13 @@ impl Plan {
         }
         let ends = Duration::from_secs(size.minutes * 60);
         let shards = [1, 4, 16][chance.below(3)];
-        let reconcile_every = Duration::from_millis([250, 500, 1_000, 5_000][chance.below(4)]);
+        // Many nodes with as many links, or that reconcile as often, are the same few things over and over.
+        let is_large = size.nodes > LARGE;
+        let intervals = if is_large { [2_000, 5_000, 5_000, 10_000] } else { [250, 500, 1_000, 5_000] };
+        let reconcile_every = Duration::from_millis(intervals[chance.below(4)]);
         let sync_time =
             (Duration::from_micros(chance.within(0..=3_000)), Duration::from_micros(chance.within(0..=9_000)));
-        let links = [4, 8, 64][chance.below(3)];
+        let links = [4, 8, if is_large { 12 } else { 64 }][chance.below(3)];
         let products = [3, 8, 24][chance.below(3)];
         let ends_ms = size.minutes * 60_000;
         let (nodes, events) = (size.nodes, Vec::new());
