@@ -86,7 +86,7 @@ pub(super) fn request(books: &Books, table: &Shard, own: ReplicaId, input: &mut 
     let count = 1 + bits % OPERATIONS_MAX;
     let mut operations = (0..count).map(|_| operation(books, table, own, input)).collect::<Result<Vec<_>>>()?;
     if bits > 250 {
-        let listed = |number: u8| Operation::SetListed { sku: numbered(number), listed: number % 2 == 0 };
+        let listed = |number: u8| Operation::SetListed { sku: numbered(number), listed: number.is_multiple_of(2) };
         operations.extend((0..MANY).map(listed));
     }
     let reference = match bits / 16 {
