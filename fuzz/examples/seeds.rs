@@ -168,7 +168,8 @@ fn save_members() {
     save_for_decoders("amount-long", &amount);
     let amount = [&[18, 0x81, 0xa5][..], b"price", &[0x81, 0xa6], b"amount", &[0xda, 1, 1], &[b'1'; 257]].concat();
     save_for_decoders("amount-too-long", &amount);
-    // Beyond what is read of a client's request.
+    // Beyond what is read of a message of the application, and of a client's request.
+    save("decode", "tell-too-long", &[&[64, 0xc6, 0, 1, 0, 1][..], &[0; 65_537]].concat());
     save("decode", "too-long", &[0; 16_385]);
 }
 

@@ -10,6 +10,7 @@ use stockmesh_proto::counter::Counters;
 use stockmesh_proto::hlc::{Clock, Stamp};
 use stockmesh_proto::hold::{Hold, HoldId};
 use stockmesh_proto::limits::{GRANT_SLOTS_OPENED_MAX, INHERITANCE_SLOTS_OPENED_MAX, STOCK_SLOTS_OPENED_MAX};
+use stockmesh_proto::movement::MovementKind;
 use stockmesh_proto::operation::{
     Books, Evaluation, Operation, OperationRefused, OversellPolicy, Reader, Request, Writer,
 };
@@ -19,6 +20,7 @@ use stockmesh_proto::{Fingerprint, Location, ReplicaId, Shard, ShardCount, Shard
 
 use crate::input::{location, number, product, version};
 
+const OWN: u64 = 2;
 const REQUESTS_MAX: usize = 16;
 /// Few enough that references are forgotten within a script.
 const REFERENCES_MAX: usize = 3;
@@ -58,7 +60,7 @@ pub fn run(data: &[u8]) {
 fn script(input: &mut Unstructured<'_>) -> Result<()> {
     let mut node = Node {
         // One that typed slots name too, so that some are its own.
-        own: ReplicaId::from_random(2),
+        own: ReplicaId::from_random(OWN),
         table: Shard::new(0),
         books: Books::new(number(input)?, REFERENCES_MAX),
         clock: Clock::resume(Stamp::from_bits(number(input)?)),
@@ -66,12 +68,11 @@ fn script(input: &mut Unstructured<'_>) -> Result<()> {
         entries: 0,
     };
     for _ in 0..u8::arbitrary(input)? % 4 {
-        let slots = [(requests::sku(input)?, product(input)?)];
-        node.table.merge(&slots);
+        node.take(requests::sku(input)?, product(input)?);
     }
     let crowd = u8::arbitrary(input)?;
     if crowd >= CROWDED {
-        node.table.merge(&[(requests::sku(input)?, crowded(crowd, &location(input)?))]);
+        node.take(requests::sku(input)?, crowded(crowd, &location(input)?));
     }
     node.table.claim(&version(input)?);
     let mut now_ms = number(input)?;
@@ -90,7 +91,8 @@ fn script(input: &mut Unstructured<'_>) -> Result<()> {
 /// A product on which no slot of one kind can be opened any more.
 fn crowded(kind: u8, location: &Location) -> Product {
     let others = |count: usize| (0..count).map(|number| ReplicaId::from_random(1_000 + number as u64));
-    let to = ReplicaId::from_random(7);
+    // This replica, so that it has rights to grant.
+    let to = ReplicaId::from_random(OWN);
     let counters = Counters { added: 1, ..Counters::default() };
     let stock = |replica| StockSlot { location: location.clone(), replica, sequence: 1, counters };
     let grant = |from| GrantSlot { location: location.clone(), from, to, sequence: 1, units: 1 };
@@ -114,6 +116,15 @@ fn crowded(kind: u8, location: &Location) -> Product {
 }
 
 impl Node {
+    /// Slots that were there before. What is its own of them it wrote, and no clock runs behind what is known.
+    fn take(&mut self, sku: Sku, product: Product) {
+        let own = product.slots().map(|slot| slot.dot()).filter(|dot| dot.replica == self.own);
+        let written = own.map(|dot| dot.sequence).max().unwrap_or_default();
+        let merged = self.table.merge(&[(sku, product)]);
+        self.clock.observe(merged.stamp_max);
+        self.table.claim_range(self.own, 1, written);
+    }
+
     /// Those that counted something: an adjustment by nothing opens a slot all the same.
     fn own_counters(&self) -> BTreeMap<(Sku, Location), Counters> {
         let all = self.table.range(std::ops::Bound::Unbounded);
@@ -205,7 +216,8 @@ impl Node {
             assert_eq!(products, writes.clone().into_products());
             assert_eq!(products.len(), writes.products.iter().count());
             let merged = self.table.merge(&products);
-            assert!(merged.slots_changed > 0, "a write that changes nothing");
+            // But where no greater number is left, which takes longer than anybody lives.
+            assert!(merged.slots_changed > 0 || writes.to == u64::MAX, "a write that changes nothing");
             assert!(self.table.claim_range(self.own, writes.from, writes.to), "own writes leave no gap");
         }
         assert_eq!(self.table.fingerprint(), self.table.fingerprint_recomputed());
@@ -218,6 +230,9 @@ impl Node {
             let moves_rights = movement.granted().is_some() || movement.inherited().is_some();
             assert!(!moves_rights || movement.counters() == Counters::default(), "{movement:?}");
             assert!(!movement.kind.label().is_empty());
+            if let MovementKind::Adjusted(reason) = &movement.kind {
+                assert_eq!(reason.to_string(), reason.label());
+            }
             let counters = movement.counters();
             if counters != Counters::default() {
                 let sum = sums.entry((movement.sku.clone(), movement.location.clone())).or_default();

@@ -242,6 +242,8 @@ impl World {
         self.nodes[index].member = member;
         self.reserve(index, generation);
         self.tell(index, |member, now| member.restore(&gone, now));
+        // Once more is as once.
+        self.tell(index, |member, now| member.restore(&gone, now));
     }
 
     pub(super) fn check(&mut self) {
