@@ -144,7 +144,32 @@ fn save_members() {
     for (name, message) in messages {
         save("decode", &format!("swim-{name}"), &message);
     }
-    // Beyond what is read of a client's request.
+    let texts = [
+        ("replica", "0000000000001"),
+        ("hold", "0000000000001-3-7"),
+        ("price", "2.550"),
+        ("price-below-zero", "-2.55"),
+        ("labels", "floor=2\nrole=shop"),
+        ("labels-too-many", "0=\n1=\n2=\n3=\n4=\n5=\n6=\n7=\n8="),
+    ];
+    for (name, text) in texts {
+        save("decode", &format!("text-{name}"), text.as_bytes());
+    }
+    // Products that break a rule: no slot, a write of sequence 0, and an heir of itself.
+    let product =
+        |slots: &[u8]| [&[20, 0x95, 0, 0xc0, 0x93, 0x91, 0xa1, b'x', 0x91, 1, 0x91][..], slots, &[0xc2, 0xc3]].concat();
+    save_for_decoders("product-empty", &product(&[0x95, 0xa1, b'x', 0x90, 0x90, 0xc0, 0xc0]));
+    let stock = [0x95, 0xa1, b'x', 0x91, 0x97, 0, 0, 0, 1, 0, 0, 0, 0x90, 0xc0, 0xc0];
+    save_for_decoders("product-unwritten", &product(&stock));
+    let heir = [0x96, 0xa1, b'x', 0x90, 0x90, 0xc0, 0xc0, 0x91, 0x99, 0, 0, 0, 1, 0, 0, 0, 0, 0xc3];
+    save_for_decoders("product-own-heir", &product(&heir));
+    save("decode", "length-most", &[0xff; 4]);
+    let amount = [&[18, 0x81, 0xa5][..], b"price", &[0x81, 0xa6], b"amount", &[0xda, 1, 0], &[b'1'; 256]].concat();
+    save_for_decoders("amount-long", &amount);
+    let amount = [&[18, 0x81, 0xa5][..], b"price", &[0x81, 0xa6], b"amount", &[0xda, 1, 1], &[b'1'; 257]].concat();
+    save_for_decoders("amount-too-long", &amount);
+    // Beyond what is read of a message of the application, and of a client's request.
+    save("decode", "tell-too-long", &[&[64, 0xc6, 0, 1, 0, 1][..], &[0; 65_537]].concat());
     save("decode", "too-long", &[0; 16_385]);
 }
 
@@ -203,6 +228,10 @@ fn main() {
     }
     save_rights();
     save_clusters();
+    // More peers than there are places for, each with shards of its own: which step it is, by the upper bits of four bytes.
+    let offers = (0..12_u8).flat_map(|peer| [0, 0, 0, 0, peer, peer * 16, 8, 0]);
+    let pulls = (0..12_u8).flat_map(|peer| [0, 0, 0, 0x30, peer]);
+    save("plans", "crowd", &[0].into_iter().chain(offers).chain(pulls).collect::<Vec<u8>>());
 }
 
 /// Scripts of members, as triples (kind, who, number): what each kind is good for, and what follows it.

@@ -6,13 +6,16 @@ mod texts;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use stockmesh_proto::check::{check_granted, shows_own_future};
 use stockmesh_proto::hold::Hold;
 use stockmesh_proto::limits::FRAME_BYTES_MAX;
 use stockmesh_proto::member::{Generation, Labels, ListedMember, MemberRecord, Software};
 use stockmesh_proto::membership::{Effect, Membership, Timing};
 use stockmesh_proto::wire::client::{Answer, Request};
-use stockmesh_proto::wire::{BatchRecord, FrameKind, LedgerRecord, Message, SnapshotRecord, frame_length, split_kind};
-use stockmesh_proto::{Location, ReplicaId};
+use stockmesh_proto::wire::{
+    Ask, BatchRecord, FrameKind, LedgerRecord, Message, SnapshotRecord, frame_length, split_kind,
+};
+use stockmesh_proto::{Location, ReplicaId, Shard, ShardCount, Sku};
 
 /// The first byte of a datagram of SWIM (rule N3).
 const KIND_SWIM: u8 = 0;
@@ -106,6 +109,30 @@ fn read_datagram(data: &[u8]) {
     }
 }
 
+/// What a receiver looks at before it takes slots in.
+fn check_message(message: &Message) {
+    let (own, giver) = (ReplicaId::from_random(1), ReplicaId::from_random(2));
+    match message {
+        Message::Granted(granted) => {
+            let (sku, location) = match granted.products.first() {
+                Some((sku, product)) => (sku.clone(), product.locations().first().copied().cloned()),
+                None => (Sku::new("A").unwrap(), None),
+            };
+            let location = location.unwrap_or_else(|| Location::new("x").unwrap());
+            let ask = Ask { sku, location, needed: 1, rights: 0, per_hour: 0 };
+            let checked = check_granted(granted, &ask, (giver, own), ShardCount::new(4).unwrap());
+            assert!(checked.is_err() || granted.units == 0 || granted.sequence > 0);
+        }
+        Message::Part(part) => {
+            let empty = Shard::new(0);
+            let claims = part.version.as_ref().is_some_and(|version| version.get(own) > 0);
+            let shows = shows_own_future(&empty, own, &part.products, part.version.as_ref());
+            assert!(shows || !claims, "who wrote nothing is shown a write");
+        }
+        _ => {}
+    }
+}
+
 /// The length before a frame.
 fn read_prefix(data: &[u8]) {
     let Some(prefix) = data.first_chunk::<4>() else { return };
@@ -122,6 +149,7 @@ fn read_frame(frame: &[u8]) {
     if frame.len() <= SHOWN_BYTES_MAX {
         assert!(!format!("{message:?}").is_empty());
     }
+    check_message(&message);
     let again = match message.encode() {
         Ok(again) => again,
         // A hello may arrive as an array, which is shorter than the map that is written.

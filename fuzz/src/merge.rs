@@ -42,6 +42,9 @@ pub fn run(data: &[u8]) {
     for (delta, claim) in input.deltas.iter().zip(&input.claims) {
         merge(&mut one, delta);
         one.claim(claim);
+        for (replica, sequence) in claim.iter() {
+            assert!(one.claim_range(replica, 1, sequence), "what is claimed joins on");
+        }
         assert!(one.version().dominates(claim) && one.version().is_empty() == one.version().iter().next().is_none());
     }
     for (from, to, encoded) in &input.groups {

@@ -2,7 +2,7 @@
 
 mod requests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
@@ -10,6 +10,7 @@ use stockmesh_proto::counter::Counters;
 use stockmesh_proto::hlc::{Clock, Stamp};
 use stockmesh_proto::hold::{Hold, HoldId};
 use stockmesh_proto::limits::{GRANT_SLOTS_OPENED_MAX, INHERITANCE_SLOTS_OPENED_MAX, STOCK_SLOTS_OPENED_MAX};
+use stockmesh_proto::movement::MovementKind;
 use stockmesh_proto::operation::{
     Books, Evaluation, Operation, OperationRefused, OversellPolicy, Reader, Request, Writer,
 };
@@ -170,6 +171,7 @@ impl Node {
         self.clock = clock;
         let before = self.own_counters();
         let rights = self.rights_of(request);
+        self.check_named(request, &evaluation);
         self.write(&evaluation);
         self.check_ledger(before, &evaluation);
         for ((sku, location), before) in rights {
@@ -200,6 +202,14 @@ impl Node {
         places.map(|(sku, location)| ((sku.clone(), location.clone()), self.rights(sku, location))).collect()
     }
 
+    /// Products that a request names, itself or by holds.
+    fn check_named(&self, request: &Request, evaluation: &Evaluation) {
+        let mut named: BTreeSet<&Sku> = request.operations.iter().filter_map(Operation::sku).collect();
+        named.extend(self.books.holds().map(|hold| &hold.sku));
+        let written = evaluation.shards.values().flat_map(|writes| writes.products.iter());
+        assert!(written.into_iter().all(|(sku, _)| named.contains(sku)), "{request:?} wrote another product");
+    }
+
     fn write(&mut self, evaluation: &Evaluation) {
         for writes in evaluation.shards.values() {
             let products = writes.products.as_products().into_owned();
@@ -218,7 +228,11 @@ impl Node {
         for movement in &evaluation.movements {
             // What moves rights moves no units.
             let moves_rights = movement.granted().is_some() || movement.inherited().is_some();
-            assert!(!moves_rights || movement.counters() == Counters::default(), "{}", movement.kind.label());
+            assert!(!moves_rights || movement.counters() == Counters::default(), "{movement:?}");
+            assert!(!movement.kind.label().is_empty());
+            if let MovementKind::Adjusted(reason) = &movement.kind {
+                assert_eq!(reason.to_string(), reason.label());
+            }
             let counters = movement.counters();
             if counters != Counters::default() {
                 let sum = sums.entry((movement.sku.clone(), movement.location.clone())).or_default();

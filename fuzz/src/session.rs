@@ -69,7 +69,10 @@ fn push(input: &mut Unstructured<'_>) -> Result<Push> {
 fn message(input: &mut Unstructured<'_>) -> Result<Message> {
     Ok(match u8::arbitrary(input)? % 8 {
         0 if bool::arbitrary(input)? => Message::Pull(scope(u8::arbitrary(input)?)),
-        0 => Message::Open(Open { root: fingerprint(input)?, groups: vec![fingerprint(input)?] }),
+        0 => Message::Open(Open {
+            root: fingerprint(input)?,
+            groups: vec![fingerprint(input)?; usize::from(u8::arbitrary(input)? % 3)],
+        }),
         1 => {
             let count = u8::arbitrary(input)? % 4;
             let one =

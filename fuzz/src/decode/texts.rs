@@ -6,7 +6,7 @@ use std::str::FromStr;
 use stockmesh_proto::hlc::Stamp;
 use stockmesh_proto::hold::HoldId;
 use stockmesh_proto::limits::{CLIENT_TEXT_BYTES_MAX, LABELS_MAX};
-use stockmesh_proto::member::{Labels, Software};
+use stockmesh_proto::member::{Generation, Labels, Software};
 use stockmesh_proto::wire::client::{Shown, Text};
 use stockmesh_proto::{
     ClusterId, Currency, Decimal, Fingerprint, InvalidInput, Location, Price, Quantity, Reference, ReplicaId,
@@ -75,6 +75,9 @@ fn numbers(data: &[u8]) {
     let number = u64::from_le_bytes(*bytes);
     assert_eq!(told(Quantity::new(number)).is_ok_and(|units| units.get() == number), Quantity::new(number).is_ok());
     assert_eq!(ReplicaId::from_bits(number).is_some(), number > 0);
+    if let Ok(generation) = told(Generation::new(number)) {
+        assert_eq!(generation.to_string(), number.to_string());
+    }
     let stamp = Stamp::from_bits(number);
     assert_eq!(format!("{stamp:?}"), format!("{}+{}", number >> 16, number & 0xffff));
     let fingerprint = Fingerprint::from_bits(u128::from(number));

@@ -245,6 +245,8 @@ impl World {
         let mut effects = self.nodes[index].member.restore(&gone, self.now);
         effects.retain(|effect| !matches!(effect, Effect::Changed { before: None, standing, .. } if !standing.is_up()));
         self.carry_out(index, effects);
+        // Once more is as once.
+        self.tell(index, |member, now| member.restore(&gone, now));
     }
 
     pub(super) fn check(&mut self) {

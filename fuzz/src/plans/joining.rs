@@ -38,7 +38,7 @@ struct World {
 }
 
 pub(super) fn run(input: &mut Unstructured<'_>) -> Result<()> {
-    let mut world = World::default();
+    let mut world = World { plan: Plan::new(), ..World::default() };
     for _ in 0..STEPS_MAX {
         if input.is_empty() {
             break;
@@ -135,6 +135,9 @@ impl World {
     }
 
     fn check(&self) {
+        for who in (0..PEERS).map(peer).filter(|who| !self.plan.may_need(*who)) {
+            assert!(self.plan.clone().next(who, self.now_ms).is_none(), "{who} is pulled from without need");
+        }
         let known = self.plan.pulls().map(|(number, who, shards)| (number, (who, shards.clone())));
         assert_eq!(known.collect::<BTreeMap<_, _>>(), self.pulls);
         let (arrived, total) = self.plan.progress();
