@@ -3,7 +3,7 @@
 //! so that a run can be repeated in any process.
 //!
 //! Modules in reading order: `chance` (the seed), `trace` (what happened), `network`, `endpoint` (QUIC on it), `disks`,
-//! `plan` (what is to happen), `generator` (what a seed makes of it), `books` (what callers were told), `operations` (what callers do), `watching` (a subscriber),
+//! `plan` (what is to happen), `generator` (what a seed makes of it), `books` (what callers were told), `operations` (what callers do), `crossings` and `watching` (subscribers),
 //! `world` (the nodes), `departures` (who goes), `checkers` (what must hold), `stuck` (time that stands still), `run` (one seed), `minimise` (leaves out what a failure does not need).
 
 pub mod chance;
@@ -15,6 +15,7 @@ pub mod plan;
 mod generator;
 pub mod books;
 pub mod operations;
+pub mod crossings;
 pub mod watching;
 pub mod world;
 mod departures;

@@ -7,6 +7,8 @@ use parking_lot::Mutex;
 use stockmesh::{Change, Filter, ProductView, Store};
 use tokio::task::AbortHandle;
 
+use crate::crossings::{Crossings, LOW};
+
 /// What a view says that a subscriber would act on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
@@ -27,16 +29,17 @@ impl Told {
     }
 }
 
-/// A subscription to everything, from the opening of a node on.
+/// A subscription to everything, and one to what runs low, from the opening of a node on.
 #[derive(Debug)]
 pub struct Watched {
     told: Arc<Mutex<BTreeMap<String, Told>>>,
-    task: AbortHandle,
+    crossings: Arc<Mutex<Crossings>>,
+    tasks: [AbortHandle; 2],
 }
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(AbortHandle::abort);
     }
 }
 
@@ -56,12 +59,26 @@ impl Watched {
                 }
             }
         });
-        Self { told, task: task.abort_handle() }
+        let mut events = store.subscribe(Filter::all().below(LOW).events_only());
+        let crossings = Arc::new(Mutex::new(Crossings::begin(store)));
+        let crossed = Arc::clone(&crossings);
+        let crossing = tokio::spawn(async move {
+            while let Some(change) = events.next().await {
+                crossed.lock().note(&change);
+            }
+        });
+        Self { told, crossings, tasks: [task.abort_handle(), crossing.abort_handle()] }
     }
 
     /// What was told last, by product.
     #[must_use]
     pub fn told(&self) -> BTreeMap<String, Told> {
         self.told.lock().clone()
+    }
+
+    /// What was told of stock that runs low.
+    #[must_use]
+    pub fn crossings(&self) -> Crossings {
+        self.crossings.lock().clone()
     }
 }

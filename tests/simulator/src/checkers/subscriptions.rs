@@ -1,4 +1,5 @@
-//! A subscriber was told of each change: what it saw last of each product is what the store shows.
+//! A subscriber was told of each change: what it saw last of each product is what the store shows, and of stock that runs
+//! out and is back it is told in turns.
 
 use super::Checker;
 use crate::watching::Told;
@@ -22,6 +23,7 @@ impl Checker for Subscriptions {
                     return Err(format!("node {number}: {} is {present:?}, last told was {last:?}", view.sku()));
                 }
             }
+            watched.crossings().check(store).map_err(|fault| format!("node {}: {fault}", node.number))?;
         }
         Ok(())
     }
