@@ -101,11 +101,13 @@ async fn links_to_peers_that_are_still_trusted_go_on() {
         let (certificate, key) = (issued.certificate_pem.as_bytes(), issued.key_pem.as_bytes());
         Identity::from_pem_bytes(authorities.as_bytes(), certificate, key).unwrap()
     };
-    let hub = old.builder("hub").identity(trusting(&both)).open().await.unwrap();
+    // They would find each other, through the hub.
+    let hub = old.builder("hub").only_peers().identity(trusting(&both)).open().await.unwrap();
     let mut peers = Vec::new();
     // Of each authority one that dials, and one that is dialled.
     for (mesh, name) in [(&old, "old-dials"), (&old, "old"), (&new, "new-dials"), (&new, "new")] {
-        peers.push(old.builder(name).identity(identity(mesh, name, &both)).open().await.unwrap());
+        let builder = old.builder(name).only_peers();
+        peers.push(builder.identity(identity(mesh, name, &both)).open().await.unwrap());
     }
     for (peer, number) in peers.iter().zip(0..) {
         if number % 2 == 0 { dial(peer, &hub) } else { dial(&hub, peer) }
