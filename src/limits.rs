@@ -12,16 +12,12 @@ use std::time::Duration;
 pub(crate) const RECONCILE_EVERY_MIN: Duration = Duration::from_millis(10);
 /// See [`RECONCILE_EVERY_MIN`].
 pub(crate) const RECONCILE_EVERY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-/// For how many intervals of reconciliation a read-only member may hold what no full member has (rule K9), and for how long
-/// at the least.
+/// For how many intervals of reconciliation a read-only member may hold what no full member has, and for how long at the
+/// least: as a rule, and if its writer lacks it. How many shards it takes anew at once, of how many bytes (rule K9).
 pub(crate) const DOUBT_ROUNDS: u32 = 12;
-/// See [`DOUBT_ROUNDS`].
 pub(crate) const DOUBT_MIN: Duration = Duration::from_secs(60);
-/// The same if its own writer lacks it.
 pub(crate) const DOUBT_DENIED_MIN: Duration = Duration::from_secs(5);
-/// Shards that it takes anew at once, and what they may take of memory together.
 pub(crate) const DOUBTED_AT_ONCE_MAX: usize = 8;
-/// See [`DOUBTED_AT_ONCE_MAX`].
 pub(crate) const DOUBTED_BYTES_MAX: usize = 256 << 20;
 /// Largest drift bound.
 pub(crate) const DRIFT_MAX: Duration = Duration::from_secs(24 * 60 * 60);

@@ -11,6 +11,7 @@ use super::answer::Answer;
 use super::batch::Gathered;
 use super::room::{entries_claimed_max, fitting, has_room};
 use super::{Replacement, Stopped, Worker};
+use crate::sync::atomic::Ordering;
 use crate::sync::oneshot;
 use crate::witness::Witness;
 
@@ -64,7 +65,7 @@ impl Worker {
         let own = std::iter::once(self.table.own()).chain(former);
         let writes = |replica| self.table.read(replacement.shard, |state| state.version().get(replica));
         let has_own = own.filter_map(writes).any(|sequence| sequence > 0);
-        let is_reader = self.progress.read_only.load(std::sync::atomic::Ordering::SeqCst);
+        let is_reader = self.progress.read_only.load(Ordering::SeqCst);
         if has_own {
             error!(shard = %replacement.shard, "this read-only member holds own writes, from when it was none: no full member has all of them, or writes that died with their writer are beside them");
         }
