@@ -9,14 +9,9 @@ use std::time::Duration;
 // What a user may set.
 
 /// How often a node may reconcile with a random peer, at the most and at the least.
-pub(crate) const RECONCILE_EVERY: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(86_400);
-/// For how many intervals of reconciliation a read-only member may hold what no full member has, and for how long at the
-/// least: as a rule, and if its writer lacks it. How many shards it takes anew at once, of how many bytes (rule K9).
-pub(crate) const DOUBT_ROUNDS: u32 = 12;
-pub(crate) const DOUBT_MIN: Duration = Duration::from_secs(60);
-pub(crate) const DOUBT_DENIED_MIN: Duration = Duration::from_secs(5);
-pub(crate) const DOUBTED_AT_ONCE_MAX: usize = 8;
-pub(crate) const DOUBTED_BYTES_MAX: usize = 256 << 20;
+pub(crate) const RECONCILE_EVERY_MIN: Duration = Duration::from_millis(10);
+/// See [`RECONCILE_EVERY_MIN`].
+pub(crate) const RECONCILE_EVERY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Largest drift bound.
 pub(crate) const DRIFT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Peers that one node may be configured to dial.

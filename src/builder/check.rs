@@ -4,7 +4,8 @@ use stockmesh_proto::InvalidInput;
 
 use super::{Builder, Place};
 use crate::limits::{
-    DRIFT_MAX, LEDGER_RETENTION_MAX, PEERS_MAX, RECONCILE_EVERY, REFERENCE_WINDOW_MAX, REFERENCES_MAX,
+    DRIFT_MAX, LEDGER_RETENTION_MAX, PEERS_MAX, RECONCILE_EVERY_MAX, RECONCILE_EVERY_MIN, REFERENCE_WINDOW_MAX,
+    REFERENCES_MAX,
 };
 use crate::net::{Identity, check_address};
 
@@ -44,7 +45,7 @@ impl Builder {
             return Err(InvalidInput::new("location", &self.location, rule));
         }
         self.peer_limits.check()?;
-        if !RECONCILE_EVERY.contains(&self.reconcile_every) {
+        if !(RECONCILE_EVERY_MIN..=RECONCILE_EVERY_MAX).contains(&self.reconcile_every) {
             let value = format!("{:?}", self.reconcile_every);
             return Err(InvalidInput::new("reconcile_every", value, "must be 10 ms to a day"));
         }

@@ -16,7 +16,6 @@ pub(super) enum Answer {
     Grant(oneshot::Sender<Result<Given, Stopped>>, Given),
     Remote(oneshot::Sender<Result<RemoteOutcome, Stopped>>, RemoteOutcome),
     Settings(oneshot::Sender<Result<(), StorageError>>),
-    Replaced(oneshot::Sender<Result<(), Stopped>>),
     Fence(oneshot::Sender<Result<FenceOutcome, Stopped>>, FenceOutcome),
     /// Read behind the group, so that the ledger is never behind what the asker saw of the counters.
     Ledger(oneshot::Sender<Result<LedgerView, StorageError>>),
@@ -39,9 +38,6 @@ impl Worker {
                 }
                 Answer::Remote(reply, outcome) => {
                     let _ = reply.send(durable.map(|()| outcome).map_err(|_| Stopped));
-                }
-                Answer::Replaced(reply) => {
-                    let _ = reply.send(durable.map_err(|_| Stopped));
                 }
                 Answer::Fence(reply, outcome) => {
                     let _ = reply.send(durable.map(|()| outcome).map_err(|_| Stopped));
@@ -77,9 +73,6 @@ impl Worker {
                 let _ = reply.send(Err(Stopped));
             }
             Work::Grant { reply, .. } => {
-                let _ = reply.send(Err(Stopped));
-            }
-            Work::Replace { reply, .. } => {
                 let _ = reply.send(Err(Stopped));
             }
             Work::Settings { reply, .. } => {

@@ -1,6 +1,6 @@
 //! What one group commit changes, gathered shard by shard.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use stockmesh_proto::delta::bytes_max;
@@ -26,8 +26,6 @@ pub(super) struct Gathered {
     bytes: usize,
     /// Products before the group, if anybody wants to compare.
     before: BTreeMap<Sku, Option<Arc<KeyedProduct>>>,
-    /// Shards that were replaced, and what that changed in them.
-    replaced: Vec<(ShardIndex, Vec<Sku>)>,
     /// Holds and the ledger.
     pub(super) side: Side,
 }
@@ -93,36 +91,24 @@ impl Gathered {
     }
 
     /// Keeps products as they are before the group changes them, for those who watch for stock that runs low.
-    pub(super) fn note_before<'a>(&mut self, skus: impl Iterator<Item = &'a Sku>, table: &Table) {
-        for sku in skus {
+    pub(super) fn note_before(&mut self, products: &[(Sku, Product)], table: &Table) {
+        for (sku, _) in products {
             if !self.before.contains_key(sku) {
                 self.before.insert(sku.clone(), table.get(sku.as_str()));
             }
         }
     }
 
-    /// A shard was put in place of another, which changed these products.
-    pub(super) fn add_replaced(&mut self, shard: ShardIndex, changed: Vec<Sku>) {
-        self.replaced.push((shard, changed));
-    }
-
-    /// The shards that were replaced: the journal does not tell of it, so each needs a snapshot now (rule D2).
-    pub(super) fn replaced(&self) -> impl Iterator<Item = ShardIndex> {
-        self.replaced.iter().map(|(shard, _)| *shard)
-    }
-
     /// The products that changed.
     pub(super) fn changed(&mut self, table: &Table) -> Vec<ProductChange> {
         let mut before = std::mem::take(&mut self.before);
-        let replaced = self.replaced.iter().flat_map(|(_, changed)| changed);
-        let written = self.shards.values().flat_map(|shard| shard.products.iter().map(|(sku, _)| sku));
-        let skus: BTreeSet<&Sku> = replaced.chain(written).collect();
+        let skus = self.shards.values().flat_map(|shard| shard.products.iter().map(|(sku, _)| sku));
         let change = |sku: &Sku| {
             let versions = before.remove(sku).zip(table.get(sku.as_str()));
             let available = versions.map(|(before, after)| Available::compare(before.as_deref(), &after));
             ProductChange { sku: sku.clone(), available }
         };
-        skus.into_iter().map(change).collect()
+        skus.map(change).collect()
     }
 
     /// The record of the journal, with each touched shard's fingerprint as it is now.

@@ -1,8 +1,6 @@
 //! The callers' side of the committer.
 
-use super::{
-    Asked, Durable, Event, FenceOutcome, Given, Merged, Progress, RemoteDelta, Replacement, Source, Stopped, Work,
-};
+use super::{Asked, Durable, Event, FenceOutcome, Given, Merged, Progress, RemoteDelta, Source, Stopped, Work};
 use crate::error::WriteError;
 use crate::retirements::{Retirement, Retirements};
 use crate::settings::Stored;
@@ -99,14 +97,6 @@ impl Committer {
         let ((reply, answer), (applied, readable)) = (oneshot::channel(), oneshot::channel());
         self.work.send(Work::Remote { deltas, source, applied: Some(applied), reply }).await.map_err(|_| Stopped)?;
         Ok((readable, answer))
-    }
-
-    /// Puts a full member's shard in place of that of this read-only member (rule K9). Resolves once it is durable, or
-    /// refused: a shard that holds own writes stays.
-    pub(crate) async fn replace(&self, replacement: Replacement, source: Source) -> Result<(), Stopped> {
-        let (reply, answer) = oneshot::channel();
-        self.work.send(Work::Replace { replacement, source, reply }).await.map_err(|_| Stopped)?;
-        answer.await.unwrap_or(Err(Stopped))
     }
 
     /// Tells that a peer claims writes of `replica`, which was this replica's id when the claim was judged, that this

@@ -57,21 +57,6 @@ impl Fold {
         self.round.is_some()
     }
 
-    /// Adds the snapshots of shards that were replaced, which the journal does not tell, to the same kind of transaction.
-    pub(super) fn add_replaced(
-        &mut self,
-        shards: impl Iterator<Item = ShardIndex>,
-        (table, batch): (&Table, u64),
-        transaction: &mut Transaction,
-    ) -> Result<(), WireError> {
-        for shard in shards {
-            if transaction.snapshots.iter().all(|(known, _)| *known != shard.0) {
-                transaction.snapshots.push((shard.0, snapshot(table, shard, batch)?));
-            }
-        }
-        Ok(())
-    }
-
     /// Adds the next snapshots to a transaction that contains, or comes after, everything the table holds.
     pub(super) fn step(&mut self, table: &Table, batch: u64, transaction: &mut Transaction) -> Result<(), WireError> {
         let Some(round) = &mut self.round else { return Ok(()) };

@@ -11,7 +11,6 @@ mod fold;
 mod gathering;
 mod incarnation;
 mod own;
-mod replace;
 mod retired;
 mod room;
 mod side;
@@ -48,9 +47,8 @@ use crate::witness::{Incarnation, Witness};
 pub(crate) enum Claim {
     /// Nothing: more chunks of the shard follow.
     Nothing,
-    /// What the peer's vector claims: the delta arrived whole (rule M2). It was asked for when the group of this number
-    /// was applied: of a shard that was replaced since, it cannot speak (rule K9).
-    Version { version: VersionVector, asked_in: u64 },
+    /// What the peer's vector claims: the delta arrived whole (rule M2).
+    Version(VersionVector),
     /// The range that a push names, if it joins on (rule M3).
     Range { origin: ReplicaId, from: u64, to: u64 },
 }
@@ -61,15 +59,6 @@ pub(crate) struct RemoteDelta {
     pub(crate) shard: ShardIndex,
     pub(crate) products: Products,
     pub(crate) claim: Claim,
-}
-
-/// A shard as a full member holds it, in place of what this read-only member holds (rule K9).
-#[derive(Debug)]
-pub(crate) struct Replacement {
-    pub(crate) shard: ShardIndex,
-    /// All its slots, in the chunks in which they came.
-    pub(crate) chunks: Vec<Products>,
-    pub(crate) version: VersionVector,
 }
 
 /// Where remote deltas came from.
@@ -155,11 +144,6 @@ enum Work {
         /// Told when it can be read in the table, up to a sync before it is durable.
         applied: Option<oneshot::Sender<()>>,
         reply: oneshot::Sender<Result<RemoteOutcome, Stopped>>,
-    },
-    Replace {
-        replacement: Replacement,
-        source: Source,
-        reply: oneshot::Sender<Result<(), Stopped>>,
     },
     OwnFuture {
         replica: ReplicaId,

@@ -139,7 +139,7 @@ impl Worker {
         let watchers = self.progress.watchers.read();
         if *watchers > 0 {
             for writes in shards.values() {
-                gathered.note_before(writes.products.iter().map(|(sku, _)| sku), &self.table);
+                gathered.note_before(&writes.products.as_products(), &self.table);
             }
         }
         self.table.write_all(shards.keys().copied(), |states| {

@@ -1,6 +1,5 @@
 //! The committing thread.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +8,7 @@ use stockmesh_proto::check::shows_own_future;
 use stockmesh_proto::hlc::Clock;
 use stockmesh_proto::operation::Books;
 use stockmesh_proto::reconcile::StateView;
-use stockmesh_proto::{ReplicaId, ShardIndex, VersionVector};
+use stockmesh_proto::{ReplicaId, VersionVector};
 use tracing::{debug_span, error};
 
 use super::answer::Answer;
@@ -49,7 +48,7 @@ pub(crate) struct Worker {
     pub(super) events: broadcast::Sender<Event>,
     pushes: mpsc::Sender<OwnWrites>,
     pub(super) fold: Fold,
-    pub(super) group: u64,
+    group: u64,
     pub(super) gathering: Gathering,
     pub(super) failed: bool,
     trimming: Trimming,
@@ -57,8 +56,6 @@ pub(crate) struct Worker {
     pub(super) settings: Stored,
     /// The id that was left and the new one, to be told once they are durable.
     pub(super) minted: Option<Incarnation>,
-    /// Shards that were replaced, and in which group: what was asked for before cannot be claimed of them (rule K9).
-    pub(super) replaced: BTreeMap<ShardIndex, u64>,
 }
 
 /// Tells of the thread's end. A panic counts as a failure of the disk: nobody waits for what will never be durable.
@@ -113,7 +110,6 @@ impl Worker {
             trimming: Trimming::new(retention),
             settings: Stored::new(),
             minted: None,
-            replaced: BTreeMap::new(),
         };
         worker.note_figures();
         worker.start_serving(queue)?;
@@ -194,9 +190,6 @@ impl Worker {
                     drop(source.room);
                     let _ = applied.map(|applied| applied.send(()));
                 }
-                Work::Replace { replacement, source, reply } => {
-                    self.apply_replacement((&replacement, &source.witness), reply, &mut gathered, &mut answers);
-                }
                 Work::OwnFuture { replica, shard, sequence, from } => {
                     self.check_own_future(replica, (shard, sequence), &from);
                 }
@@ -252,7 +245,7 @@ impl Worker {
         let RemoteDelta { shard, products, claim } = delta;
         let claimed: Option<VersionVector> = match claim {
             Claim::Nothing => None,
-            Claim::Version { version, .. } => Some(version.clone()),
+            Claim::Version(version) => Some(version.clone()),
             Claim::Range { origin, to, .. } => Some([(*origin, *to)].into_iter().collect()),
         };
         let own = self.table.own();
@@ -267,10 +260,9 @@ impl Worker {
         let products = &*products;
         let watchers = self.progress.watchers.read();
         if *watchers > 0 {
-            gathered.note_before(products.iter().map(|(sku, _)| sku), &self.table);
+            gathered.note_before(products, &self.table);
         }
         let limit = entries_claimed_max(self.table.count());
-        let replaced_in = self.replaced.get(shard).copied();
         let mut merged = stockmesh_proto::shard::Merged::default();
         let mut advanced = None;
         self.table.write_all(std::iter::once(*shard), |states| {
@@ -283,9 +275,7 @@ impl Worker {
                 _ if refused || claimed.as_ref().is_some_and(|claimed| !has_room(state.version(), claimed, limit)) => {
                     return;
                 }
-                // The delta was made for what was here before.
-                Claim::Version { asked_in, .. } if replaced_in.is_some_and(|group| *asked_in <= group) => return,
-                Claim::Version { version, .. } => {
+                Claim::Version(version) => {
                     state.claim(version);
                     true
                 }
@@ -372,10 +362,6 @@ impl Worker {
             transaction.batch = Some(Batch { number: last_batch, payload });
         }
         self.fold.step(&self.table, last_batch, &mut transaction).map_err(|error| error.to_string())?;
-        let replaced = gathered.replaced();
-        self.fold
-            .add_replaced(replaced, (&self.table, last_batch), &mut transaction)
-            .map_err(|error| error.to_string())?;
         if transaction.is_empty() {
             return Ok(());
         }

@@ -55,7 +55,6 @@ mod push;
 mod raw_keys;
 mod refusal;
 mod registry;
-mod replacing;
 mod retire;
 mod revocation;
 mod rights;

@@ -35,7 +35,6 @@ use super::penalties::Penalties;
 use super::push::push_commits;
 use super::refusal::CloseCode;
 use super::registry::{PeerStatus, Refused, Registry};
-use super::replacing::ReaderDoubts;
 use super::revocation::RevocationFile;
 use super::rights::Rights;
 use super::rights::queue::{self, Turn};
@@ -139,7 +138,6 @@ impl Node {
             sightings,
             rights: Arc::new(Rights::new(settings.policy)),
             catch_up: CatchUp::new(settings.lossy),
-            doubts: ReaderDoubts::new(settings.reconcile_every),
             inbox: Mutex::new(Some(broadcast::Sender::new(MESSAGES_WAITING_MAX))),
             endpoint,
             current: watch::Sender::new(Current { identity: settings.identity, rotated: None }),

@@ -16,7 +16,6 @@ use super::catch_up::{Assignment, CatchUp};
 use super::frames::{FrameError, OwnStream, read_message, write_message};
 use super::link::Link;
 use super::registry::Others;
-use super::replacing::replace_doubted;
 use super::session::{Merges, SyncError, drive, reconcile_whole};
 use super::shared::Shared;
 use crate::limits::{JOIN_AGAIN_AFTER, JOIN_YIELD_TIME_MAX, PULL_LOOK_EVERY, REPLY_TIME_MAX};
@@ -51,7 +50,6 @@ pub(super) async fn reconcile(link: &Arc<Link>, shared: &Shared) -> Result<(), S
         }
     }
     let outcome = reconcile_whole(link, direction, shared).await?;
-    replace_doubted(link, direction, shared).await?;
     drop(guard);
     // Nothing came from a peer that only reads. With none but such the node waits for others, though not for ever.
     let brings_nothing = direction == Direction::ServeOnly;
@@ -200,8 +198,8 @@ async fn pull(
     counter!("stockmesh_pulls_total").increment(1);
     let opened = tokio::time::timeout(REPLY_TIME_MAX, OwnStream::open(&link.connection)).await;
     let mut stream = opened.map_err(|_| FrameError::Stalled)??;
-    let merges = Merges::of_pull(shared, number, link.replica);
     let session = Session::pull(shared.session_settings(), scope).with_direction(direction);
+    let merges = Merges::of_pull(number, link.replica);
     let pulled = tokio::select! {
         biased;
         pulled = drive(session, &mut stream.send, &mut stream.receive, (link, shared), merges) => pulled.map(|_| true),

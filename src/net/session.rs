@@ -55,7 +55,6 @@ pub(super) async fn reconcile_whole(
 ) -> Result<Outcome, SyncError> {
     let (group, own_writes) = (shared.committer.durable(), shared.table.own_writes());
     let begun = Instant::now();
-    let merges = Merges::new(shared);
     let agreement = link.agreement.lock().clone();
     let session =
         Session::open(shared.session_settings(), &*shared.table, agreement.as_ref()).with_direction(direction);
@@ -63,11 +62,8 @@ pub(super) async fn reconcile_whole(
     let opened = tokio::time::timeout(REPLY_TIME_MAX, OwnStream::open(&link.connection)).await;
     let mut stream = opened.map_err(|_| FrameError::Stalled)??;
     let (send, receive) = (&mut stream.send, &mut stream.receive);
-    let outcome = drive(session, send, receive, (link, shared), merges).await?;
+    let outcome = drive(session, send, receive, (link, shared), Merges::default()).await?;
     stream.finish();
-    if outcome.equal {
-        shared.doubts.agreed();
-    }
     if outcome.peer_holds_all() && direction != Direction::PullOnly {
         link.confirm(group, own_writes);
     }
@@ -94,7 +90,7 @@ pub(super) async fn respond(
     let between_readers = || FrameError::Violation("read-only members do not reconcile with each other".into());
     let direction = link.direction().ok_or_else(between_readers)?;
     let mut session = Session::accept(shared.session_settings()).with_direction(direction);
-    let mut merges = Merges::new(shared);
+    let mut merges = Merges::default();
     take(&mut session, open, (link, shared), &mut merges).await?;
     let outcome = drive(session, &mut send, &mut receive, (link, shared), merges).await?;
     let _ = send.finish();
@@ -191,9 +187,6 @@ async fn carry_out(
             counter!("stockmesh_full_exchanges_total").increment(1);
             debug!(%shard, "equal version vectors but different fingerprints: the shard is exchanged in full");
         }
-        Effect::Compared { shard, vectors, standing } => {
-            shared.doubts.compared(shard, &vectors, link.replica, standing);
-        }
         _ => {}
     }
     Ok(())
@@ -216,9 +209,8 @@ fn doubt_reader(shard: ShardIndex, link: &Link, shared: &Shared) {
 type Merge = Merged;
 
 /// Merges that were queued and are not durable yet.
+#[derive(Default)]
 pub(super) struct Merges {
-    /// The group that was applied last before anything was read for the session.
-    asked_in: u64,
     /// In a pull: its number, and from whom.
     pull: Option<(PullNumber, ReplicaId)>,
     waiting: VecDeque<Merge>,
@@ -229,15 +221,9 @@ pub(super) struct Merges {
 }
 
 impl Merges {
-    /// To be called before anything is read for the session.
-    pub(super) fn new(shared: &Shared) -> Self {
-        let asked_in = shared.committer.applied();
-        Self { asked_in, pull: None, waiting: VecDeque::new(), unfinished: None, refused: BTreeSet::new() }
-    }
-
     /// Those of a pull, whose progress is told.
-    pub(super) fn of_pull(shared: &Shared, number: PullNumber, peer: ReplicaId) -> Self {
-        Self { pull: Some((number, peer)), ..Self::new(shared) }
+    pub(super) fn of_pull(number: PullNumber, peer: ReplicaId) -> Self {
+        Self { pull: Some((number, peer)), ..Self::default() }
     }
 
     /// What may be claimed with a shard's next chunk. The last of several chunks waits until the others are known to
@@ -249,8 +235,7 @@ impl Merges {
         if continued {
             self.finish().await?;
         }
-        let asked_in = self.asked_in;
-        Ok(if self.refused.contains(&shard) { Claim::Nothing } else { Claim::Version { version, asked_in } })
+        Ok(if self.refused.contains(&shard) { Claim::Nothing } else { Claim::Version(version) })
     }
 
     fn refused_count(&self) -> u32 {

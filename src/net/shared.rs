@@ -25,7 +25,6 @@ use super::meter::PeerLimits;
 use super::own_dials::OwnDials;
 use super::penalties::Penalties;
 use super::registry::Registry;
-use super::replacing::ReaderDoubts;
 use super::revocation::Revoked;
 use super::rights::Rights;
 use super::sightings::Sightings;
@@ -58,8 +57,6 @@ pub(super) struct SharedInner {
     pub(super) rights: Arc<Rights>,
     /// Whether this node lacks what its peers hold, and what it pulls from whom.
     pub(super) catch_up: CatchUp,
-    /// What this node, if it only reads, holds and its peers lack.
-    pub(super) doubts: ReaderDoubts,
     /// Hands messages of peers to whoever listens here, until the node is closed.
     pub(super) inbox: Mutex<Option<broadcast::Sender<PeerMessage>>>,
     pub(super) endpoint: Endpoint,

@@ -77,8 +77,6 @@ pub(crate) struct Recovered {
 pub(crate) struct Loaded {
     shards: Vec<Shard>,
     count: ShardCount,
-    /// By shard: the last batch that its snapshot contains. It tells more than the journal up to there (rule D2).
-    folded: BTreeMap<ShardIndex, u64>,
     /// By shard: the number of the last batch that touched it, and the fingerprint it left.
     expected: BTreeMap<ShardIndex, (u64, Fingerprint)>,
     pub(crate) settings: BTreeMap<String, Vec<u8>>,
@@ -96,7 +94,6 @@ impl Loaded {
         let mut loaded = Self {
             shards: Vec::new(),
             count: wanted,
-            folded: BTreeMap::new(),
             expected: BTreeMap::new(),
             settings: BTreeMap::new(),
             stamp_max: Stamp::default(),
@@ -170,7 +167,6 @@ impl Loaded {
         }
         let (shard, batch, fingerprint, version) = named.ok_or("it is empty")?;
         self.claim(shard, batch, fingerprint, &version);
-        self.folded.insert(shard, batch);
         Ok(())
     }
 
@@ -190,10 +186,6 @@ impl Loaded {
         self.stamp_max = self.stamp_max.max(record.clock);
         for part in record.shards {
             self.check_place(part.shard, &part.products)?;
-            // A shard that was replaced lost what the journal still tells (rule K9).
-            if self.folded.get(&part.shard).is_some_and(|folded| number <= *folded) {
-                continue;
-            }
             let state = self.shards.get_mut(part.shard.as_usize()).ok_or("it names a shard that does not exist")?;
             self.stamp_max = self.stamp_max.max(state.merge(&part.products).stamp_max);
             self.claim(part.shard, number, part.fingerprint, &part.version);

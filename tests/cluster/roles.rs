@@ -13,7 +13,7 @@ use crate::support::raw::{self, Raw, hello};
 use crate::support::writers::price;
 use crate::support::{
     Mesh, SHARDS, address, agree, dial, links_up, metrics, on_hand, refused_with, wait_converged, wait_linked,
-    wait_until, wait_within,
+    wait_until,
 };
 
 async fn reader(mesh: &Mesh, name: &str) -> Store {
@@ -376,71 +376,6 @@ async fn a_link_between_two_readers_costs_nothing() {
     let (ticks, elapsed) = (processor_ticks() - before, begun.elapsed());
     // Hundredths of a second.
     assert!(ticks < 50, "{ticks} ticks of the processor in {elapsed:?} in which nothing happened");
-}
-
-/// Rule K9. A write reached nobody but a reader, and then its node was put back to before it: nobody will ever send it
-/// again, nor take it from there. The reader takes the shard anew, tells who watches, and knows it after a restart.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_reader_holds_of_a_history_that_was_lost_is_let_go() {
-    metrics::record();
-    let (mesh, root) = (Mesh::new(), tempfile::tempdir().unwrap());
-    let (data, copied, kept) = (root.path().join("data"), root.path().join("copied"), root.path().join("kept"));
-    let open = async |path: &std::path::Path| mesh.builder("shop").data_dir(path).open().await.unwrap();
-    let read = async || mesh.builder("board").identity(mesh.reader("board")).data_dir(&kept).open().await.unwrap();
-    let other = mesh.node("other").await;
-    let shop = open(&data).await;
-    shop.product("MUG").unwrap().receive(10).await.unwrap();
-    shop.product("OLD").unwrap().receive(1).await.unwrap();
-    dial(&shop, &other);
-    wait_converged(&[shop.clone(), other.clone()]).await;
-    shop.close().await.unwrap();
-    std::fs::create_dir_all(&copied).unwrap();
-    for file in std::fs::read_dir(&data).unwrap().map(Result::unwrap) {
-        std::fs::copy(file.path(), copied.join(file.file_name())).unwrap();
-    }
-
-    // It would find it again by itself.
-    other.go_offline();
-    let shop = open(&data).await;
-    let reader = read().await;
-    dial(&reader, &shop);
-    shop.product("MUG").unwrap().sell(7).await.unwrap();
-    shop.product("LOST").unwrap().receive(5).await.unwrap();
-    wait_converged(&[shop.clone(), reader.clone()]).await;
-    shop.close().await.unwrap();
-
-    // The same id goes on from before, and its next writes have the numbers of those that were lost.
-    let shop = open(&copied).await;
-    let replaced = metrics::counter("stockmesh_shards_replaced_total");
-    let mut changes = reader.subscribe(stockmesh::Filter::prefix("MUG"));
-    shop.product("MUG").unwrap().sell(2).await.unwrap();
-    other.go_online();
-    dial(&shop, &other);
-    dial(&reader, &shop);
-    dial(&reader, &other);
-    let all = [shop.clone(), other.clone(), reader.clone()];
-    wait_within(Duration::from_secs(120), "all hold the same", || agree(&all)).await;
-    assert_eq!((on_hand(&reader, "MUG"), on_hand(&reader, "OLD")), (8, 1));
-    assert!(reader.get("LOST").is_err());
-    assert!(metrics::counter("stockmesh_shards_replaced_total") > replaced);
-    let told = async {
-        while let Some(change) = changes.next().await {
-            if matches!(&change, stockmesh::Change::Product(view) if view.on_hand() == 8) {
-                return;
-            }
-        }
-        panic!("the store is closed");
-    };
-    tokio::time::timeout(Duration::from_secs(40), told).await.expect("who watches is told");
-
-    // What comes after it is stored behind it.
-    shop.product("MUG").unwrap().sell(1).await.unwrap();
-    wait_until("it goes on", || on_hand(&reader, "MUG") == 7).await;
-    let fingerprint = reader.status().fingerprint;
-    reader.close().await.unwrap();
-    let reader = read().await;
-    assert_eq!((on_hand(&reader, "MUG"), reader.get("LOST").is_err()), (7, true));
-    assert_eq!(reader.status().fingerprint, fingerprint);
 }
 
 /// What this process has taken of the processor, in ticks of the system.

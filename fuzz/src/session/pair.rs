@@ -1,7 +1,6 @@
 //! The two replicas of a script, in memory.
 
 use std::ops::Bound;
-use std::time::Duration;
 
 use stockmesh_proto::check::{DeltaRefused, DriftCheck};
 use stockmesh_proto::fingerprint::FingerprintTree;
@@ -10,7 +9,7 @@ use stockmesh_proto::hlc::Clock;
 use stockmesh_proto::movement::Reason;
 use stockmesh_proto::operation::{Books, Operation, Reader, Writer};
 use stockmesh_proto::product::{KeyedProduct, Product};
-use stockmesh_proto::reconcile::{Doubts, Effect, Patience, Standing, StateView};
+use stockmesh_proto::reconcile::{Effect, StateView};
 use stockmesh_proto::shard::Chunk;
 use stockmesh_proto::wire::{Message, PushShard, Summary};
 use stockmesh_proto::{Currency, Location, Price, ReplicaId, Shard, ShardCount, ShardIndex, Sku, VersionVector};
@@ -30,23 +29,13 @@ pub(super) struct Replica {
     clock: Clock,
     /// All that this replica ever wrote, write by write.
     written: Vec<PushShard>,
-    doubts: Doubts,
-    looks: Duration,
 }
 
 impl Replica {
     pub(super) fn new(bits: u64) -> Self {
         let shards = shard_count().indexes().map(|_| Shard::new(bits)).collect();
         let (tree, clock) = (FingerprintTree::new(shard_count()), Clock::default());
-        Self {
-            own: ReplicaId::from_random(bits),
-            shards,
-            tree,
-            clock,
-            written: Vec::new(),
-            doubts: Doubts::default(),
-            looks: Duration::ZERO,
-        }
+        Self { own: ReplicaId::from_random(bits), shards, tree, clock, written: Vec::new() }
     }
 
     /// Writes a price or an adjustment of a product.
@@ -110,34 +99,11 @@ impl Replica {
     }
 
     pub(super) fn carry_out(&mut self, effect: Effect) {
-        match effect {
-            Effect::Merge { delta, claim } => {
-                self.merge(delta.shard, &delta.products);
-                if let Some(claim) = claim {
-                    self.shards[delta.shard.as_usize()].claim(&claim);
-                }
+        if let Effect::Merge { delta, claim } = effect {
+            self.merge(delta.shard, &delta.products);
+            if let Some(claim) = claim {
+                self.shards[delta.shard.as_usize()].claim(&claim);
             }
-            Effect::Compared { shard, vectors: (ours, theirs), standing } => {
-                self.doubt(shard, (&ours, &theirs), standing);
-            }
-            _ => {}
-        }
-    }
-
-    /// As a read-only member does, with each look taking a second.
-    fn doubt(&mut self, shard: ShardIndex, (ours, theirs): (&VersionVector, &VersionVector), standing: Standing) {
-        self.looks += Duration::from_secs(1);
-        let other = ReplicaId::from_random(3 - self.own.bits());
-        self.doubts.compared(shard, (ours, theirs, other), standing, self.looks);
-        let patience = Patience { unknown: Duration::from_secs(4), denied: Duration::from_secs(2) };
-        let due = self.doubts.due(patience, self.looks, usize::from(SHARDS));
-        let holds_more = standing == Standing::InDoubt || (standing == Standing::Vectors && !theirs.dominates(ours));
-        assert!(holds_more || !due.contains(&shard), "what the peer has is in doubt");
-        for shard in &due {
-            self.doubts.settled(*shard);
-        }
-        if theirs == ours && standing == Standing::Same {
-            self.doubts.agreed();
         }
     }
 

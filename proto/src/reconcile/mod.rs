@@ -7,11 +7,9 @@
 //! their order; then call [`Session::poll_transmit`] until it returns `None` and send what it returns, each only once
 //! everything that was readable is durable; stop at [`Effect::Finished`].
 
-mod doubts;
 mod session;
 mod turn;
 
-pub use doubts::{Doubts, Patience, Standing};
 pub use session::Session;
 
 use crate::delta::ShardDelta;
@@ -105,15 +103,6 @@ pub enum Effect {
     InDoubt {
         /// The shard.
         shard: ShardIndex,
-    },
-    /// How a shard of this read-only member stands to that of the peer (rule K9), for [`Doubts`].
-    Compared {
-        /// The shard.
-        shard: ShardIndex,
-        /// The version vector here, and that of the peer.
-        vectors: (VersionVector, VersionVector),
-        /// What else is known of it.
-        standing: Standing,
     },
     /// The session is over.
     Finished(Outcome),

@@ -5,7 +5,7 @@ mod sending;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::turn::{Job, Opened, PartJob, PartState, Turn};
-use super::{Agreement, Direction, Effect, Outcome, SessionError, Settings, Standing, StateView};
+use super::{Agreement, Direction, Effect, Outcome, SessionError, Settings, StateView};
 use crate::check::{DeltaRefused, DriftCheck, check_products};
 use crate::delta::{ShardDelta, slot_count};
 use crate::fingerprint::{Fingerprint, FingerprintTree};
@@ -298,17 +298,11 @@ impl Session {
             let delta = ShardDelta { shard, products: Vec::new() };
             effects.push(Effect::Merge { delta, claim: Some(theirs.version.clone()) });
         }
-        let full = !same_state && ours.version == theirs.version;
-        let standing = match (same_state, full) {
-            (true, _) => Standing::Same,
-            (_, true) => Standing::InDoubt,
-            _ => Standing::Vectors,
-        };
-        effects.extend(self.compared(shard, ours.version, &theirs.version, standing));
         if same_state && self.direction == Direction::PullOnly {
             // The peer takes no vector of this side, and has nothing for it.
             return;
         }
+        let full = !same_state && ours.version == theirs.version;
         if full {
             effects.push(Effect::InDoubt { shard });
         }
@@ -353,8 +347,6 @@ impl Session {
                     return Err(SessionError::Disorder(shard));
                 }
                 effects.extend(own_future(view, shard, &version));
-                let standing = if part.full { Standing::InDoubt } else { Standing::Vectors };
-                effects.extend(self.compared(shard, view.summary(shard).version, &version, standing));
                 if self.turn != Turn::Receipt && self.direction != Direction::PullOnly {
                     // The peer lacks what its vector does not cover; nothing, often, and then nothing is sent.
                     self.queue_part(shard, version.clone(), part.full, part.full);
@@ -390,18 +382,6 @@ impl Session {
         }
         self.incoming = (!part.last).then_some(incoming);
         Ok(effects)
-    }
-
-    /// What a read-only member is to keep in mind of a full one's vector (rule K9).
-    fn compared(
-        &self,
-        shard: ShardIndex,
-        ours: VersionVector,
-        theirs: &VersionVector,
-        standing: Standing,
-    ) -> Option<Effect> {
-        let is_wanted = self.direction == Direction::PullOnly;
-        is_wanted.then(|| Effect::Compared { shard, vectors: (ours, theirs.clone()), standing })
     }
 
     fn check_shard(&self, shard: ShardIndex) -> Result<(), SessionError> {
