@@ -12,6 +12,10 @@ use std::time::Duration;
 pub(crate) const RECONCILE_EVERY_MIN: Duration = Duration::from_millis(10);
 /// See [`RECONCILE_EVERY_MIN`].
 pub(crate) const RECONCILE_EVERY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Writes that full members lack for so many of these intervals, and for so long at least, are stranded (rule K9).
+pub(crate) const STRANDED_ROUNDS: u32 = 12;
+/// See [`STRANDED_ROUNDS`].
+pub(crate) const STRANDED_TIME_MIN: Duration = Duration::from_secs(30);
 /// Largest drift bound.
 pub(crate) const DRIFT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Peers that one node may be configured to dial.

@@ -60,6 +60,18 @@ pub struct Status {
     /// Shards in which slots were missing that this node had claimed to hold, since the store was opened. They were
     /// repaired from a peer; that they were lost at all means a failing disk, a copied directory, or a bug.
     pub shards_in_doubt: Vec<u16>,
+    /// Shards in which this node, a read-only member, holds writes that none of the full members it is linked with has got
+    /// for twelve intervals of reconciliation, and for half a minute at least. Nobody takes writes from a read-only member, so
+    /// it shows something else than the others until somebody decides. Empty at a full member.
+    ///
+    /// It comes about if a node loses its directory, or is put back to an old copy, after its last writes got no further than
+    /// here; or if this directory was a full member's. Once all full members are up and complete, there are two ways out:
+    /// - *Give these writes up:* close the store, delete its directory, and open it again. It gets all from the others. Not
+    ///   for a directory that was a full member's, of which this may be the only copy.
+    /// - *Have them again:* open the directory once with the certificate of a full member, and the others get them. If their
+    ///   writer went on from an old copy meanwhile, under the same id, only the greater of both of its counts is left: count
+    ///   what lies there ([`Product::stocktake`](crate::Product::stocktake)).
+    pub stranded: Vec<u16>,
     /// Whether this node may lack what its peers hold, since it was opened empty or had lost something, and has not
     /// reconciled in full since: what it serves to readers is not all yet. A node that never knew of a peer has nobody to
     /// catch up with, and one that has a state of its own when it meets its first peer does not count as catching up.

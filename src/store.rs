@@ -213,6 +213,7 @@ impl Store {
             last_batch: committer.last_batch(),
             journal_bytes: committer.journal_bytes(),
             shards_in_doubt: committer.shards_repaired().iter().map(|shard| shard.0).collect(),
+            stranded: node.as_ref().map(Node::stranded).unwrap_or_default(),
             catching_up: joining.catching_up,
             joining,
             offline: node.as_ref().is_some_and(Node::is_offline),

@@ -64,6 +64,7 @@ mod shared;
 mod sightings;
 mod tls;
 mod sources;
+mod stranded;
 mod targets;
 #[cfg(feature = "testing")]
 mod testing;

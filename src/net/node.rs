@@ -41,6 +41,7 @@ use super::rights::queue::{self, Turn};
 use super::shared::{PushCounts, Shared, SharedInner};
 use super::sightings::Sightings;
 use super::sources::{TopologySettings, start_topology};
+use super::stranded::StrandedWrites;
 use super::targets::{DialStatus, SourceStatus, Targets};
 use super::trust::{self, watch_revocations};
 use super::turns::{reconcile_for_ever, relink_after_incarnation};
@@ -138,6 +139,7 @@ impl Node {
             sightings,
             rights: Arc::new(Rights::new(settings.policy)),
             catch_up: CatchUp::new(settings.lossy),
+            stranded: StrandedWrites::new(settings.reconcile_every),
             inbox: Mutex::new(Some(broadcast::Sender::new(MESSAGES_WAITING_MAX))),
             endpoint,
             current: watch::Sender::new(Current { identity: settings.identity, rotated: None }),
@@ -243,6 +245,11 @@ impl Node {
     /// How far this node has caught up with its peers, now and from now on.
     pub(crate) fn joining(&self) -> Option<tokio::sync::watch::Receiver<JoinProgress>> {
         self.shared.catch_up.progress()
+    }
+
+    /// The shards with writes that no full member has, if this node only reads.
+    pub(crate) fn stranded(&self) -> Vec<u16> {
+        if self.shared.is_read_only() { self.shared.stranded.shards() } else { Vec::new() }
     }
 
     pub(crate) fn join_progress(&self) -> JoinProgress {

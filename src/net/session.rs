@@ -58,13 +58,18 @@ pub(super) async fn reconcile_whole(
     let agreement = link.agreement.lock().clone();
     let session =
         Session::open(shared.session_settings(), &*shared.table, agreement.as_ref()).with_direction(direction);
+    let is_reader = direction == Direction::PullOnly;
+    let session = if is_reader { session.with_suspects(shared.stranded.suspects()) } else { session };
     // A peer may grant no stream at all, and the link is not asked anew while this one waits.
     let opened = tokio::time::timeout(REPLY_TIME_MAX, OwnStream::open(&link.connection)).await;
     let mut stream = opened.map_err(|_| FrameError::Stalled)??;
     let (send, receive) = (&mut stream.send, &mut stream.receive);
     let outcome = drive(session, send, receive, (link, shared), Merges::default()).await?;
     stream.finish();
-    if outcome.peer_holds_all() && direction != Direction::PullOnly {
+    if is_reader {
+        shared.stranded.note(&outcome, shared);
+    }
+    if outcome.peer_holds_all() && !is_reader {
         link.confirm(group, own_writes);
     }
     *link.agreement.lock() = Some(Agreement::of(&shared.table.tree(), shared.table.count()));
@@ -94,6 +99,9 @@ pub(super) async fn respond(
     take(&mut session, open, (link, shared), &mut merges).await?;
     let outcome = drive(session, &mut send, &mut receive, (link, shared), merges).await?;
     let _ = send.finish();
+    if direction == Direction::PullOnly {
+        shared.stranded.note(&outcome, shared);
+    }
     Ok(outcome)
 }
 
@@ -186,6 +194,9 @@ async fn carry_out(
             // No fault yet: a side may hold slots beyond a gap. If one has lost something, its committer reports it.
             counter!("stockmesh_full_exchanges_total").increment(1);
             debug!(%shard, "equal version vectors but different fingerprints: the shard is exchanged in full");
+        }
+        Effect::Compared { shard, vectors, standing } => {
+            shared.stranded.compared(shard, &vectors, link.replica, standing);
         }
         _ => {}
     }

@@ -28,6 +28,7 @@ use super::registry::Registry;
 use super::revocation::Revoked;
 use super::rights::Rights;
 use super::sightings::Sightings;
+use super::stranded::StrandedWrites;
 use super::targets::Targets;
 use super::wishes::RetireRequest;
 use crate::clock::WallClock;
@@ -57,6 +58,8 @@ pub(super) struct SharedInner {
     pub(super) rights: Arc<Rights>,
     /// Whether this node lacks what its peers hold, and what it pulls from whom.
     pub(super) catch_up: CatchUp,
+    /// What this node, if it only reads, holds and full members lack.
+    pub(super) stranded: StrandedWrites,
     /// Hands messages of peers to whoever listens here, until the node is closed.
     pub(super) inbox: Mutex<Option<broadcast::Sender<PeerMessage>>>,
     pub(super) endpoint: Endpoint,

@@ -25,5 +25,6 @@ mod refusals;
 mod rights;
 mod roles;
 mod slow;
+mod stranded;
 mod support;
 mod topology;

@@ -1,6 +1,8 @@
 //! The two replicas of a script, in memory.
 
+use std::collections::BTreeSet;
 use std::ops::Bound;
+use std::time::Duration;
 
 use stockmesh_proto::check::{DeltaRefused, DriftCheck};
 use stockmesh_proto::fingerprint::FingerprintTree;
@@ -9,7 +11,7 @@ use stockmesh_proto::hlc::Clock;
 use stockmesh_proto::movement::Reason;
 use stockmesh_proto::operation::{Books, Operation, Reader, Writer};
 use stockmesh_proto::product::{KeyedProduct, Product};
-use stockmesh_proto::reconcile::{Effect, StateView};
+use stockmesh_proto::reconcile::{Effect, Standing, StateView, Stranded};
 use stockmesh_proto::shard::Chunk;
 use stockmesh_proto::wire::{Message, PushShard, Summary};
 use stockmesh_proto::{Currency, Location, Price, ReplicaId, Shard, ShardCount, ShardIndex, Sku, VersionVector};
@@ -29,13 +31,23 @@ pub(super) struct Replica {
     clock: Clock,
     /// All that this replica ever wrote, write by write.
     written: Vec<PushShard>,
+    stranded: Stranded,
+    looks: Duration,
 }
 
 impl Replica {
     pub(super) fn new(bits: u64) -> Self {
         let shards = shard_count().indexes().map(|_| Shard::new(bits)).collect();
         let (tree, clock) = (FingerprintTree::new(shard_count()), Clock::default());
-        Self { own: ReplicaId::from_random(bits), shards, tree, clock, written: Vec::new() }
+        Self {
+            own: ReplicaId::from_random(bits),
+            shards,
+            tree,
+            clock,
+            written: Vec::new(),
+            stranded: Stranded::new(Duration::from_secs(4)),
+            looks: Duration::ZERO,
+        }
     }
 
     /// Writes a price or an adjustment of a product.
@@ -99,11 +111,29 @@ impl Replica {
     }
 
     pub(super) fn carry_out(&mut self, effect: Effect) {
-        if let Effect::Merge { delta, claim } = effect {
-            self.merge(delta.shard, &delta.products);
-            if let Some(claim) = claim {
-                self.shards[delta.shard.as_usize()].claim(&claim);
+        match effect {
+            Effect::Merge { delta, claim } => {
+                self.merge(delta.shard, &delta.products);
+                if let Some(claim) = claim {
+                    self.shards[delta.shard.as_usize()].claim(&claim);
+                }
             }
+            Effect::Compared { shard, vectors: (ours, theirs), standing } => {
+                self.compare(shard, (&ours, &theirs), standing);
+            }
+            _ => {}
+        }
+    }
+
+    /// As a read-only member does, with each look taking a second.
+    fn compare(&mut self, shard: ShardIndex, (ours, theirs): (&VersionVector, &VersionVector), standing: Standing) {
+        self.looks += Duration::from_secs(1);
+        let other = ReplicaId::from_random(3 - self.own.bits());
+        self.stranded.compared(shard, (ours, theirs, other), standing, self.looks);
+        let found = self.stranded.findings(&BTreeSet::from([other])).shards;
+        assert!(!found.contains(&shard) || standing != Standing::Same, "what the peer has is not stranded");
+        if theirs == ours && standing == Standing::Same {
+            self.stranded.agreed();
         }
     }
 

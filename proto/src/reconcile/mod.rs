@@ -8,9 +8,11 @@
 //! everything that was readable is durable; stop at [`Effect::Finished`].
 
 mod session;
+mod stranded;
 mod turn;
 
 pub use session::Session;
+pub use stranded::{Findings, Standing, Stranded};
 
 use crate::delta::ShardDelta;
 use crate::fingerprint::{Fingerprint, FingerprintTree};
@@ -103,6 +105,15 @@ pub enum Effect {
     InDoubt {
         /// The shard.
         shard: ShardIndex,
+    },
+    /// How a shard of this read-only member stands to that of the peer (rule K9), for [`Stranded`].
+    Compared {
+        /// The shard.
+        shard: ShardIndex,
+        /// The version vector here, and that of the peer.
+        vectors: (VersionVector, VersionVector),
+        /// What else is known of it.
+        standing: Standing,
     },
     /// The session is over.
     Finished(Outcome),

@@ -1,11 +1,12 @@
 //! The state machine of one reconciliation.
 
+mod comparing;
 mod sending;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::turn::{Job, Opened, PartJob, PartState, Turn};
-use super::{Agreement, Direction, Effect, Outcome, SessionError, Settings, StateView};
+use super::{Agreement, Direction, Effect, Outcome, SessionError, Settings, Standing, StateView};
 use crate::check::{DeltaRefused, DriftCheck, check_products};
 use crate::delta::{ShardDelta, slot_count};
 use crate::fingerprint::{Fingerprint, FingerprintTree};
@@ -27,6 +28,8 @@ pub struct Session {
     scope: Option<Scope>,
     /// What the opener summarised; kept by the other side until the opening ends.
     summarised: BTreeMap<ShardIndex, Summary>,
+    /// What a read-only member that opened summarised at once.
+    suspected: BTreeSet<ShardIndex>,
     /// Shards whose delta this side sends in this session.
     sending: BTreeSet<ShardIndex>,
     received: BTreeSet<ShardIndex>,
@@ -80,6 +83,7 @@ impl Session {
             opened: None,
             scope: None,
             summarised: BTreeMap::new(),
+            suspected: BTreeSet::new(),
             sending: BTreeSet::new(),
             received: BTreeSet::new(),
             incoming: None,
@@ -127,7 +131,10 @@ impl Session {
             (Turn::Reply, Message::Summary(summaries)) if self.scope.is_none() => {
                 self.handle_questions(summaries, view)
             }
-            (Turn::Reply, Message::End) if self.incoming.is_none() => self.end_turn(Job::End),
+            (Turn::Reply, Message::End) if self.incoming.is_none() => {
+                let effects = self.unanswered();
+                self.end_turn(Job::End).map(|_| effects)
+            }
             (Turn::Answer, Message::End) if self.incoming.is_none() => self.end_turn(Job::Done),
             (Turn::Reply | Turn::Answer | Turn::Receipt, Message::Part(part)) => self.handle_part(part, view, now_ms),
             (Turn::Receipt, Message::Done(refused)) if self.incoming.is_none() => {
@@ -290,6 +297,7 @@ impl Session {
         let shard = theirs.shard;
         let ours = view.summary(shard);
         if ours == theirs {
+            effects.extend(self.compared(shard, ours.version, &theirs.version, Standing::Same));
             return;
         }
         let same_state = ours.fingerprint == theirs.fingerprint;
@@ -298,11 +306,17 @@ impl Session {
             let delta = ShardDelta { shard, products: Vec::new() };
             effects.push(Effect::Merge { delta, claim: Some(theirs.version.clone()) });
         }
+        let full = !same_state && ours.version == theirs.version;
+        let standing = match (same_state, full) {
+            (true, _) => Standing::Same,
+            (_, true) => Standing::InDoubt,
+            _ => Standing::Vectors,
+        };
+        effects.extend(self.compared(shard, ours.version, &theirs.version, standing));
         if same_state && self.direction == Direction::PullOnly {
             // The peer takes no vector of this side, and has nothing for it.
             return;
         }
-        let full = !same_state && ours.version == theirs.version;
         if full {
             effects.push(Effect::InDoubt { shard });
         }
@@ -347,6 +361,8 @@ impl Session {
                     return Err(SessionError::Disorder(shard));
                 }
                 effects.extend(own_future(view, shard, &version));
+                let standing = if part.full { Standing::InDoubt } else { Standing::Vectors };
+                effects.extend(self.compared(shard, view.summary(shard).version, &version, standing));
                 if self.turn != Turn::Receipt && self.direction != Direction::PullOnly {
                     // The peer lacks what its vector does not cover; nothing, often, and then nothing is sent.
                     self.queue_part(shard, version.clone(), part.full, part.full);

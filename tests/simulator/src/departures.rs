@@ -6,8 +6,10 @@ use stockmesh::{LeaveError, Left};
 use tokio::task::JoinHandle;
 
 use crate::chance::Chance;
+use crate::disks::Images;
 use crate::network::address;
 use crate::operations::Caller;
+use crate::plan::Directory;
 use crate::world::World;
 
 /// How long a node may take to leave, and to retire another.
@@ -103,6 +105,15 @@ impl World {
         let Some(node) = self.node(number).filter(|node| node.is_dead) else { return false };
         (node.is_out, node.is_dead, node.was_set_back) = (false, false, true);
         true
+    }
+
+    /// The operator of a member that only reads deletes its directory: it gets all from the others.
+    pub(crate) async fn begin_anew(&mut self, number: u16) -> Result<(), String> {
+        self.trace.note(format_args!("node {number}: says that it holds what no other does, and begins anew"));
+        self.kill(number, None);
+        let Some(node) = self.node(number) else { return Ok(()) };
+        (node.images, node.was_set_back) = (Images::default(), true);
+        self.open(number, Directory::Own).await
     }
 
     /// Some bits of a node that is down flip, on one of its two disks: the mark is the second witness of what was

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use stockmesh::Store;
 use tokio::time::Instant;
 
 use super::Broken;
+use crate::endpoint::READERS;
 use crate::world::World;
 
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -13,23 +15,30 @@ const AGREE_FOR: Duration = Duration::from_secs(3);
 
 /// Waits until all nodes that are up hold the same, and goes on doing so for a while.
 ///
+/// A member that only reads may hold what died with its writer. It must say so, and then its operator, who sees that all
+/// others agree, deletes its directory: without a word it must agree like the others.
+///
 /// # Errors
 /// If they do not agree in time.
-pub async fn wait(world: &World, limit: Duration) -> Result<(), Broken> {
+pub async fn wait(world: &mut World, limit: Duration) -> Result<(), Broken> {
     let begun = Instant::now();
-    let mut agreed_since = None;
+    let (mut all, mut writers) = (Agreement::default(), Agreement::default());
     loop {
         let nodes = world.up();
         let prints: Vec<String> = nodes.iter().map(|(_, store)| store.status().fingerprint.to_string()).collect();
-        let agree = prints.windows(2).all(|pair| pair[0] == pair[1]);
-        let now = Instant::now();
-        agreed_since = if agree { agreed_since.or(Some((now, prints.first().cloned()))) } else { None };
-        // A hold that expires meanwhile changes all of them.
-        if let Some((since, print)) = &agreed_since {
-            if *print != prints.first().cloned() {
-                agreed_since = None;
-            } else if now - *since >= AGREE_FOR {
-                return Ok(());
+        let is_reader = |number: &u16| READERS.contains(number);
+        let of_writers = nodes.iter().zip(&prints).filter(|((number, _), _)| !is_reader(number));
+        writers.look(of_writers.map(|(_, print)| print));
+        all.look(&prints);
+        let says_so = |store: &Store| !store.status().stranded.is_empty();
+        // What it says must end too once it agrees.
+        if all.lasts() && !nodes.iter().any(|(_, store)| says_so(store)) {
+            return Ok(());
+        }
+        if writers.lasts() && !all.lasts() {
+            let stranded = nodes.iter().filter(|(number, store)| is_reader(number) && says_so(store));
+            for (number, _) in stranded {
+                world.begin_anew(*number).await.map_err(|what| Broken { checker: "opens", what })?;
             }
         }
         if begun.elapsed() > limit {
@@ -41,5 +50,28 @@ pub async fn wait(world: &World, limit: Duration) -> Result<(), Broken> {
             return Err(Broken { checker: "converged", what: format!("after {limit:?}: {}", told.join(", ")) });
         }
         tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Fingerprints that are the same, and since when.
+#[derive(Default)]
+struct Agreement(Option<(Instant, String)>);
+
+impl Agreement {
+    fn look<'a>(&mut self, prints: impl IntoIterator<Item = &'a String>) {
+        let mut prints = prints.into_iter();
+        let Some(first) = prints.next() else { return };
+        let agree = prints.all(|print| print == first);
+        // A hold that expires meanwhile changes all of them.
+        if !agree || self.0.as_ref().is_some_and(|(_, print)| print != first) {
+            self.0 = None;
+        }
+        if agree && self.0.is_none() {
+            self.0 = Some((Instant::now(), first.clone()));
+        }
+    }
+
+    fn lasts(&self) -> bool {
+        self.0.as_ref().is_some_and(|(since, _)| since.elapsed() >= AGREE_FOR)
     }
 }
