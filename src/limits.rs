@@ -12,10 +12,10 @@ use std::time::Duration;
 pub(crate) const RECONCILE_EVERY_MIN: Duration = Duration::from_millis(10);
 /// See [`RECONCILE_EVERY_MIN`].
 pub(crate) const RECONCILE_EVERY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-/// Writes that full members lack for so many of these intervals, and for so long at least, are stranded (rule K9).
-pub(crate) const STRANDED_ROUNDS: u32 = 12;
-/// See [`STRANDED_ROUNDS`].
-pub(crate) const STRANDED_TIME_MIN: Duration = Duration::from_secs(30);
+/// Writes that full members lack for so many of these intervals, but for a time within these bounds, are stranded (rule K9).
+pub(crate) const STRANDED_LOOKS: u32 = 6;
+/// See [`STRANDED_LOOKS`].
+pub(crate) const STRANDED_TIME: RangeInclusive<Duration> = Duration::from_secs(30)..=Duration::from_secs(600);
 /// Largest drift bound.
 pub(crate) const DRIFT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Peers that one node may be configured to dial.

@@ -61,16 +61,20 @@ pub struct Status {
     /// repaired from a peer; that they were lost at all means a failing disk, a copied directory, or a bug.
     pub shards_in_doubt: Vec<u16>,
     /// Shards in which this node, a read-only member, holds writes that none of the full members it is linked with has got
-    /// for twelve intervals of reconciliation, and for half a minute at least. Nobody takes writes from a read-only member, so
-    /// it shows something else than the others until somebody decides. Empty at a full member.
+    /// for six intervals of reconciliation, and for 30 s at least (10 min at the most). Nobody takes writes from a read-only
+    /// member, so it shows something else than the others until somebody decides. Empty at a full member, and for such a time
+    /// after each start.
     ///
     /// It comes about if a node loses its directory, or is put back to an old copy, after its last writes got no further than
-    /// here; or if this directory was a full member's. Once all full members are up and complete, there are two ways out:
-    /// - *Give these writes up:* close the store, delete its directory, and open it again. It gets all from the others. Not
-    ///   for a directory that was a full member's, of which this may be the only copy.
-    /// - *Have them again:* open the directory once with the certificate of a full member, and the others get them. If their
-    ///   writer went on from an old copy meanwhile, under the same id, only the greater of both of its counts is left: count
-    ///   what lies there ([`Product::stocktake`](crate::Product::stocktake)).
+    /// here; or if this directory was a full member's. Once *every* full member is up and has all the others have, also those
+    /// that this node is not linked with, there are two ways out, for which the store is closed and its directory copied:
+    /// - *Give these writes up:* delete the directory and open it again. It gets all from the others. Not if it was a full
+    ///   member's: this may be the only copy of what that wrote.
+    /// - *Have them again:* open the directory with the certificate of a full member of the same name, until another node
+    ///   shows the same [`fingerprint`](Self::fingerprint). Then [`leave`](crate::Store::leave), so that no rights stay with
+    ///   it, and begin anew as a read-only member with an empty directory. If the writer went on from an old copy meanwhile,
+    ///   under the same id, only the greater of both of its counts is left: count what lies there
+    ///   ([`Product::stocktake`](crate::Product::stocktake)).
     pub stranded: Vec<u16>,
     /// Whether this node may lack what its peers hold, since it was opened empty or had lost something, and has not
     /// reconciled in full since: what it serves to readers is not all yet. A node that never knew of a peer has nobody to

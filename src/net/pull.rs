@@ -86,7 +86,7 @@ fn want_again(link: &Arc<Link>, shared: &Shared) {
 }
 
 /// Asks a peer how it stands.
-async fn survey(link: &Link, shared: &Shared) -> Result<Standing, SyncError> {
+pub(super) async fn survey(link: &Link, shared: &Shared) -> Result<Standing, SyncError> {
     // A peer may grant no stream at all.
     let opened = tokio::time::timeout(REPLY_TIME_MAX, OwnStream::open(&link.connection)).await;
     let mut stream = opened.map_err(|_| FrameError::Stalled)??;

@@ -195,8 +195,8 @@ async fn carry_out(
             counter!("stockmesh_full_exchanges_total").increment(1);
             debug!(%shard, "equal version vectors but different fingerprints: the shard is exchanged in full");
         }
-        Effect::Compared { shard, vectors, standing } => {
-            shared.stranded.compared(shard, &vectors, link.replica, standing);
+        Effect::Compared { shard, vectors, comparison } => {
+            shared.stranded.compared(shard, &vectors, link.replica, comparison);
         }
         _ => {}
     }

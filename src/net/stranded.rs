@@ -1,37 +1,48 @@
 //! What this node holds and no full member does, if it only reads (rule K9).
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::gauge;
 use parking_lot::Mutex;
-use stockmesh_proto::reconcile::{Outcome, Standing, Stranded};
+use stockmesh_proto::reconcile::{Comparison, Outcome, StateView, Stranded};
 use stockmesh_proto::{ReplicaId, ShardIndex, VersionVector};
 use tokio::time::Instant;
 use tracing::{error, info};
 
+use super::link::Link;
+use super::pull::survey;
 use super::shared::Shared;
-use crate::limits::{STRANDED_ROUNDS, STRANDED_TIME_MIN};
+use super::verdict::judge;
+use crate::limits::{STRANDED_LOOKS, STRANDED_TIME};
 
 /// What is known of it.
 #[derive(Debug)]
 pub(super) struct StrandedWrites {
     begun: Instant,
+    patience: Duration,
     known: Mutex<Known>,
 }
 
 #[derive(Debug)]
 struct Known {
     stranded: Stranded,
-    /// What was told last.
     told: BTreeSet<ShardIndex>,
+    looked: Option<Instant>,
+}
+
+impl Known {
+    fn new(patience: Duration) -> Self {
+        Self { stranded: Stranded::new(patience), told: BTreeSet::new(), looked: None }
+    }
 }
 
 impl StrandedWrites {
     pub(super) fn new(reconcile_every: Duration) -> Self {
-        let patience = reconcile_every.saturating_mul(STRANDED_ROUNDS).max(STRANDED_TIME_MIN);
-        let known = Known { stranded: Stranded::new(patience), told: BTreeSet::new() };
-        Self { begun: Instant::now(), known: Mutex::new(known) }
+        let patience =
+            reconcile_every.saturating_mul(STRANDED_LOOKS).clamp(*STRANDED_TIME.start(), *STRANDED_TIME.end());
+        Self { begun: Instant::now(), patience, known: Mutex::new(Known::new(patience)) }
     }
 
     /// The shards in which something is stranded.
@@ -43,32 +54,97 @@ impl StrandedWrites {
         self.known.lock().stranded.suspects()
     }
 
-    /// How a shard stands to that of a full member.
+    /// How a shard compares with that of a full member.
     pub(super) fn compared(
         &self,
         shard: ShardIndex,
         (ours, theirs): &(VersionVector, VersionVector),
         peer: ReplicaId,
-        standing: Standing,
+        comparison: Comparison,
     ) {
-        self.known.lock().stranded.compared(shard, (ours, theirs, peer), standing, self.begun.elapsed());
+        self.known.lock().stranded.compared(shard, (ours, theirs, peer), comparison, self.begun.elapsed());
     }
 
-    /// A reconciliation with a full member ended: tells what has come out, and asks whoever has not been asked.
+    /// This node has another role now.
+    pub(super) fn begin_anew(&self) {
+        *self.known.lock() = Known::new(self.patience);
+        tell(&BTreeSet::new(), &BTreeSet::new());
+    }
+
+    /// A reconciliation with a full member ended. What seems stranded is looked at more closely, now and then.
     pub(super) fn note(&self, outcome: &Outcome, shared: &Shared) {
-        let links = shared.registry.links();
-        let full = links.iter().filter(|link| link.is_open() && !link.read_only).map(|link| link.replica).collect();
-        let to_ask = {
+        if outcome.equal && !outcome.scoped {
+            self.known.lock().stranded.agreed();
+        }
+        let full = full_members(shared);
+        let to_ask = self.judge(&full, &BTreeSet::new());
+        let is_pending = !to_ask.is_empty() || !self.found(&full).is_empty();
+        if is_pending && self.is_time_to_look() {
+            let shared_of_task = shared.clone();
+            shared.spawn(async move { look_closer(to_ask, &shared_of_task).await });
+        }
+    }
+
+    fn is_time_to_look(&self) -> bool {
+        let mut known = self.known.lock();
+        let is_time = known.looked.is_none_or(|looked| looked.elapsed() >= self.patience / STRANDED_LOOKS);
+        if is_time {
+            known.looked = Some(Instant::now());
+        }
+        is_time
+    }
+
+    fn found(&self, full: &[Arc<Link>]) -> BTreeSet<ShardIndex> {
+        self.known.lock().stranded.findings(&replicas(full)).shards
+    }
+
+    /// Tells what was found, of what is new only what is confirmed. Returns who is to be asked.
+    fn judge(&self, full: &[Arc<Link>], confirmed: &BTreeSet<ShardIndex>) -> BTreeSet<ReplicaId> {
+        let (before, now, to_ask) = {
             let mut known = self.known.lock();
-            if outcome.equal && !outcome.scoped {
-                known.stranded.agreed();
-            }
-            let found = known.stranded.findings(&full);
-            tell(&known.told, &found.shards);
-            known.told = found.shards;
-            found.to_ask
+            let findings = known.stranded.findings(&replicas(full));
+            let is_told = |shard: &ShardIndex| confirmed.contains(shard) || known.told.contains(shard);
+            let now: BTreeSet<ShardIndex> = findings.shards.into_iter().filter(is_told).collect();
+            (std::mem::replace(&mut known.told, now.clone()), now, findings.to_ask)
         };
-        to_ask.into_iter().for_each(|replica| shared.want_reconciliation(replica));
+        tell(&before, &now);
+        to_ask
+    }
+}
+
+fn full_members(shared: &Shared) -> Vec<Arc<Link>> {
+    shared.registry.links().into_iter().filter(|link| !link.read_only).collect()
+}
+
+fn replicas(links: &[Arc<Link>]) -> BTreeSet<ReplicaId> {
+    links.iter().map(|link| link.replica).collect()
+}
+
+/// Vectors do not tell that a member holds the same by other writes, nor that it is about to get them: fingerprints do, and its
+/// own word.
+async fn look_closer(to_ask: BTreeSet<ReplicaId>, shared: &Shared) {
+    to_ask.into_iter().for_each(|replica| shared.want_reconciliation(replica));
+    let full = full_members(shared);
+    let found = shared.stranded.found(&full);
+    let mut is_confirmed = true;
+    for link in full.iter().filter(|link| link.knows_pulls && !found.is_empty()) {
+        match survey(link, shared).await {
+            Ok(standing) => {
+                is_confirmed &= !standing.catching_up;
+                let (ours, theirs) = (shared.table.tree(), standing.leaves);
+                let is_same = |shard: &&ShardIndex| theirs.get(shard.as_usize()) == Some(&ours.leaf(**shard));
+                let mut known = shared.stranded.known.lock();
+                found.iter().filter(is_same).for_each(|shard| known.stranded.settled(*shard));
+            }
+            Err(error) => {
+                is_confirmed = false;
+                judge(&error, error.violation(), link, shared);
+            }
+        }
+    }
+    if shared.is_read_only() {
+        let confirmed = if is_confirmed { found } else { BTreeSet::new() };
+        shared.stranded.judge(&full_members(shared), &confirmed);
     }
 }
 

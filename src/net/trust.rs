@@ -20,6 +20,9 @@ pub(super) fn rotate(shared: &Shared, identity: Identity) {
     if shared.current.borrow().identity.uses_raw_keys() != identity.uses_raw_keys() {
         shared.registry.forget_nodes();
     }
+    if shared.is_read_only() != identity.is_read_only() {
+        shared.stranded.begin_anew();
+    }
     shared.committer.set_read_only(identity.is_read_only());
     shared.current.send_modify(|current| {
         if !current.identity.has_same_certificate(&identity) {

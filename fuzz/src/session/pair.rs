@@ -11,7 +11,7 @@ use stockmesh_proto::hlc::Clock;
 use stockmesh_proto::movement::Reason;
 use stockmesh_proto::operation::{Books, Operation, Reader, Writer};
 use stockmesh_proto::product::{KeyedProduct, Product};
-use stockmesh_proto::reconcile::{Effect, Standing, StateView, Stranded};
+use stockmesh_proto::reconcile::{Comparison, Effect, StateView, Stranded};
 use stockmesh_proto::shard::Chunk;
 use stockmesh_proto::wire::{Message, PushShard, Summary};
 use stockmesh_proto::{Currency, Location, Price, ReplicaId, Shard, ShardCount, ShardIndex, Sku, VersionVector};
@@ -118,21 +118,21 @@ impl Replica {
                     self.shards[delta.shard.as_usize()].claim(&claim);
                 }
             }
-            Effect::Compared { shard, vectors: (ours, theirs), standing } => {
-                self.compare(shard, (&ours, &theirs), standing);
+            Effect::Compared { shard, vectors: (ours, theirs), comparison } => {
+                self.compare(shard, (&ours, &theirs), comparison);
             }
             _ => {}
         }
     }
 
     /// As a read-only member does, with each look taking a second.
-    fn compare(&mut self, shard: ShardIndex, (ours, theirs): (&VersionVector, &VersionVector), standing: Standing) {
+    fn compare(&mut self, shard: ShardIndex, (ours, theirs): (&VersionVector, &VersionVector), comparison: Comparison) {
         self.looks += Duration::from_secs(1);
         let other = ReplicaId::from_random(3 - self.own.bits());
-        self.stranded.compared(shard, (ours, theirs, other), standing, self.looks);
+        self.stranded.compared(shard, (ours, theirs, other), comparison, self.looks);
         let found = self.stranded.findings(&BTreeSet::from([other])).shards;
-        assert!(!found.contains(&shard) || standing != Standing::Same, "what the peer has is not stranded");
-        if theirs == ours && standing == Standing::Same {
+        assert!(!found.contains(&shard) || comparison != Comparison::Same, "what the peer has is not stranded");
+        if theirs == ours && comparison == Comparison::Same {
             self.stranded.agreed();
         }
     }

@@ -12,7 +12,7 @@ mod stranded;
 mod turn;
 
 pub use session::Session;
-pub use stranded::{Findings, Standing, Stranded};
+pub use stranded::{Comparison, Findings, Stranded};
 
 use crate::delta::ShardDelta;
 use crate::fingerprint::{Fingerprint, FingerprintTree};
@@ -113,7 +113,7 @@ pub enum Effect {
         /// The version vector here, and that of the peer.
         vectors: (VersionVector, VersionVector),
         /// What else is known of it.
-        standing: Standing,
+        comparison: Comparison,
     },
     /// The session is over.
     Finished(Outcome),

@@ -6,7 +6,7 @@ mod sending;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::turn::{Job, Opened, PartJob, PartState, Turn};
-use super::{Agreement, Direction, Effect, Outcome, SessionError, Settings, Standing, StateView};
+use super::{Agreement, Comparison, Direction, Effect, Outcome, SessionError, Settings, StateView};
 use crate::check::{DeltaRefused, DriftCheck, check_products};
 use crate::delta::{ShardDelta, slot_count};
 use crate::fingerprint::{Fingerprint, FingerprintTree};
@@ -297,7 +297,7 @@ impl Session {
         let shard = theirs.shard;
         let ours = view.summary(shard);
         if ours == theirs {
-            effects.extend(self.compared(shard, ours.version, &theirs.version, Standing::Same));
+            effects.extend(self.compared(shard, ours.version, &theirs.version, Comparison::Same));
             return;
         }
         let same_state = ours.fingerprint == theirs.fingerprint;
@@ -307,12 +307,12 @@ impl Session {
             effects.push(Effect::Merge { delta, claim: Some(theirs.version.clone()) });
         }
         let full = !same_state && ours.version == theirs.version;
-        let standing = match (same_state, full) {
-            (true, _) => Standing::Same,
-            (_, true) => Standing::InDoubt,
-            _ => Standing::Vectors,
+        let comparison = match (same_state, full) {
+            (true, _) => Comparison::Same,
+            (_, true) => Comparison::InDoubt,
+            _ => Comparison::Vectors,
         };
-        effects.extend(self.compared(shard, ours.version, &theirs.version, standing));
+        effects.extend(self.compared(shard, ours.version, &theirs.version, comparison));
         if same_state && self.direction == Direction::PullOnly {
             // The peer takes no vector of this side, and has nothing for it.
             return;
@@ -361,8 +361,8 @@ impl Session {
                     return Err(SessionError::Disorder(shard));
                 }
                 effects.extend(own_future(view, shard, &version));
-                let standing = if part.full { Standing::InDoubt } else { Standing::Vectors };
-                effects.extend(self.compared(shard, view.summary(shard).version, &version, standing));
+                let comparison = if part.full { Comparison::InDoubt } else { Comparison::Vectors };
+                effects.extend(self.compared(shard, view.summary(shard).version, &version, comparison));
                 if self.turn != Turn::Receipt && self.direction != Direction::PullOnly {
                     // The peer lacks what its vector does not cover; nothing, often, and then nothing is sent.
                     self.queue_part(shard, version.clone(), part.full, part.full);

@@ -8,7 +8,7 @@ use proptest::sample::Index;
 use stockmesh_proto::check::{DeltaRefused, DriftCheck};
 use stockmesh_proto::gossip::check_push;
 use stockmesh_proto::limits::{REPLICAS_MAX, SESSION_VERSION_ENTRIES_MAX};
-use stockmesh_proto::reconcile::{Direction, Effect, Session, SessionError, Standing, StateView};
+use stockmesh_proto::reconcile::{Comparison, Direction, Effect, Session, SessionError, StateView};
 use stockmesh_proto::wire::{Message, Open, Part, Push, PushShard, Scope, Summary};
 use stockmesh_proto::{Fingerprint, ShardIndex, VersionVector};
 
@@ -106,11 +106,11 @@ impl Account {
                     assert_eq!((*shard, Some(theirs)), (part.shard, part.version.as_ref()));
                     assert_eq!(*ours, before.summary(*shard).version);
                 }
-                (Message::Summary(_) | Message::End, Effect::Compared { shard, vectors: (ours, _), standing }) => {
+                (Message::Summary(_) | Message::End, Effect::Compared { shard, vectors: (ours, _), comparison }) => {
                     let known = before.summary(*shard);
                     assert_eq!(*ours, known.version);
                     // Every generated summary is of the empty state.
-                    assert!(*standing != Standing::Same || known.fingerprint == Fingerprint::EMPTY);
+                    assert!(*comparison != Comparison::Same || known.fingerprint == Fingerprint::EMPTY);
                 }
                 (Message::Part(_), Effect::Refused { .. }) => {}
                 (Message::Summary(_) | Message::End, Effect::InDoubt { .. }) => {}

@@ -112,7 +112,7 @@ impl World {
         self.trace.note(format_args!("node {number}: says that it holds what no other does, and begins anew"));
         self.kill(number, None);
         let Some(node) = self.node(number) else { return Ok(()) };
-        (node.images, node.was_set_back) = (Images::default(), true);
+        node.images = Images::default();
         self.open(number, Directory::Own).await
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::turn::Job;
-use super::super::{Direction, Effect, Standing};
+use super::super::{Comparison, Direction, Effect};
 use super::Session;
 use crate::id::ShardIndex;
 use crate::version::VersionVector;
@@ -31,7 +31,7 @@ impl Session {
     pub(super) fn unanswered(&self) -> Vec<Effect> {
         let equal = self.suspected.iter().filter(|shard| !self.received.contains(*shard));
         let nothing = VersionVector::new;
-        equal.filter_map(|shard| self.compared(*shard, nothing(), &nothing(), Standing::Same)).collect()
+        equal.filter_map(|shard| self.compared(*shard, nothing(), &nothing(), Comparison::Same)).collect()
     }
 
     /// What a read-only member is to keep in mind of a full one's vector (rule K9).
@@ -40,9 +40,9 @@ impl Session {
         shard: ShardIndex,
         ours: VersionVector,
         theirs: &VersionVector,
-        standing: Standing,
+        comparison: Comparison,
     ) -> Option<Effect> {
         let is_wanted = self.direction == Direction::PullOnly;
-        is_wanted.then(|| Effect::Compared { shard, vectors: (ours, theirs.clone()), standing })
+        is_wanted.then(|| Effect::Compared { shard, vectors: (ours, theirs.clone()), comparison })
     }
 }

@@ -1,5 +1,6 @@
 //! Once the faults have ended, all nodes hold the same within a bounded time.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use stockmesh::Store;
@@ -15,14 +16,16 @@ const AGREE_FOR: Duration = Duration::from_secs(3);
 
 /// Waits until all nodes that are up hold the same, and goes on doing so for a while.
 ///
-/// A member that only reads may hold what died with its writer. It must say so, and then its operator, who sees that all
-/// others agree, deletes its directory: without a word it must agree like the others.
+/// A member that only reads may hold what died with its writer, if one lost something. It must say so, and then its operator,
+/// who sees that all others agree, deletes its directory, once: without a word it must agree like the others.
 ///
 /// # Errors
 /// If they do not agree in time.
 pub async fn wait(world: &mut World, limit: Duration) -> Result<(), Broken> {
     let begun = Instant::now();
     let (mut all, mut writers) = (Agreement::default(), Agreement::default());
+    let mut anew = BTreeSet::new();
+    let is_something_lost = world.nodes.iter().any(|node| node.was_set_back || node.is_out);
     loop {
         let nodes = world.up();
         let prints: Vec<String> = nodes.iter().map(|(_, store)| store.status().fingerprint.to_string()).collect();
@@ -32,12 +35,13 @@ pub async fn wait(world: &mut World, limit: Duration) -> Result<(), Broken> {
         all.look(&prints);
         let says_so = |store: &Store| !store.status().stranded.is_empty();
         // What it says must end too once it agrees.
-        if all.lasts() && !nodes.iter().any(|(_, store)| says_so(store)) {
+        if all.lasting().is_some() && !nodes.iter().any(|(_, store)| says_so(store)) {
             return Ok(());
         }
-        if writers.lasts() && !all.lasts() {
-            let stranded = nodes.iter().filter(|(number, store)| is_reader(number) && says_so(store));
-            for (number, _) in stranded {
+        if let (Some(print), true) = (writers.lasting(), is_something_lost) {
+            let differ = nodes.iter().zip(&prints).filter(|(_, own)| *own != print);
+            let stranded = differ.filter(|((number, store), _)| is_reader(number) && says_so(store));
+            for ((number, _), _) in stranded.filter(|((number, _), _)| anew.insert(*number)) {
                 world.begin_anew(*number).await.map_err(|what| Broken { checker: "opens", what })?;
             }
         }
@@ -71,7 +75,7 @@ impl Agreement {
         }
     }
 
-    fn lasts(&self) -> bool {
-        self.0.as_ref().is_some_and(|(since, _)| since.elapsed() >= AGREE_FOR)
+    fn lasting(&self) -> Option<&String> {
+        self.0.as_ref().filter(|(since, _)| since.elapsed() >= AGREE_FOR).map(|(_, print)| print)
     }
 }
