@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arbitrary::{Arbitrary, Result, Unstructured};
 use stockmesh_proto::counter::Counters;
 use stockmesh_proto::hlc::{Clock, Stamp};
-use stockmesh_proto::hold::{Hold, HoldId};
+use stockmesh_proto::hold::{Hold, HoldId, HoldState};
 use stockmesh_proto::limits::{GRANT_SLOTS_OPENED_MAX, INHERITANCE_SLOTS_OPENED_MAX, STOCK_SLOTS_OPENED_MAX};
 use stockmesh_proto::movement::MovementKind;
 use stockmesh_proto::operation::{
@@ -240,6 +240,13 @@ impl Node {
             }
         }
         assert_eq!(self.own_counters(), sums, "rule D7");
+        for hold in &evaluation.holds {
+            if let HoldState::Committed { units, .. } = hold.state
+                && units < hold.units
+            {
+                check_parts(hold, units, evaluation);
+            }
+        }
     }
 
     fn check_record(&self, evaluation: &Evaluation, now_ms: u64) {
@@ -303,6 +310,17 @@ impl Node {
             assert!(is_settled(&self.table.get(sku.as_str()).unwrap().product), "{operation:?} left something");
         }
     }
+}
+
+/// Of a hold that is committed in part, the rest is released in the same write: a branch of its own, so that inputs which get
+/// here are kept.
+fn check_parts(hold: &Hold, sold: u64, evaluation: &Evaluation) {
+    let of = |kind: MovementKind| {
+        let lines = evaluation.movements.iter().filter(|movement| movement.kind == kind && movement.sku == hold.sku);
+        lines.map(|movement| movement.counters().released).sum::<u64>()
+    };
+    let parts = (of(MovementKind::Committed(hold.id)), of(MovementKind::Released(hold.id)));
+    assert_eq!(parts, (sold, hold.units - sold), "rule O6");
 }
 
 /// Figures of a product that must fit each other.

@@ -43,6 +43,13 @@ fn hold(books: &Books, own: ReplicaId, input: &mut Unstructured<'_>) -> Result<H
     Ok(HoldId { replica, shard: ShardIndex(u16::from(which % 4 / 3)), sequence: number(input)? })
 }
 
+/// A number as it is, or as a part of what is held: by chance it hardly ever is one.
+fn part_of_hold(books: &Books, id: HoldId, units: Quantity) -> Quantity {
+    let held = books.hold(id).map_or(0, |hold| hold.units);
+    let part = Quantity::new(1 + units.get() % held.max(1)).unwrap();
+    if units.get() % 4 == 0 || held == 0 { units } else { part }
+}
+
 /// Whoever may be inherited from: those that the product names mostly.
 fn other(table: &Shard, sku: &Sku, input: &mut Unstructured<'_>) -> Result<ReplicaId> {
     let which = usize::from(u8::arbitrary(input)?);
@@ -68,7 +75,8 @@ fn operation(books: &Books, table: &Shard, own: ReplicaId, input: &mut Unstructu
         7 | 8 => Operation::Hold { sku, location: place, units: units(input)?, ttl_ms: number(input)? },
         9 => {
             let units = if bool::arbitrary(input)? { Some(units(input)?) } else { None };
-            Operation::CommitHold { id: hold(books, own, input)?, units }
+            let id = hold(books, own, input)?;
+            Operation::CommitHold { id, units: units.map(|units| part_of_hold(books, id, units)) }
         }
         10 => Operation::ReleaseHold { id: hold(books, own, input)? },
         11 => Operation::ExpireHold { id: hold(books, own, input)? },
