@@ -29,12 +29,14 @@ pub(super) struct StrandedWrites {
 struct Known {
     stranded: Stranded,
     told: BTreeSet<ShardIndex>,
+    /// When it was last looked at more closely, and whether it is being done.
     looked: Option<Instant>,
+    is_looking: bool,
 }
 
 impl Known {
     fn new(patience: Duration) -> Self {
-        Self { stranded: Stranded::new(patience), told: BTreeSet::new(), looked: None }
+        Self { stranded: Stranded::new(patience), told: BTreeSet::new(), looked: None, is_looking: false }
     }
 }
 
@@ -81,17 +83,24 @@ impl StrandedWrites {
         let is_pending = !to_ask.is_empty() || !self.found(&full).is_empty();
         if is_pending && self.is_time_to_look() {
             let shared_of_task = shared.clone();
-            shared.spawn(async move { look_closer(to_ask, &shared_of_task).await });
+            shared.spawn(async move {
+                look_closer(to_ask, &shared_of_task).await;
+                shared_of_task.stranded.has_looked();
+            });
         }
     }
 
     fn is_time_to_look(&self) -> bool {
         let mut known = self.known.lock();
-        let is_time = known.looked.is_none_or(|looked| looked.elapsed() >= self.patience / STRANDED_LOOKS);
-        if is_time {
-            known.looked = Some(Instant::now());
-        }
+        let is_due = known.looked.is_none_or(|looked| looked.elapsed() >= self.patience / STRANDED_LOOKS);
+        let is_time = is_due && !known.is_looking;
+        known.is_looking |= is_time;
         is_time
+    }
+
+    fn has_looked(&self) {
+        let mut known = self.known.lock();
+        (known.looked, known.is_looking) = (Some(Instant::now()), false);
     }
 
     fn found(&self, full: &[Arc<Link>]) -> BTreeSet<ShardIndex> {
