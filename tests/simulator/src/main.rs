@@ -53,12 +53,15 @@ fn main() -> ExitCode {
     note_panics();
     let size = Size { nodes: arguments.nodes, minutes: arguments.minutes };
     match arguments.seed {
-        Some(seed) => replay(seed, size, &arguments),
+        Some(seed) => replay(seed, size, arguments.minimise.then_some(Duration::MAX), &arguments),
         None => campaign(size, &arguments),
     }
 }
 
-fn replay(seed: u64, size: Size, arguments: &Arguments) -> ExitCode {
+/// How long the events are looked for that the failure of a campaign needs.
+const MINIMISE_TIME: Duration = Duration::from_secs(60);
+
+fn replay(seed: u64, size: Size, minimise_for: Option<Duration>, arguments: &Arguments) -> ExitCode {
     if arguments.datagrams {
         keep_datagrams();
     }
@@ -67,9 +70,10 @@ fn replay(seed: u64, size: Size, arguments: &Arguments) -> ExitCode {
         println!("{:016x}", report.hash);
         return code(report.broken.is_none());
     }
-    let minimal = if arguments.minimise { minimise(seed, size, |left| eprintln!("{left} events left")) } else { None };
+    let minimal = minimise_for.and_then(|limit| minimise(seed, size, limit, |left| eprintln!("{left} events left")));
+    let is_minimal = minimal.is_some();
     let report = minimal.map_or_else(|| run(seed, size, true, None), |(_, report)| report);
-    println!("{}", report.plan);
+    println!("{}{}", report.plan, if is_minimal { ", of those that the failure needs" } else { "" });
     report.lines.iter().for_each(|line| println!("{line}"));
     tell(&report);
     code(report.broken.is_none())
@@ -118,7 +122,7 @@ fn campaign(size: Size, arguments: &Arguments) -> ExitCode {
         failed.len()
     );
     if let Some(first) = failed.iter().min_by_key(|report| report.seed) {
-        replay(first.seed, size, arguments);
+        replay(first.seed, size, Some(MINIMISE_TIME), arguments);
     }
     code(failed.is_empty())
 }
