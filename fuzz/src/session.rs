@@ -16,7 +16,8 @@ use pair::{Replica, SHARDS, shard_count};
 enum Step {
     /// A side writes; the other gets the push or does not.
     Write { side: usize, sku: u8, units: u8, pushed: bool },
-    /// A side sends one message, which arrives as often as told: not at all, once, twice.
+    /// A side sends one message, which arrives as often as told: once, twice, or not at all. What is lost takes the rest of the
+    /// conversation with it, as a stream does that breaks off.
     Send { side: usize, copies: u8 },
     /// A side sends one message, and one byte of it is changed on its way.
     Damage { side: usize, at: u16, byte: u8 },
@@ -140,7 +141,7 @@ pub fn run(data: &[u8]) {
     for (session, direction) in sessions.iter_mut().zip(script.directions) {
         *session = session.clone().with_direction(direction);
     }
-    // Nothing was forged, damaged or lost so far, so claims can be held against the writes that were made.
+    // Nothing was forged or damaged so far, so claims can be held against the writes that were made.
     let mut is_honest = true;
     for step in &script.steps {
         match step {
@@ -154,9 +155,11 @@ pub fn run(data: &[u8]) {
             Step::Send { side, copies } => {
                 if let Some(message) = sessions[*side].poll_transmit(&replicas[*side]) {
                     let copies = [1, 1, 1, 1, 1, 1, 0, 2][usize::from(*copies)];
-                    is_honest &= copies > 0;
                     for _ in 0..copies {
                         deliver(&mut sessions[1 - *side], &mut replicas[1 - *side], message.clone());
+                    }
+                    if copies == 0 || sessions.iter().all(Session::is_finished) {
+                        sessions = open(settings, &replicas, None);
                     }
                 }
             }

@@ -41,7 +41,7 @@ pub(super) fn explore(name: &str, model: fn()) {
         shuttle::replay(model, &schedule);
         return;
     }
-    let schedules = usize::try_from(number("STOCKMESH_SCHEDULES", 1000)).unwrap();
+    let schedules = usize::try_from(number("STOCKMESH_SCHEDULES", 1000).max(1)).unwrap();
     let seed = number("STOCKMESH_SEED", 1);
     let mut config = Config::new();
     config.stack_size = STACK_BYTES;

@@ -1,5 +1,7 @@
 //! The full campaign: which models are searched, how large, and how it is told.
 
+use std::time::Instant;
+
 use crate::breaks;
 use crate::check::{Report, Search, System, check};
 use crate::models::{grants, holds, merge, push, reconcile, retire};
@@ -85,6 +87,11 @@ fn is_named(names: &[String], any: &[&str]) -> bool {
 
 /// Runs the searches whose models are named, or all. Whether all were complete.
 pub(crate) fn run(names: &[String]) -> bool {
+    if let Some(unknown) = names.iter().find(|name| !is_known(name)) {
+        eprintln!("there is no model {unknown:?}");
+        return false;
+    }
+    let begun = Instant::now();
     println!(
         "{:10} {:>8}  {:44} {:>12} {:>13} {:>5} {:>8}",
         "model", "replicas", "up to", "states", "steps", "depth", "time"
@@ -106,7 +113,21 @@ pub(crate) fn run(names: &[String]) -> bool {
         is_sound &= report.is_complete();
         tell(&report);
     }
-    is_sound & run_breaks(names)
+    is_sound &= run_breaks(names);
+    println!("\nall in {:.0} s, with at most {}", begun.elapsed().as_secs_f64(), memory_max());
+    is_sound
+}
+
+fn is_known(name: &String) -> bool {
+    let models = all().into_iter().any(|entry| [entry.model, &entry.name()].contains(&name.as_str()));
+    models || breaks::all().into_iter().any(|entry| [entry.model, "breaks"].contains(&name.as_str()))
+}
+
+/// The most memory that this process ever had, as Linux tells it.
+fn memory_max() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    peak.map_or("an unknown amount of memory".into(), |peak| format!("{} of memory", peak.trim()))
 }
 
 /// The models bite: each break is found, by the rule that it breaks.
