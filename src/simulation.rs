@@ -26,6 +26,7 @@ struct Run {
     begun: Instant,
     clocks: BTreeMap<u32, NodeClock>,
     disk_time: Duration,
+    journal_bytes_max: Option<u64>,
 }
 
 /// A node's clock, from the last time it was set.
@@ -66,7 +67,13 @@ fn with_run<T>(look: impl FnOnce(&mut Run) -> T) -> Option<T> {
 /// Begins a simulation on this thread, within a runtime whose clock is paused. Everything random follows from the seed.
 pub fn begin(seed: u64) {
     let chance = StdRng::seed_from_u64(seed);
-    let run = Run { chance, begun: Instant::now(), clocks: BTreeMap::new(), disk_time: Duration::ZERO };
+    let run = Run {
+        chance,
+        begun: Instant::now(),
+        clocks: BTreeMap::new(),
+        disk_time: Duration::ZERO,
+        journal_bytes_max: None,
+    };
     RUN.with(|present| *present.borrow_mut() = Some(run));
 }
 
@@ -95,6 +102,16 @@ pub fn drift_clock(node: u32, millionths: i64) {
 #[must_use]
 pub fn wall_ms(node: u32) -> Option<u64> {
     with_run(|run| u64::try_from(run.clock(node).now_ms()).unwrap_or_default())
+}
+
+/// Lets all nodes fold their journals once these are longer than so many bytes, for runs too short to get to the usual length.
+pub fn fold_beyond(journal_bytes_max: u64) {
+    with_run(|run| run.journal_bytes_max = Some(journal_bytes_max));
+}
+
+/// See [`fold_beyond`].
+pub(crate) fn journal_bytes_max() -> Option<u64> {
+    with_run(|run| run.journal_bytes_max).flatten()
 }
 
 /// Called by simulated disks: the commit that is under way takes so much longer.

@@ -40,7 +40,7 @@ impl Fold {
 
     /// Begins a round if the journal is long enough and none is under way.
     pub(super) fn begin_if_due(&mut self, journal_bytes: u64, last_batch: u64, table: &Table) {
-        if journal_bytes > JOURNAL_BYTES_MAX {
+        if journal_bytes > crate::simulation::journal_bytes_max().unwrap_or(JOURNAL_BYTES_MAX) {
             self.begin(last_batch, table);
         }
     }

@@ -1,5 +1,6 @@
 //! What tests do to an open store that no user may.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use stockmesh_proto::{Location, ReplicaId};
@@ -15,6 +16,14 @@ impl Store {
         let table = &self.inner.table;
         let snapshots = table.count().indexes().filter_map(|shard| snapshot(table, shard, 0).ok());
         snapshots.map(|snapshot| snapshot.len()).sum()
+    }
+
+    /// The version vectors, shard by shard.
+    #[doc(hidden)]
+    pub fn version_vectors(&self) -> Vec<BTreeMap<ReplicaId, u64>> {
+        let table = &self.inner.table;
+        let of = |shard| table.read(shard, |state| state.version().iter().collect());
+        table.count().indexes().map(|shard| of(shard).unwrap_or_default()).collect()
     }
 
     /// Puts a member into the table of members.

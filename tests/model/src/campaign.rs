@@ -82,7 +82,7 @@ fn all() -> Vec<Entry> {
 }
 
 fn is_named(names: &[String], any: &[&str]) -> bool {
-    names.is_empty() || names.iter().any(|name| any.contains(&name.as_str()))
+    names.is_empty() || names.iter().any(|name| any.contains(&name))
 }
 
 /// Runs the searches whose models are named, or all. Whether all were complete.
@@ -118,9 +118,9 @@ pub(crate) fn run(names: &[String]) -> bool {
     is_sound
 }
 
-fn is_known(name: &String) -> bool {
-    let models = all().into_iter().any(|entry| [entry.model, &entry.name()].contains(&name.as_str()));
-    models || breaks::all().into_iter().any(|entry| [entry.model, "breaks"].contains(&name.as_str()))
+fn is_known(name: &str) -> bool {
+    let models = all().into_iter().any(|entry| [entry.model, &entry.name()].contains(&name));
+    models || breaks::all().into_iter().any(|entry| [entry.model, "breaks"].contains(&name))
 }
 
 /// The most memory that this process ever had, as Linux tells it.

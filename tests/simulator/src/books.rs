@@ -34,6 +34,8 @@ pub struct Write {
     pub begun: u64,
     /// When its caller heard of it.
     pub heard: Option<u64>,
+    /// When it was acknowledged, whatever became of it since.
+    pub acknowledged: Option<u64>,
     /// The same in simulated time.
     pub heard_at: Duration,
     /// What became of it.
@@ -44,6 +46,14 @@ pub struct Write {
     pub unbounded: Vec<Place>,
     /// The price that it sets, and the one that was seen before.
     pub price: Option<(String, u64, Option<u64>)>,
+}
+
+impl Write {
+    /// Whether its caller knows that nothing was changed.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.known == Known::Refused
+    }
 }
 
 /// A hold that was given and that nobody resolved yet.
@@ -118,6 +128,8 @@ impl Books {
         if let Some(write) = writes.get_mut(&number) {
             let is_doubtful = known == Known::Done && write.replica.is_some_and(|replica| suspects.contains(&replica));
             let known = if is_doubtful { Known::Unknown } else { known };
+            let is_done = known == Known::Done || is_doubtful;
+            write.acknowledged = write.acknowledged.or_else(|| is_done.then_some(tick));
             (write.known, write.heard, write.heard_at) = (known, Some(tick), now);
             correct(write);
         }
@@ -167,6 +179,12 @@ impl Books {
     /// Notes a hold.
     pub fn add_hold(&self, given: Given) {
         self.0.lock().holds.push(given);
+    }
+
+    /// The node's holds that nobody resolved.
+    #[must_use]
+    pub fn holds_of(&self, node: u16) -> Vec<HoldId> {
+        self.0.lock().holds.iter().filter(|given| given.node == node).map(|given| given.id).collect()
     }
 
     /// Takes one of the node's holds, so that nobody else resolves it.

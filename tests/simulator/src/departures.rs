@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stockmesh::{LeaveError, Left};
+use stockmesh::{Durability, LeaveError, Left};
 use tokio::task::JoinHandle;
 
 use crate::chance::Chance;
@@ -35,6 +35,7 @@ impl World {
 
     /// Nodes whose leaving has come to an end are not opened any more.
     pub async fn note_departures(&mut self) {
+        let mut ended = Vec::new();
         for node in &mut self.nodes {
             if node.leaving.as_ref().is_none_or(|leaving| !leaving.is_finished()) {
                 continue;
@@ -48,9 +49,11 @@ impl World {
                 node.watched = None;
                 node.images = node.disks.kill();
                 node.is_out = true;
+                ended.push(node.number);
                 self.network.unplug(address(node.number));
             }
         }
+        ended.into_iter().for_each(|number| self.witness_ended(number));
     }
 
     /// Waits for those that are leaving.
@@ -93,6 +96,8 @@ impl World {
                 trace.note(format_args!("node {number}: retires node {dead}: {retired:?}"));
                 if retired.is_ok() {
                     books.note_retired(dead);
+                }
+                if retired.is_ok() || store.status().durability == Durability::Closed {
                     return;
                 }
                 tokio::time::sleep(RETIRE_PAUSE).await;
@@ -103,7 +108,7 @@ impl World {
     /// A dead node may be opened again: whatever was taken over from it counts twice where it sold it itself.
     pub(crate) fn may_return(&mut self, number: u16) -> bool {
         let Some(node) = self.node(number).filter(|node| node.is_dead) else { return false };
-        (node.is_out, node.is_dead, node.was_set_back) = (false, false, true);
+        (node.is_out, node.is_dead, node.was_set_back, node.has_returned) = (false, false, true, true);
         true
     }
 

@@ -38,6 +38,8 @@ struct State {
     /// Bytes that the store's disk may hold.
     room_bytes: usize,
     is_gone: bool,
+    /// Whether anything ever failed.
+    has_failed: bool,
 }
 
 #[derive(Debug)]
@@ -72,6 +74,7 @@ impl Disks {
             fails_at_sync: false,
             room_bytes: usize::MAX,
             is_gone: false,
+            has_failed: false,
         })))
     }
 
@@ -109,6 +112,12 @@ impl Disks {
     pub fn is_bad(&self) -> bool {
         let state = self.0.lock();
         state.fails_at_sync || state.room_bytes < usize::MAX
+    }
+
+    /// Whether anything was refused, so that the store may refuse writes from then on.
+    #[must_use]
+    pub fn have_failed(&self) -> bool {
+        self.0.lock().has_failed
     }
 
     /// Ends these disks: nothing is written or read any more. Returns all that was written, as after a process was killed.
@@ -205,6 +214,7 @@ impl State {
         let takes = time + Duration::from_micros(micros);
         stockmesh::simulation::spend_on_disk(takes);
         if std::mem::take(&mut self.fails_at_sync) {
+            self.has_failed = true;
             return Err(io::Error::other("injected: the sync failed"));
         }
         self.settle(now);
@@ -241,6 +251,7 @@ impl Disk for OneDisk {
         state.check()?;
         let bytes = usize::try_from(length_bytes).map_err(io::Error::other)?;
         if self.disk == 0 && bytes > state.room_bytes {
+            state.has_failed = true;
             return Err(io::ErrorKind::StorageFull.into());
         }
         state.current[self.disk].resize(bytes, 0);

@@ -45,11 +45,15 @@ const FEATURES: [(Feature, u64); 29] = [
     (Returns, 300),
     (Rotations, 150),
     (FarJumps, 100),
-    (Readers, 100),
+    (Readers, 200),
 ];
 
-/// How long nodes may take to agree if no clock was far off.
-const AGREE_TIME_MAX: Duration = Duration::from_secs(180);
+/// How long nodes may take to agree if no clock was far off: to find each other again, …
+const LINK_TIME_MAX: Duration = Duration::from_secs(30);
+/// … to reconcile, with peers by chance, …
+const RECONCILIATIONS_MAX: u32 = 12;
+/// … and for a member that only reads to find out that it holds what no other does.
+const STRANDED_TIME_MAX: Duration = Duration::from_secs(90);
 
 /// Beyond so many nodes a cluster is large.
 const LARGE: u16 = 20;
@@ -61,6 +65,8 @@ struct Generator {
     nodes: u16,
     ends_ms: u64,
     products: usize,
+    /// How much more is received than sold, roughly: where there is plenty, nobody sells too much.
+    plenty: u64,
     price: u64,
     /// By how much clocks were ahead of what others take.
     ahead_ms: u64,
@@ -73,6 +79,7 @@ impl Plan {
         let mut chance = Chance::new(seed ^ 0x5EED_0F5E_EDED);
         let features: BTreeSet<Feature> =
             FEATURES.iter().filter(|(_, often)| chance.per_mille(*often)).map(|(feature, _)| *feature).collect();
+        let nodes = size.nodes.unwrap_or_else(|| [3, 3, 4, 4, 5, 5, 6, 7, 9][chance.below(9)]);
         let mut usual = Line::default();
         let mut timing = MembershipTiming::Lan;
         if features.contains(&Distance) {
@@ -83,7 +90,7 @@ impl Plan {
         let ends = Duration::from_secs(size.minutes * 60);
         let shards = [1, 4, 16][chance.below(3)];
         // Many nodes with as many links, or that reconcile as often, are the same few things over and over.
-        let is_large = size.nodes > LARGE;
+        let is_large = nodes > LARGE;
         let intervals = if is_large { [2_000, 5_000, 5_000, 10_000] } else { [250, 500, 1_000, 5_000] };
         let reconcile_every = Duration::from_millis(intervals[chance.below(4)]);
         let sync_time =
@@ -91,8 +98,10 @@ impl Plan {
         let links = [4, 8, if is_large { 12 } else { 64 }][chance.below(3)];
         let products = [3, 8, 24][chance.below(3)];
         let ends_ms = size.minutes * 60_000;
-        let (nodes, events) = (size.nodes, Vec::new());
-        let mut generator = Generator { chance, features, events, nodes, ends_ms, products, price: 100, ahead_ms: 0 };
+        let journal_bytes_max = [16 << 20, 64 << 10, 16 << 10][chance.below(3)];
+        let (plenty, events) = ([1, 2, 10][chance.below(3)], Vec::new());
+        let mut generator =
+            Generator { chance, features, events, nodes, ends_ms, products, plenty, price: 100, ahead_ms: 0 };
         generator.operations();
         generator.crashes();
         generator.lines();
@@ -101,10 +110,16 @@ impl Plan {
         generator.joins();
         generator.departures();
         let Generator { mut events, features, ahead_ms, .. } = generator;
+        // What is still broken by then, the end of all faults mends.
+        events.retain(|event| event.at <= ends);
         events.sort_by_key(|event| event.at);
         let mut numbers: Vec<u16> = (1..=NODES_MAX.min(nodes + JOINERS_MAX)).collect();
         numbers.extend(READERS);
-        let agree_time_max = AGREE_TIME_MAX + Duration::from_millis(ahead_ms);
+        let mut agree_time_max =
+            LINK_TIME_MAX + RECONCILIATIONS_MAX * reconcile_every + Duration::from_millis(ahead_ms);
+        if features.contains(&Readers) {
+            agree_time_max += STRANDED_TIME_MAX;
+        }
         Self {
             seed,
             nodes,
@@ -119,6 +134,7 @@ impl Plan {
             links,
             agree_time_max,
             sync_time,
+            journal_bytes_max,
         }
     }
 }
@@ -128,9 +144,23 @@ impl Generator {
         self.features.contains(&feature)
     }
 
-    fn node(&mut self) -> u16 {
+    /// One that was there from the beginning.
+    fn founder(&mut self) -> u16 {
         let nodes = u64::from(self.nodes);
         u16::try_from(self.chance.within(1..=nodes)).unwrap_or(1)
+    }
+
+    /// All that may be there some time.
+    fn everybody(&self) -> Vec<u16> {
+        let joiners = if self.is_on(Joins) { JOINERS_MAX } else { 0 };
+        let mut all: Vec<u16> = (1..=NODES_MAX.min(self.nodes + joiners)).collect();
+        all.extend(READERS.iter().filter(|_| self.is_on(Readers)));
+        all
+    }
+
+    fn node(&mut self) -> u16 {
+        let all = self.everybody();
+        all[self.chance.below(all.len())]
     }
 
     /// A time at which a fault may begin.
@@ -175,7 +205,7 @@ impl Generator {
         let (sku, place, units) = (self.product(), self.place(), self.chance.within(1..=9));
         let dice = self.chance.below(100);
         match dice {
-            0..=24 => Action::Receive { sku, place, units: 10 * units },
+            0..=24 => Action::Receive { sku, place, units: self.plenty * units },
             25..=34 if self.is_on(Holds) => Action::Hold { sku, place, units, seconds: self.chance.within(2..=60) },
             35..=39 if self.is_on(Holds) => {
                 Action::CommitHold { pick: self.chance.draw(), part: self.chance.per_mille(400) }
@@ -265,10 +295,10 @@ impl Generator {
             for _ in 0..self.times(4) {
                 let (at, for_ms) = (self.time(), self.chance.within(1_000..=90_000));
                 let side = self.chance.draw();
-                for from in 1..=self.nodes {
-                    let half = |node: u16| mix(side ^ u64::from(node)) & 1;
-                    for to in (1..=self.nodes).filter(|to| half(from) != half(*to)) {
-                        self.cut(at, for_ms, from, to);
+                let (all, half) = (self.everybody(), |node: u16| mix(side ^ u64::from(node)) & 1);
+                for from in &all {
+                    for to in all.iter().filter(|to| half(*from) != half(**to)) {
+                        self.cut(at, for_ms, *from, *to);
                     }
                 }
             }
@@ -336,7 +366,10 @@ impl Generator {
                     }
                     FailingDisks | FullDisks => {
                         let for_ms = self.chance.within(1_000..=20_000);
-                        self.push(at + for_ms, node, Action::Kill);
+                        let is_power_lost = self.chance.per_mille(500);
+                        let seed = self.chance.draw();
+                        let end = if is_power_lost { Action::LosePower { seed } } else { Action::Kill };
+                        self.push(at + for_ms, node, end);
                         self.push(at + for_ms + 100, node, Action::Open { with: Directory::Own });
                     }
                     _ => {}
@@ -378,7 +411,7 @@ impl Generator {
     fn departures(&mut self) {
         for feature in [Leaves, Deaths] {
             for _ in 0..if self.is_on(feature) { self.chance.within(1..=u64::from(self.nodes / 5).max(1)) } else { 0 } {
-                let (at, node) = (self.time(), self.node());
+                let (at, node) = (self.time(), self.founder());
                 if feature == Leaves {
                     self.push(at, node, Action::Leave);
                     continue;
@@ -386,7 +419,8 @@ impl Generator {
                 self.rush_before(at, node);
                 self.push(at, node, Action::Die);
                 let retired_ms = at + self.chance.within(1_000..=60_000);
-                let heir = self.node();
+                let heir = 1
+                    + (node + u16::try_from(self.chance.below(usize::from(self.nodes) - 1)).unwrap_or(0)) % self.nodes;
                 self.push(retired_ms, heir, Action::Retire { dead: node });
                 if self.is_on(Returns) {
                     let back_ms = at + self.chance.within(500..=120_000);

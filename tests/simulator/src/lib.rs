@@ -4,7 +4,7 @@
 //!
 //! Modules in reading order: `chance` (the seed), `trace` (what happened), `network`, `endpoint` (QUIC on it), `disks`,
 //! `plan` (what is to happen), `generator` (what a seed makes of it), `books` (what callers were told), `operations` (what callers do), `crossings` and `watching` (subscribers),
-//! `world` (the nodes), `departures` (who goes), `checkers` (what must hold), `stuck` (time that stands still), `run` (one seed), `minimise` (leaves out what a failure does not need).
+//! `world` (the nodes), `copies` (who goes on from an old copy), `departures` (who goes), `probing` (whether all are of use at the end), `checkers` (what must hold), `stuck` (time that stands still), `run` (one seed), `minimise` (leaves out what a failure does not need).
 
 pub mod chance;
 pub mod trace;
@@ -18,7 +18,9 @@ pub mod operations;
 pub mod crossings;
 pub mod watching;
 pub mod world;
+mod copies;
 mod departures;
+mod probing;
 pub mod checkers;
 mod stuck;
 pub mod run;

@@ -34,9 +34,9 @@ struct Arguments {
     /// With --seed: prints each datagram too.
     #[arg(long, requires = "seed")]
     datagrams: bool,
-    /// Nodes at the beginning.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(3..=100))]
-    nodes: u16,
+    /// Nodes at the beginning, 3 to 100; without it 3 to 9, as the seed says
+    #[arg(long, value_parser = clap::value_parser!(u16).range(3..=100))]
+    nodes: Option<u16>,
     /// Simulated minutes with faults.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1_440))]
     minutes: u64,
@@ -117,7 +117,7 @@ fn campaign(size: Size, arguments: &Arguments) -> ExitCode {
     let per_second = done as f64 / seconds;
     println!(
         "{done} seeds of {} nodes in {seconds:.1} s: {per_second:.2} seeds per second, {hours:.1} h of simulated time, {} datagrams, {} failed",
-        size.nodes,
+        size.nodes.map_or_else(|| "3 to 9".to_owned(), |nodes| nodes.to_string()),
         datagrams.into_inner(),
         failed.len()
     );

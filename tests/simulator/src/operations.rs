@@ -77,6 +77,7 @@ impl Caller {
             replica: Some(replica),
             begun: 0,
             heard: None,
+            acknowledged: None,
             heard_at: Duration::ZERO,
             known: Known::Unknown,
             stock,

@@ -14,8 +14,8 @@ use crate::network::Line;
 /// How large a run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
-    /// Nodes at the beginning: 3 to 100.
-    pub nodes: u16,
+    /// Nodes at the beginning: 3 to 100, or 3 to 9, as the seed says.
+    pub nodes: Option<u16>,
     /// Simulated minutes with faults.
     pub minutes: u64,
 }
@@ -226,6 +226,8 @@ pub struct Plan {
     pub agree_time_max: Duration,
     /// How long a sync takes, and up to how much longer.
     pub sync_time: (Duration, Duration),
+    /// Length beyond which journals are folded.
+    pub journal_bytes_max: u64,
 }
 
 /// Where stock lies.

@@ -11,7 +11,7 @@ use crate::checkers::{self, Broken, Checker};
 use crate::plan::{Action, Directory, Plan, Size};
 use crate::stuck::Watchdog;
 use crate::trace::Trace;
-use crate::world::World;
+use crate::world::{World, unopened};
 
 /// How often the checkers look while there are faults.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -87,7 +87,7 @@ pub fn run_plan(plan: Plan, keep_lines: bool) -> Report {
         .start_paused(true)
         .build()
         .expect("a runtime without threads");
-    let nodes = plan.numbers.len();
+    let (nodes, links) = (plan.numbers.len(), plan.links);
     let mut report = Report {
         seed,
         plan: told,
@@ -120,7 +120,7 @@ pub fn run_plan(plan: Plan, keep_lines: bool) -> Report {
     });
     report.bytes_max = memory.bytes_max;
     if report.broken.is_none() && !keep_lines {
-        let bounded = checkers::check_memory(memory.bytes_max, nodes);
+        let bounded = checkers::check_memory(memory.bytes_max, nodes, links);
         report.broken = bounded.and(checkers::check_memory_left(memory.bytes_current)).err();
     }
     report
@@ -128,6 +128,7 @@ pub fn run_plan(plan: Plan, keep_lines: bool) -> Report {
 
 async fn simulate(plan: Plan, keep_lines: bool, report: &mut Report) {
     simulation::begin(plan.seed);
+    simulation::fold_beyond(plan.journal_bytes_max);
     let trace = Trace::new(keep_lines);
     if KEEP_DATAGRAMS.with(std::cell::Cell::get) {
         trace.keep_datagrams();
@@ -164,7 +165,7 @@ async fn drive(world: &mut World) -> Result<(), Broken> {
                 if !is_operation(&action) {
                     world.trace.note(format_args!("node {}: {action:?}", event.node));
                 }
-                world.act(event.node, action).await.map_err(unopened)?;
+                world.act(event.node, action).await?;
             }
         }
     }
@@ -176,11 +177,13 @@ async fn drive(world: &mut World) -> Result<(), Broken> {
         return Err(Broken { checker: "answered", what });
     }
     checkers::wait_converged(world, world.plan.agree_time_max).await?;
+    world.probe(CALLERS_TIME_MAX).await?;
+    checkers::wait_converged(world, world.plan.agree_time_max).await?;
     for (number, store) in world.up() {
         world.trace.note(format_args!("node {number}: ends with {}", store.status().fingerprint));
     }
     checkers::ask(&mut checkers, |checker| checker.at_end(world))?;
-    world.close_all().await;
+    world.close_all().await?;
     let drained = checkers::wait_no_tasks().await?;
     world.trace.note(format_args!("the last task ended {drained:?} after the last node was closed"));
     Ok(())
@@ -206,10 +209,6 @@ fn tell_links(world: &World) {
 async fn open(world: &mut World, node: u16, with: Directory, checkers: &mut [Box<dyn Checker>]) -> Result<(), Broken> {
     world.open(node, with).await.map_err(unopened)?;
     checkers::ask(checkers, |checker| checker.at_opening(world, node))
-}
-
-fn unopened(what: String) -> Broken {
-    Broken { checker: "opens", what }
 }
 
 async fn sleep_until(world: &World, at: Duration) {

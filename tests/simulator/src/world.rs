@@ -7,6 +7,8 @@ use tokio::task::JoinSet;
 
 use crate::books::Books;
 use crate::chance::Chance;
+use crate::checkers::Broken;
+use crate::copies::Copied;
 use crate::departures::Leaving;
 use crate::disks::{Disks, Images};
 use crate::endpoint::{identity, maker};
@@ -18,6 +20,8 @@ use crate::watching::Watched;
 
 /// How long callers may take to hear of their writes when a node is closed.
 const CALLERS_TIME_MAX: Duration = Duration::from_secs(20);
+/// How long a node may take to close.
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(120);
 
 /// A node of the run.
 #[derive(Debug)]
@@ -32,11 +36,17 @@ pub struct Node {
     /// What its disks held when it went down, or never yet.
     pub(crate) images: Images,
     /// An old copy of them, and when it was made.
-    copy: Option<(Images, Duration)>,
+    pub(crate) copy: Option<(Images, Duration, ReplicaId)>,
     /// Whether it ever went on with less than it had acknowledged, or came back from the dead.
     pub was_set_back: bool,
     /// Whether nobody told it of an old copy.
     pub was_cloned: bool,
+    /// Whether it came back from the dead.
+    pub has_returned: bool,
+    /// What is expected of it since it was opened with an old copy.
+    pub copied: Option<Copied>,
+    /// The id in the old copy that it was opened with last and told of.
+    pub told_copy_of: Option<ReplicaId>,
     /// Whether bits flipped since it was up.
     pub(crate) is_rotten: bool,
     /// Whether it left or died, and is not opened any more.
@@ -93,8 +103,9 @@ impl World {
         let is_down = |node: &&mut Node| node.store.is_none() && !node.is_out;
         let Some(node) = self.node(number).filter(is_down) else { return Ok(()) };
         let is_rotten = std::mem::take(&mut node.is_rotten);
-        let copy = node.copy.take().filter(|_| with != Directory::Own);
-        if let Some((images, since)) = &copy {
+        let copy = if with == Directory::Own { None } else { node.copy.take() };
+        node.told_copy_of = copy.as_ref().filter(|_| with == Directory::Copy).map(|(.., former)| *former);
+        if let Some((images, since, _)) = &copy {
             node.images = images.clone();
             node.was_set_back = true;
             node.was_cloned |= with == Directory::SecretCopy;
@@ -115,15 +126,19 @@ impl World {
             opened => opened,
         };
         let store = opened.map_err(|error| format!("node {number} cannot be opened: {error}"))?;
-        if copy.is_some() && !is_told {
+        let copied = if copy.is_some() && !is_told {
             self.books.suspect(store.replica_id());
-        }
+            self.copied(&store)
+        } else {
+            self.node(number).and_then(|node| node.copied)
+        };
         let (times, trace) = (self.plan.sync_time, self.trace.clone());
         let Some(node) = self.node(number) else { return Ok(()) };
         node.disks.set_sync_time(times.0, times.1);
         let back = if copy.is_some() { ", set back" } else { "" };
         trace.note(format_args!("node {number}: opened as {}{back}", store.replica_id()));
         node.watched = Some(Watched::start(&store));
+        node.copied = copied;
         node.replica = Some(store.replica_id());
         node.store = Some(store);
         self.ask_again(number);
@@ -164,56 +179,69 @@ impl World {
             None => node.disks.kill(),
         };
         drop(store);
+        self.witness_ended(number);
         trace.note(format_args!("node {number}: {}", if power.is_some() { "loses power" } else { "is killed" }));
     }
 
-    async fn close(&mut self, number: u16) {
+    async fn close(&mut self, number: u16) -> Result<(), Broken> {
         let (trace, network) = (self.trace.clone(), self.network.clone());
         // Whoever leaves closes the store itself.
-        let Some(node) = self.node(number).filter(|node| node.leaving.is_none()) else { return };
-        let Some(store) = node.store.take() else { return };
-        let closed = store.close().await;
+        let Some(node) = self.node(number).filter(|node| node.leaving.is_none()) else { return Ok(()) };
+        let Some(store) = node.store.take() else { return Ok(()) };
+        let unanswered = |what: &str| Broken { checker: "answered", what: format!("node {number}: {what}") };
+        let closed = tokio::time::timeout(CLOSE_TIME_MAX, store.close()).await;
+        let closed = closed.map_err(|_| unanswered("does not close"))?;
         let mut callers = std::mem::take(&mut node.callers);
         let all_heard = async { while callers.join_next().await.is_some() {} };
         let in_time = tokio::time::timeout(CALLERS_TIME_MAX, all_heard).await.is_ok();
         node.watched = None;
         node.images = node.disks.kill();
+        let disk_bytes = node.images.iter().map(Vec::len).sum::<usize>();
         // The process ends, though its connections would be drained for a while.
         network.unplug(address(number));
-        trace.note(format_args!("node {number}: closed, {closed:?}, callers heard: {in_time}"));
+        self.witness_ended(number);
+        trace.note(format_args!("node {number}: closed, {closed:?}"));
+        trace.comment(|| format!("node {number}: has {disk_bytes} bytes on its disks"));
+        if in_time { Ok(()) } else { Err(unanswered("callers have not heard of their writes after it was closed")) }
     }
 
     /// Closes all nodes, when all is over.
-    pub async fn close_all(&mut self) {
+    ///
+    /// # Errors
+    /// If one does not close, or leaves callers without an answer.
+    pub async fn close_all(&mut self) -> Result<(), Broken> {
         for number in self.plan.numbers.clone() {
-            self.close(number).await;
+            self.close(number).await?;
         }
+        Ok(())
     }
 
     /// Does what the plan says.
     ///
     /// # Errors
-    /// If a node cannot be opened.
-    pub async fn act(&mut self, number: u16, action: Action) -> Result<(), String> {
+    /// If a node cannot be opened, or closed.
+    pub async fn act(&mut self, number: u16, action: Action) -> Result<(), Broken> {
         match action {
             Action::Kill => self.kill(number, None),
             Action::LosePower { seed } => self.kill(number, Some(seed)),
-            Action::Close => self.close(number).await,
-            Action::Open { with } => self.open(number, with).await?,
+            Action::Close => self.close(number).await?,
+            Action::Open { with } => self.open(number, with).await.map_err(unopened)?,
             Action::Rot { seed } => self.rot(number, seed),
             Action::Leave => self.leave(number),
             Action::Die => self.die(number),
             Action::Retire { dead } => self.retire(number, dead),
             Action::Return => {
                 if self.may_return(number) {
-                    self.open(number, Directory::Own).await?;
+                    self.open(number, Directory::Own).await.map_err(unopened)?;
                 }
             }
-            Action::Rotate => self.rotate(number)?,
+            Action::Rotate => self.rotate(number).map_err(unopened)?,
             Action::Copy => {
                 let now = self.trace.now();
-                if let Some(node) = self.node(number).filter(|node| node.store.is_some()) {
-                    node.copy = Some((node.disks.copy(), now));
+                if let Some(node) = self.node(number)
+                    && let Some(store) = &node.store
+                {
+                    node.copy = Some((node.disks.copy(), now, store.replica_id()));
                 }
             }
             Action::Change { to, line } => {
@@ -239,6 +267,9 @@ impl World {
         let (books, trace) = (self.books.clone(), self.trace.clone());
         let Some(node) = self.node(number) else { return };
         let Some(store) = node.store.clone() else { return };
+        if node.copied.is_some_and(|copied| copied.replica == store.replica_id()) {
+            return;
+        }
         while node.callers.try_join_next().is_some() {}
         node.callers.spawn(Caller { node: number, store, books, trace }.carry_out(action));
     }
@@ -297,6 +328,9 @@ impl Node {
             copy: None,
             was_set_back: false,
             was_cloned: false,
+            has_returned: false,
+            copied: None,
+            told_copy_of: None,
             is_rotten: false,
             is_out: false,
             is_dead: false,
@@ -305,6 +339,11 @@ impl Node {
             watched: None,
         }
     }
+}
+
+/// A node that cannot be opened.
+pub(crate) fn unopened(what: String) -> Broken {
+    Broken { checker: "opens", what }
 }
 
 fn settings(number: u16, plan: &Plan) -> Result<Builder, String> {

@@ -1,10 +1,8 @@
 //! No acknowledged write is lost: what a node counted under its own id is there when it is opened again, and at the end.
 
-use std::collections::BTreeMap;
+use stockmesh::Store;
 
-use stockmesh::{ReplicaId, Store};
-
-use super::Checker;
+use super::{Checker, counts};
 use crate::world::World;
 
 pub(super) struct Acknowledged;
@@ -40,12 +38,4 @@ fn check(world: &World, (node, store): (u16, &Store), reader: &Store) -> Result<
         }
     }
     Ok(())
-}
-
-fn counts(reader: &Store, replica: ReplicaId) -> BTreeMap<String, i128> {
-    let of = |view: stockmesh::ProductView| {
-        let own = view.by_replica().into_iter().find(|(of, _)| *of == replica);
-        (view.sku().to_string(), own.map_or(0, |(_, stock)| stock.on_hand))
-    };
-    reader.query().iter().map(of).collect()
 }

@@ -15,6 +15,8 @@ const LOOKS_MAX: u32 = 12;
 /// What a node may take of memory here, with all that is on its way to it: the state is tiny, its disks are in memory, and
 /// what waits for a peer is bounded by the queues of pushes and merges.
 const BYTES_PER_NODE_MAX: u64 = 4 << 20;
+/// And each end of a link, with its buffers, so much.
+const BYTES_PER_LINK_MAX: u64 = 128 << 10;
 
 #[derive(Default)]
 pub(super) struct Bounded {
@@ -51,8 +53,10 @@ impl Checker for Bounded {
 ///
 /// # Errors
 /// If it was more than its nodes may take.
-pub fn memory(bytes_max: u64, nodes: usize) -> Result<(), Broken> {
-    let most = BYTES_PER_NODE_MAX * u64::try_from(nodes).unwrap_or(u64::MAX);
+pub fn memory(bytes_max: u64, nodes: usize, links: usize) -> Result<(), Broken> {
+    let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+    let links = count((links + links / 2 + 2).min(nodes.saturating_sub(1)));
+    let most = (BYTES_PER_NODE_MAX + links * BYTES_PER_LINK_MAX) * count(nodes);
     if bytes_max <= most {
         return Ok(());
     }

@@ -19,6 +19,16 @@ impl Checker for Holds {
         "holds"
     }
 
+    /// Holds that were given are known after a restart, also those that have expired meanwhile.
+    fn at_opening(&mut self, world: &World, node: u16) -> Result<(), String> {
+        let opened = world.nodes.iter().find(|known| known.number == node && !known.was_set_back);
+        let Some(store) = opened.and_then(|opened| opened.store.as_ref()) else { return Ok(()) };
+        match world.books.holds_of(node).into_iter().find(|id| store.hold(*id).is_none()) {
+            Some(lost) => Err(format!("node {node} has forgotten its hold {lost}")),
+            None => Ok(()),
+        }
+    }
+
     fn at_end(&mut self, world: &World) -> Result<(), String> {
         // The holds of an id that was left stay with it.
         if world.nodes.iter().any(|node| node.was_set_back) {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use stockmesh::ReplicaId;
 
 use super::Checker;
+use crate::copies::Copied;
 use crate::world::World;
 
 pub(super) struct Ids;
@@ -33,7 +34,28 @@ impl Checker for Ids {
         Self::look(world)
     }
 
+    fn at_opening(&mut self, world: &World, node: u16) -> Result<(), String> {
+        let Some(node) = world.nodes.iter().find(|known| known.number == node) else { return Ok(()) };
+        match (node.told_copy_of, &node.store) {
+            (Some(former), Some(store)) if store.replica_id() == former => {
+                Err(format!("node {} was told of its old copy, and goes on under the same id {former}", node.number))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Who has seen its own future by now has a new id.
     fn at_end(&mut self, world: &World) -> Result<(), String> {
+        for node in &world.nodes {
+            if let (Some(copied), Some(store)) = (node.copied, &node.store)
+                && store.replica_id() == copied.replica
+            {
+                let (number, Copied { replica, witness }) = (node.number, copied);
+                return Err(format!(
+                    "node {number} goes on as {replica} from an old copy, and node {witness} knew more"
+                ));
+            }
+        }
         Self::look(world)
     }
 }

@@ -4,6 +4,7 @@ mod acknowledged;
 mod bounded;
 mod converged;
 mod durable_first;
+mod healthy;
 mod holds;
 mod ids;
 mod nothing_left;
@@ -13,10 +14,15 @@ mod refused;
 mod registers;
 mod subscriptions;
 mod validity;
+mod vectors;
 
 pub use bounded::memory as check_memory;
 pub use converged::wait as wait_converged;
 pub use nothing_left::{memory as check_memory_left, tasks as wait_no_tasks};
+
+use std::collections::BTreeMap;
+
+use stockmesh::{ProductView, ReplicaId, Store};
 
 use crate::world::World;
 
@@ -72,9 +78,20 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(on_disk::OnDisk),
         Box::new(ids::Ids),
         Box::new(durable_first::DurableFirst),
+        Box::new(vectors::Vectors),
+        Box::new(healthy::Healthy),
         Box::new(subscriptions::Subscriptions),
         Box::new(bounded::Bounded::default()),
     ]
+}
+
+/// By product, what a store knows that a replica has on hand.
+fn counts(store: &Store, replica: ReplicaId) -> BTreeMap<String, i128> {
+    let of = |view: ProductView| {
+        let own = view.by_replica().into_iter().find(|(of, _)| *of == replica);
+        (view.sku().to_string(), own.map_or(0, |(_, stock)| stock.on_hand))
+    };
+    store.query().iter().map(of).filter(|(_, units)| *units != 0).collect()
 }
 
 /// Asks all of them.
