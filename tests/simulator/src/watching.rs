@@ -1,11 +1,14 @@
-//! A subscriber at a node, and what it was told last of each product.
+//! Subscribers at a node, and what they were told last of each product.
 
 use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
-use stockmesh::{Change, Filter, ProductView, Store};
-use tokio::task::AbortHandle;
+use stockmesh::{Change, Changes, Filter, ProductView, Store};
+use tokio::task::{AbortHandle, unconstrained};
 
 use crate::crossings::{Crossings, LOW};
 
@@ -29,12 +32,35 @@ impl Told {
     }
 }
 
-/// A subscription to everything, and one to what runs low, from the opening of a node on.
+/// A subscription to everything, one to what runs low, and one that is read seldom, from the opening of a node on.
 #[derive(Debug)]
 pub struct Watched {
     told: Arc<Mutex<BTreeMap<String, Told>>>,
     crossings: Arc<Mutex<Crossings>>,
+    seldom: Mutex<Seldom>,
     tasks: [AbortHandle; 2],
+}
+
+/// A subscriber that is away most of the time, and misses much.
+#[derive(Debug)]
+struct Seldom {
+    changes: Changes,
+    told: BTreeMap<String, Told>,
+    lags: u64,
+}
+
+impl Seldom {
+    /// Reads all that waits, also if it is more than what the runtime lets a task read at once.
+    fn read(&mut self) {
+        let mut context = Context::from_waker(Waker::noop());
+        while let Poll::Ready(Some(change)) = pin!(unconstrained(self.changes.next())).poll(&mut context) {
+            match change {
+                Change::Product(view) => drop(self.told.insert(view.sku().to_string(), Told::of(&view))),
+                Change::Lagged { .. } => self.lags += 1,
+                _ => {}
+            }
+        }
+    }
 }
 
 impl Drop for Watched {
@@ -50,6 +76,7 @@ impl Watched {
         let mut changes = store.subscribe(Filter::all());
         let present: BTreeMap<String, Told> =
             store.query().iter().map(|view| (view.sku().to_string(), Told::of(&view))).collect();
+        let seldom = Seldom { changes: store.subscribe(Filter::all()), told: present.clone(), lags: 0 };
         let told = Arc::new(Mutex::new(present));
         let noted = Arc::clone(&told);
         let task = tokio::spawn(async move {
@@ -67,13 +94,21 @@ impl Watched {
                 crossed.lock().note(&change);
             }
         });
-        Self { told, crossings, tasks: [task.abort_handle(), crossing.abort_handle()] }
+        Self { told, crossings, seldom: Mutex::new(seldom), tasks: [task.abort_handle(), crossing.abort_handle()] }
     }
 
     /// What was told last, by product.
     #[must_use]
     pub fn told(&self) -> BTreeMap<String, Told> {
         self.told.lock().clone()
+    }
+
+    /// What was told last, by product, to whoever reads seldom and does so now. And how often that one had missed something.
+    #[must_use]
+    pub fn told_now(&self) -> (BTreeMap<String, Told>, u64) {
+        let mut seldom = self.seldom.lock();
+        seldom.read();
+        (seldom.told.clone(), seldom.lags)
     }
 
     /// What was told of stock that runs low.

@@ -80,7 +80,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(durable_first::DurableFirst),
         Box::new(vectors::Vectors),
         Box::new(healthy::Healthy),
-        Box::new(subscriptions::Subscriptions),
+        Box::new(subscriptions::Subscriptions::default()),
         Box::new(bounded::Bounded::default()),
     ]
 }
