@@ -2,7 +2,16 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::process::Command;
+
+use stockmesh_sim::plan::{Plan, Size};
+
+const SIZE: Size = Size { nodes: Some(3), minutes: 1 };
+/// A seed is worth a run if it has so many features on that none before it had.
+const NEW_FEATURES_MIN: usize = 2;
+/// All features that there are.
+const FEATURES: usize = 29;
 
 fn hash(seed: u64) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stockmesh-sim"));
@@ -13,9 +22,27 @@ fn hash(seed: u64) -> String {
     told
 }
 
+/// Few seeds that have each feature on between them.
+fn seeds() -> Vec<u64> {
+    let mut seen = BTreeSet::new();
+    let mut seeds = Vec::new();
+    for seed in 0.. {
+        let features = Plan::generate(seed, SIZE).features;
+        let new = features.difference(&seen).count();
+        if new >= NEW_FEATURES_MIN || (new > 0 && seen.len() + NEW_FEATURES_MIN > FEATURES) {
+            seen.extend(features);
+            seeds.push(seed);
+        }
+        if seen.len() == FEATURES {
+            break;
+        }
+    }
+    seeds
+}
+
 #[test]
 fn a_seed_is_the_same_run_in_every_process() {
-    for seed in 0..4 {
+    for seed in seeds() {
         assert_eq!(hash(seed), hash(seed), "seed {seed}");
     }
     assert_ne!(hash(0), hash(1), "the seed decides");
