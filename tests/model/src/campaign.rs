@@ -82,7 +82,7 @@ fn all() -> Vec<Entry> {
 }
 
 fn is_named(names: &[String], any: &[&str]) -> bool {
-    names.is_empty() || names.iter().any(|name| any.contains(&name))
+    names.is_empty() || names.iter().any(|name| any.contains(&name.as_str()))
 }
 
 /// Runs the searches whose models are named, or all. Whether all were complete.

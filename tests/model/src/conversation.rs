@@ -5,7 +5,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::fmt::{self, Write};
 use std::hash::{Hash, Hasher};
 
-use stockmesh_proto::reconcile::{Effect, Session, Settings};
+use stockmesh_proto::reconcile::{Agreement, Effect, Session, Settings, StateView};
 use stockmesh_proto::wire::{Message, Part};
 
 use crate::check::Fault;
@@ -29,9 +29,11 @@ pub(crate) struct Conversation {
 }
 
 impl Conversation {
-    /// Chunks hold one product each, so that a shard's delta has parts that can be lost.
-    pub(crate) fn open(parties: [usize; 2], opener: &Replica) -> Self {
-        let sessions = [Session::open(settings(0), opener, None), Session::accept(settings(0))];
+    /// Chunks hold one product each, so that a shard's delta has parts that can be lost. A side that believes to have agreed on
+    /// what it holds now summarises nothing at once, and is asked: rightly or wrongly, it must cost no more than that.
+    pub(crate) fn open(parties: [usize; 2], opener: &Replica, believes_agreed: bool) -> Self {
+        let agreement = believes_agreed.then(|| Agreement::of(&opener.tree(), shards()));
+        let sessions = [Session::open(settings(0), opener, agreement.as_ref()), Session::accept(settings(0))];
         Self { parties, sessions, inboxes: Default::default(), digest: 0 }.digested()
     }
 

@@ -37,7 +37,7 @@ fn merging_in_any_order_and_grouping_is_one_join() {
 #[test]
 fn sessions_that_end_anywhere_leave_sound_vectors_and_survivors_that_converge() {
     let broken = reconcile::Broken::Nothing;
-    assert_complete(Reconcile { replicas: 3, writes: 2, sessions: 1, meetings: 1, deaths: 1, broken }, 93_700);
+    assert_complete(Reconcile { replicas: 3, writes: 2, sessions: 1, meetings: 1, deaths: 1, broken }, 155_638);
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! Generates what a seed means: which faults and operations are on, and what happens when.
 
+mod faults;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use stockmesh::MembershipTiming;
 
-use crate::chance::{Chance, mix};
+use crate::chance::Chance;
 use crate::endpoint::{NODES_MAX, READERS};
 use crate::network::Line;
 use crate::plan::Feature::{
@@ -108,6 +110,9 @@ impl Plan {
         generator.clocks_and_disks();
         generator.far_jumps();
         generator.joins();
+        if generator.is_on(Readers) && generator.chance.per_mille(300) {
+            generator.strand();
+        }
         generator.departures();
         let Generator { mut events, features, ahead_ms, .. } = generator;
         // What is still broken by then, the end of all faults mends.
@@ -230,163 +235,6 @@ impl Generator {
         }
     }
 
-    fn crashes(&mut self) {
-        for (feature, often) in
-            [(Kills, 6), (PowerLosses, 6), (Restarts, 4), (OldCopies, 2), (SecretCopies, 2), (Rot, 3)]
-        {
-            if !self.is_on(feature) {
-                continue;
-            }
-            for _ in 0..self.times(often) {
-                let (at, node) = (self.time(), self.node());
-                let down_ms_max = if self.chance.per_mille(300) { 60_000 } else { 5_000 };
-                let down_ms = self.chance.within(50..=down_ms_max);
-                let action = match feature {
-                    Kills | Rot => Action::Kill,
-                    Restarts => Action::Close,
-                    _ => {
-                        self.rush_before(at, node);
-                        Action::LosePower { seed: self.chance.draw() }
-                    }
-                };
-                self.push(at, node, action);
-                let with = match feature {
-                    OldCopies => Directory::Copy,
-                    SecretCopies => Directory::SecretCopy,
-                    _ => Directory::Own,
-                };
-                if with != Directory::Own {
-                    let before = self.chance.within(1_000..=at.min(60_000));
-                    self.push(at - before, node, Action::Copy);
-                }
-                if feature == Rot {
-                    let seed = self.chance.draw();
-                    self.push(at + 20, node, Action::Rot { seed });
-                }
-                self.push(at + down_ms, node, Action::Open { with });
-            }
-        }
-    }
-
-    /// A slow disk and many writes just before power is lost, so that some of them are not on disk by then.
-    fn rush_before(&mut self, at: u64, node: u16) {
-        let sync_ms = self.chance.within(20..=500);
-        self.push(at.saturating_sub(1_000), node, Action::SlowDisk { sync_ms });
-        for _ in 0..self.chance.within(2..=12) {
-            let before = self.chance.within(0..=300);
-            let (sku, place, units) = (self.product(), self.place(), self.chance.within(1..=99));
-            let action = if self.chance.per_mille(700) {
-                Action::Receive { sku, place, units }
-            } else {
-                Action::Sell { sku, place, units: 1 }
-            };
-            self.push(at.saturating_sub(before), node, action);
-        }
-    }
-
-    fn cut(&mut self, at: u64, for_ms: u64, from: u16, to: u16) {
-        let cut = Line { cut: true, ..Line::default() };
-        self.push(at, from, Action::Change { to, line: cut });
-        self.push(at + for_ms, from, Action::Change { to, line: Line::default() });
-    }
-
-    fn lines(&mut self) {
-        if self.is_on(Partitions) {
-            for _ in 0..self.times(4) {
-                let (at, for_ms) = (self.time(), self.chance.within(1_000..=90_000));
-                let side = self.chance.draw();
-                let (all, half) = (self.everybody(), |node: u16| mix(side ^ u64::from(node)) & 1);
-                for from in &all {
-                    for to in all.iter().filter(|to| half(*from) != half(**to)) {
-                        self.cut(at, for_ms, *from, *to);
-                    }
-                }
-            }
-        }
-        if self.is_on(OneWayCuts) {
-            for _ in 0..self.times(8) {
-                let (at, for_ms, from, to) = (self.time(), self.chance.within(500..=60_000), self.node(), self.node());
-                self.cut(at, for_ms, from, to);
-            }
-        }
-        if self.is_on(Flapping) {
-            let (mut at, from, to) = (self.time(), self.node(), self.node());
-            for _ in 0..self.chance.within(5..=40) {
-                let for_ms = self.chance.within(50..=4_000);
-                self.cut(at, for_ms, from, to);
-                self.cut(at, for_ms, to, from);
-                at += for_ms + self.chance.within(50..=4_000);
-            }
-        }
-        for feature in [Noise, Narrow] {
-            for _ in 0..if self.is_on(feature) { self.times(12) } else { 0 } {
-                let (at, for_ms, from, to) =
-                    (self.time(), self.chance.within(2_000..=90_000), self.node(), self.node());
-                let line = self.bad_line(feature);
-                self.push(at, from, Action::Change { to, line });
-                self.push(at + for_ms, from, Action::Change { to, line: Line::default() });
-            }
-        }
-    }
-
-    fn bad_line(&mut self, feature: Feature) -> Line {
-        let mut line = Line::default();
-        if feature == Narrow {
-            line.kilobytes_per_second = self.chance.within(2..=60);
-            return line;
-        }
-        line.lost = [0, 10, 50, 300][self.chance.below(4)];
-        line.doubled = [0, 20, 200][self.chance.below(3)];
-        line.held_up = [0, 20, 200][self.chance.below(3)];
-        line.delay = Duration::from_millis(self.chance.within(0..=80));
-        line.jitter = Duration::from_millis(self.chance.within(0..=80));
-        line
-    }
-
-    fn clocks_and_disks(&mut self) {
-        for (feature, often) in [(Jumps, 6), (Drift, 4), (SlowDisks, 6), (FailingDisks, 3), (FullDisks, 2)] {
-            for _ in 0..if self.is_on(feature) { self.times(often).min(6) } else { 0 } {
-                let (at, node) = (self.time(), self.node());
-                let action = match feature {
-                    // Ahead by less than the drift bound over all, so that others take its stamps at the end.
-                    Jumps => Action::ShiftClock { by_ms: jump(&mut self.chance) },
-                    Drift => {
-                        let millionths = i64::try_from(self.chance.within(0..=40_000)).unwrap_or_default();
-                        Action::DriftClock { millionths: millionths - 20_000 }
-                    }
-                    SlowDisks => Action::SlowDisk { sync_ms: self.chance.within(20..=800) },
-                    FailingDisks => Action::FailSync,
-                    _ => Action::FillDisk,
-                };
-                self.push(at, node, action);
-                match feature {
-                    SlowDisks => {
-                        let for_ms = self.chance.within(1_000..=30_000);
-                        self.push(at + for_ms, node, Action::SlowDisk { sync_ms: 2 });
-                    }
-                    FailingDisks | FullDisks => {
-                        let for_ms = self.chance.within(1_000..=20_000);
-                        let is_power_lost = self.chance.per_mille(500);
-                        let seed = self.chance.draw();
-                        let end = if is_power_lost { Action::LosePower { seed } } else { Action::Kill };
-                        self.push(at + for_ms, node, end);
-                        self.push(at + for_ms + 100, node, Action::Open { with: Directory::Own });
-                    }
-                    _ => {}
-                }
-            }
-        }
-    }
-
-    /// Ahead by more than the drift bound: the others take its stamps once their clocks get there.
-    fn far_jumps(&mut self) {
-        for _ in 0..if self.is_on(FarJumps) { self.times(2) } else { 0 } {
-            let (at, node, by_ms) = (self.time(), self.node(), self.chance.within(60_000..=200_000));
-            self.ahead_ms += by_ms;
-            self.push(at, node, Action::ShiftClock { by_ms: i64::try_from(by_ms).unwrap_or_default() });
-        }
-    }
-
     fn joins(&mut self) {
         for node in self.nodes + 1..=NODES_MAX.min(self.nodes + JOINERS_MAX) {
             if self.is_on(Joins) && self.chance.per_mille(700) {
@@ -437,9 +285,3 @@ impl Generator {
 
 /// How many nodes may come later.
 const JOINERS_MAX: u16 = 2;
-
-fn jump(chance: &mut Chance) -> i64 {
-    let by = i64::try_from(chance.within(0..=9_000)).unwrap_or_default();
-    // Behind as far as it gets.
-    if chance.per_mille(300) { -100 * by } else { by }
-}

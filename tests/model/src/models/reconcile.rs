@@ -53,7 +53,8 @@ pub(crate) enum Action {
     SetPrice(usize),
     /// A counter of product A, which goes in a chunk before B.
     Receive(usize),
-    Open(usize, usize),
+    /// With or without an agreement.
+    Open(usize, usize, bool),
     Meet(usize, usize),
     /// A side of a conversation sends: it reads its state now.
     Send(usize, usize),
@@ -94,7 +95,7 @@ impl System for Reconcile {
             }
             if state.sessions_left > 0 {
                 let others = live.iter().copied().filter(|other| *other != index);
-                actions.extend(others.map(|other| Action::Open(index, other)));
+                actions.extend(others.flat_map(|other| [false, true].map(|agreed| Action::Open(index, other, agreed))));
             }
             if state.meetings_left > 0 {
                 let others = live.iter().copied().filter(|other| *other > index);
@@ -127,8 +128,8 @@ impl System for Reconcile {
             Action::Receive(index) => {
                 next.write(index, Operation::Receive { sku: sku("A"), location: place(), units: units(1) });
             }
-            Action::Open(opener, replier) => {
-                let conversation = Conversation::open([opener, replier], next.replica(opener));
+            Action::Open(opener, replier, believes_agreed) => {
+                let conversation = Conversation::open([opener, replier], next.replica(opener), believes_agreed);
                 next.conversations.push(Arc::new(conversation));
                 next.sessions_left -= 1;
             }
