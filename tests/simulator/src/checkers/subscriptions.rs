@@ -15,8 +15,8 @@ const SELDOM: u32 = 12;
 #[derive(Default)]
 pub(super) struct Subscriptions {
     looks: u32,
-    /// What was not told at the last look, by node and product. It may have been on its way.
-    missing: BTreeMap<(u16, String), Told>,
+    /// What was not told at the last look, and what was told before it, by node and product. It may have been on its way.
+    missing: BTreeMap<(u16, String), (Told, Option<Told>)>,
 }
 
 /// Products that are not as they were told last.
@@ -49,12 +49,14 @@ impl Checker for Subscriptions {
             if store.status().durability != Durability::Synced {
                 continue;
             }
-            for (sku, present) in differences(store, &watched.told()) {
-                let key = (node.number, sku);
-                if self.missing.get(&key) == Some(&present) {
-                    return Err(format!("node {}: {} is {present:?} for long, and nobody was told", key.0, key.1));
+            let told = watched.told();
+            for (sku, present) in differences(store, &told) {
+                let last = told.get(&sku).cloned();
+                let (key, found) = ((node.number, sku), (present, last));
+                if self.missing.get(&key) == Some(&found) {
+                    return Err(format!("node {}: {} is {:?} for long, told was {:?}", key.0, key.1, found.0, found.1));
                 }
-                missing.insert(key, present);
+                missing.insert(key, found);
             }
         }
         self.missing = missing;
