@@ -47,7 +47,7 @@ fn hold(books: &Books, own: ReplicaId, input: &mut Unstructured<'_>) -> Result<H
 fn part_of_hold(books: &Books, id: HoldId, units: Quantity) -> Quantity {
     let held = books.hold(id).map_or(0, |hold| hold.units);
     let part = Quantity::new(1 + units.get() % held.max(1)).unwrap();
-    if units.get() % 4 == 0 || held == 0 { units } else { part }
+    if units.get().is_multiple_of(4) || held == 0 { units } else { part }
 }
 
 /// Whoever may be inherited from: those that the product names mostly.
