@@ -11,6 +11,15 @@ use crate::limits::{FOLD_STEP_BYTES_TARGET, JOURNAL_BYTES_MAX};
 use crate::storage::Transaction;
 use crate::table::Table;
 
+/// Length of a journal beyond which it is folded.
+fn journal_bytes_max() -> u64 {
+    #[cfg(feature = "testing")]
+    if let Some(bytes) = crate::simulation::journal_bytes_max() {
+        return bytes;
+    }
+    JOURNAL_BYTES_MAX
+}
+
 /// Shards that are still to be folded before the journal can be cut.
 #[derive(Debug)]
 pub(super) struct Fold {
@@ -40,7 +49,7 @@ impl Fold {
 
     /// Begins a round if the journal is long enough and none is under way.
     pub(super) fn begin_if_due(&mut self, journal_bytes: u64, last_batch: u64, table: &Table) {
-        if journal_bytes > crate::simulation::journal_bytes_max().unwrap_or(JOURNAL_BYTES_MAX) {
+        if journal_bytes > journal_bytes_max() {
             self.begin(last_batch, table);
         }
     }
