@@ -3,7 +3,7 @@
 //!
 //! Everything else of time is tokio's: a simulator runs the nodes in one runtime of one thread, whose clock is paused.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ use tokio::time::Instant;
 const BEGINNING_MS: i64 = 1_793_000_000_000;
 
 thread_local! {
+    /// Calls under way that turn a panic into an error.
+    static GUARDED: Cell<u32> = const { Cell::new(0) };
     static RUN: RefCell<Option<Run>> = const { RefCell::new(None) };
 }
 
@@ -112,6 +114,28 @@ pub fn fold_beyond(journal_bytes_max: u64) {
 /// See [`fold_beyond`].
 pub(crate) fn journal_bytes_max() -> Option<u64> {
     with_run(|run| run.journal_bytes_max).flatten()
+}
+
+/// Whether a panic on this thread now would become an error: the storage engine's, on a damaged file.
+#[must_use]
+pub fn is_guarded() -> bool {
+    GUARDED.get() > 0
+}
+
+/// A call under way that turns a panic into an error.
+pub(crate) struct Guarded;
+
+impl Guarded {
+    pub(crate) fn begin() -> Self {
+        GUARDED.set(GUARDED.get() + 1);
+        Self
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        GUARDED.set(GUARDED.get().saturating_sub(1));
+    }
 }
 
 /// Called by simulated disks: the commit that is under way takes so much longer.

@@ -46,6 +46,8 @@ fn means_damage(error: &io::Error) -> bool {
 
 /// Runs a call into the engine and turns a panic into a failure. The engine's state is not used for writing after that.
 pub(super) fn guarded<T>(call: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, Failure> {
+    #[cfg(feature = "testing")]
+    let _told = crate::simulation::Guarded::begin();
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(result) => result.map_err(|error| Failure::Engine(Box::new(error))),
         Err(panic) => Err(Failure::Panic(panic_message(panic.as_ref()))),

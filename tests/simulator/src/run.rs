@@ -46,10 +46,13 @@ thread_local! {
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Notes panics, also of tasks that nobody waits for. For the process; to be called once.
+/// Notes panics, also of tasks that nobody waits for; not those of the storage engine that become errors. For the process; to
+/// be called once.
 pub fn note_panics() {
     std::panic::set_hook(Box::new(|info| {
-        PANIC.with(|panic| *panic.borrow_mut() = Some(info.to_string()));
+        if !simulation::is_guarded() {
+            PANIC.with(|panic| *panic.borrow_mut() = Some(info.to_string()));
+        }
     }));
 }
 
