@@ -69,4 +69,14 @@ mod tests {
         assert_eq!(failure.to_string(), "the engine panicked: bad page");
         assert!(matches!(failure.while_opening(), StorageError::Damaged(_)));
     }
+
+    /// So that it does not count such a panic as one that nobody caught.
+    #[cfg(feature = "testing")]
+    #[test]
+    fn a_simulation_sees_which_panics_become_errors() {
+        use crate::simulation::is_guarded;
+        assert!(!is_guarded());
+        let failure = guarded::<()>(|| if is_guarded() { panic!("seen") } else { Ok(()) }).unwrap_err();
+        assert_eq!((failure.to_string().as_str(), is_guarded()), ("the engine panicked: seen", false));
+    }
 }
