@@ -65,14 +65,14 @@ fn retire(replicas: usize, stock: u64, grants: u8) -> Entry {
 fn all() -> Vec<Entry> {
     vec![
         merge(2, 5),
-        merge(3, 3),
-        reconcile(2, 3, (2, 0), 0),
+        merge(3, 4),
+        reconcile(2, 4, (2, 0), 0),
         reconcile(3, 3, (1, 1), 1),
         reconcile(3, 2, (2, 0), 1),
-        push(2, 4, 2, 0),
+        push(2, 5, 2, 0),
         push(3, 3, 1, 1),
         grants(2, 4, 5, 2),
-        grants(3, 3, 3, 1),
+        grants(3, 3, 4, 1),
         holds(2, 2, (2, 1), 1, 1),
         holds(3, 2, (1, 1), 1, 1),
         retire(2, 2, 3),
