@@ -67,7 +67,8 @@ fn read_client_frame(frame: &[u8]) {
     }
 }
 
-fn member(replica: ReplicaId) -> Membership {
+/// A node that knows nobody.
+pub(crate) fn member(replica: ReplicaId) -> Membership {
     let record = MemberRecord {
         replica,
         generation: Generation::FIRST,

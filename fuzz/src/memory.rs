@@ -1,19 +1,19 @@
 //! Any bytes, read as every kind of frame and record: memory grows with their number and no faster, whatever lengths they
 //! announce. The bound is that of the core's own test of memory, which explains the factor.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use peak_alloc::PeakAlloc;
 use stockmesh_proto::fingerprint::FingerprintTree;
 use stockmesh_proto::hold::Hold;
-use stockmesh_proto::member::{Generation, Labels, ListedMember, MemberRecord, Software};
-use stockmesh_proto::membership::{Membership, Timing};
+use stockmesh_proto::member::ListedMember;
 use stockmesh_proto::reconcile::{Session, Settings, StateView};
 use stockmesh_proto::shard::Chunk;
 use stockmesh_proto::wire::client::{Answer, Request};
 use stockmesh_proto::wire::{BatchRecord, FrameKind, LedgerRecord, Message, SnapshotRecord, Summary};
-use stockmesh_proto::{Fingerprint, Location, ReplicaId, ShardCount, ShardIndex, Sku, VersionVector};
+use stockmesh_proto::{Fingerprint, ReplicaId, ShardCount, ShardIndex, Sku, VersionVector};
+
+use crate::decode::member;
 
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
@@ -64,22 +64,6 @@ fn take_in(data: &[u8]) {
             check("a session", frame.len(), || drop(session.handle(message, &view, 0)));
         }
     }
-}
-
-fn member(replica: ReplicaId) -> Membership {
-    let record = MemberRecord {
-        replica,
-        generation: Generation::FIRST,
-        address: SocketAddr::from(([127, 0, 0, 1], 1)),
-        location: Location::new("here").unwrap(),
-        labels: Labels::default(),
-        software: Software::new("fuzzed").unwrap(),
-        read_only: false,
-        left: false,
-    };
-    let mut member = Membership::new(record, Timing::Lan, 1, Duration::ZERO);
-    member.reserved(Generation::FIRST, Duration::ZERO);
-    member
 }
 
 struct Empty(FingerprintTree);
