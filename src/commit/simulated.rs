@@ -17,6 +17,8 @@ impl Worker {
             self.gathering = Gathering::default();
             let folding = self.fold.is_under_way() && !self.failed;
             let first = if folding { queue.try_recv().ok() } else { queue.recv().await };
+            // Time that other nodes' disks took while they were opened or closed is not this one's.
+            let _ = crate::simulation::take_disk_time();
             let (written, answers) = match first {
                 Some(first) => {
                     let (gathered, answers, is_last) = self.gather(first, &mut queue);

@@ -58,6 +58,8 @@ mod registry;
 mod retire;
 mod revocation;
 mod rights;
+#[cfg(feature = "testing")]
+mod seeded;
 mod serve;
 mod session;
 mod shared;

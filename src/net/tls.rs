@@ -25,7 +25,10 @@ pub(super) const ALPN_OF_CLIENTS: &[u8] = b"stockmesh-client/1";
 
 /// The cryptography, the same everywhere.
 pub(super) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
+    let provider = rustls::crypto::ring::default_provider();
+    #[cfg(feature = "testing")]
+    let provider = super::seeded::provider(provider);
+    Arc::new(provider)
 }
 
 /// By what a node shows who it is.
@@ -120,6 +123,8 @@ pub(super) fn listening(tls: rustls::ServerConfig) -> Result<Arc<ServerConfig>, 
     let crypto = QuicServerConfig::try_from(tls).map_err(|error| rustls::Error::General(error.to_string()))?;
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(Arc::new(transport())).max_incoming(INCOMING_MAX);
+    #[cfg(feature = "testing")]
+    super::seeded::listening(&mut config);
     Ok(Arc::new(config))
 }
 
@@ -128,9 +133,6 @@ pub(super) fn dialling(tls: rustls::ClientConfig) -> Result<ClientConfig, rustls
     let mut config = ClientConfig::new(Arc::new(crypto));
     config.transport_config(Arc::new(transport()));
     #[cfg(feature = "testing")]
-    if crate::simulation::is_running() {
-        let first_id = || quinn::ConnectionId::new(&crate::chance::random::<[u8; 20]>());
-        config.initial_dst_cid_provider(Arc::new(first_id));
-    }
+    super::seeded::dialling(&mut config);
     Ok(config)
 }

@@ -3,9 +3,9 @@
 //! The certificates are text, since a signature or a serial number of another length would change the size of datagrams.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use quinn::{ConnectionId, ConnectionIdGenerator, EndpointConfig, TimeSource, TokioRuntime};
+use quinn::{ConnectionId, ConnectionIdGenerator, EndpointConfig, TokioRuntime};
 use stockmesh::{EndpointMaker, Identity, IdentityError};
 
 use crate::chance::Chance;
@@ -35,29 +35,16 @@ impl ConnectionIdGenerator for ConnectionIds {
     }
 }
 
-/// What tokens are dated by: the right time of the run.
-struct SimulatedTime;
-
-impl TimeSource for SimulatedTime {
-    fn now(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_millis(stockmesh::simulation::wall_ms(0).unwrap_or_default())
-    }
-}
-
 /// Makes the endpoint of one opening of a node.
 #[must_use]
 pub fn maker(network: &Network, mut chance: Chance) -> Arc<EndpointMaker> {
     let network = network.clone();
     let (ids, seeds) = (chance.fork(), chance.fork());
-    Arc::new(move |mut server, listen| {
+    Arc::new(move |server, listen| {
         let mut seeds = seeds.clone();
         let mut seed = [0; 32];
         seed.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&seeds.draw().to_be_bytes()));
         let reset_key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &seed);
-        // A connection that is closed already reads the token of a late Retry as if it were frames, and may take some of
-        // its bytes for one that ends it. So the bytes of tokens matter, and with them the key and the time.
-        let token_key = ring::hkdf::Salt::new(ring::hkdf::HKDF_SHA256, &[]).extract(&seed);
-        server.token_key(Arc::new(token_key)).time_source(Arc::new(SimulatedTime));
         let mut config = EndpointConfig::new(Arc::new(reset_key));
         let ids = ids.clone();
         config.rng_seed(Some(seed)).cid_generator(move || Box::new(ConnectionIds(ids.clone())));

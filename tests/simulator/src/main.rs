@@ -8,7 +8,7 @@ use clap::Parser;
 use parking_lot::Mutex;
 use stockmesh_sim::minimise::minimise;
 use stockmesh_sim::plan::Size;
-use stockmesh_sim::run::{Report, keep_datagrams, note_panics, run};
+use stockmesh_sim::run::{Report, keep_datagrams, note_panics, run, run_twice};
 
 /// Simulates whole nodes, a cluster for each seed, and checks what must hold.
 #[derive(Debug, Parser)]
@@ -28,8 +28,8 @@ struct Arguments {
     /// With --seed: leaves out what the failure does not need.
     #[arg(long, requires = "seed")]
     minimise: bool,
-    /// With --seed: prints the hash alone.
-    #[arg(long, requires = "seed")]
+    /// Prints the hash of each run, with --seed that alone.
+    #[arg(long)]
     hash: bool,
     /// With --seed: prints each datagram too.
     #[arg(long, requires = "seed")]
@@ -43,6 +43,9 @@ struct Arguments {
     /// Threads; one for each core by default.
     #[arg(long)]
     threads: Option<usize>,
+    /// Runs each seed twice, and requires that both are the same run.
+    #[arg(long, conflicts_with = "seed")]
+    twice: bool,
     /// Goes on after a failure.
     #[arg(long)]
     keep_going: bool,
@@ -94,8 +97,11 @@ fn campaign(size: Size, arguments: &Arguments) -> ExitCode {
             if arguments.seeds.is_some_and(|seeds| seed >= arguments.first_seed.saturating_add(seeds)) {
                 return;
             }
-            let report = run(seed, size, false, None);
+            let report = if arguments.twice { run_twice(seed, size) } else { run(seed, size, false, None) };
             done.fetch_add(1, Ordering::Relaxed);
+            if arguments.hash {
+                println!("seed {seed}: hash {:016x}", report.hash);
+            }
             datagrams.fetch_add(report.counts.1, Ordering::Relaxed);
             simulated_ms.fetch_add(u64::try_from(report.simulated.as_millis()).unwrap_or(0), Ordering::Relaxed);
             if report.broken.is_some() {

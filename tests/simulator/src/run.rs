@@ -76,6 +76,24 @@ pub fn run(seed: u64, size: Size, keep_lines: bool, keep: Option<&BTreeSet<usize
     run_plan(plan, keep_lines)
 }
 
+/// Runs a seed twice. Both must be the same run, or no failure could be played again.
+///
+/// # Panics
+/// If the system gives no runtime.
+#[must_use]
+pub fn run_twice(seed: u64, size: Size) -> Report {
+    let first = run(seed, size, false, None);
+    if first.broken.is_some() {
+        return first;
+    }
+    let mut second = run(seed, size, false, None);
+    if second.broken.is_none() && second.hash != first.hash {
+        let what = format!("the hash is {:016x}, and was {:016x} before", second.hash, first.hash);
+        second.broken = Some(Broken { checker: "repeatable", what });
+    }
+    second
+}
+
 /// Runs a plan.
 ///
 /// # Panics
