@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use stockmesh::{HoldId, ReplicaId};
 
 use crate::plan::Action;
+use crate::sums::{Acknowledged, Sum};
 
 /// A product at a location.
 pub type Place = (String, String);
@@ -74,39 +75,12 @@ struct State {
     writes: BTreeMap<u64, Write>,
     next: u64,
     holds: Vec<Given>,
-    /// Writes under a reference, which can be asked for again.
-    again: BTreeMap<u64, Action>,
+    /// Writes under a reference, which can be asked for again, and where the latest attempt is noted.
+    again: BTreeMap<u64, (u64, Action)>,
     /// Ids that may have two histories: of their later writes nobody knows which counted.
     suspects: BTreeSet<ReplicaId>,
     /// Dead nodes that were retired.
     retired: BTreeSet<u16>,
-}
-
-/// Units that are certain, and amounts of which each may be added or not.
-#[derive(Clone, Debug, Default)]
-pub struct Sum {
-    /// Certain.
-    pub certain: i128,
-    /// Each may count.
-    pub possible: Vec<i64>,
-    /// Nothing can be said.
-    pub is_unbounded: bool,
-}
-
-impl Sum {
-    /// Whether these units can come of it.
-    #[must_use]
-    pub fn allows(&self, units: i128) -> bool {
-        if self.is_unbounded {
-            return true;
-        }
-        let mut sums = BTreeSet::from([self.certain]);
-        for possible in &self.possible {
-            let more: Vec<i128> = sums.iter().map(|sum| sum + i128::from(*possible)).collect();
-            sums.extend(more);
-        }
-        sums.contains(&units)
-    }
 }
 
 impl Books {
@@ -114,7 +88,7 @@ impl Books {
     pub fn begin(&self, mut write: Write, again: Option<Action>) -> u64 {
         let mut state = self.0.lock();
         let number = state.tick();
-        state.again.extend(again.map(|action| (number, action)));
+        state.again.extend(again.map(|action| (number, (number, action))));
         write.begun = number;
         state.writes.insert(number, write);
         number
@@ -161,19 +135,33 @@ impl Books {
         self.0.lock().retired.contains(&dead)
     }
 
+    /// A caller asks again for a write under its reference. The same history knows the reference; another one, which goes on
+    /// from an old copy, may not, and then the write may count twice: that is one more write.
+    #[must_use]
+    pub fn begin_again(&self, number: u64, replica: ReplicaId) -> u64 {
+        let mut state = self.0.lock();
+        let is_known = |write: &Write| write.replica == Some(replica) && !state.suspects.contains(&replica);
+        let last = state.again.get(&number).map_or(number, |(last, _)| *last);
+        let Some(before) = state.writes.get(&last).filter(|write| !is_known(write)).cloned() else { return last };
+        let begun = state.tick();
+        let again =
+            Write { replica: Some(replica), begun, heard: None, acknowledged: None, known: Known::Unknown, ..before };
+        state.writes.insert(begun, again);
+        if let Some((last, _)) = state.again.get_mut(&number) {
+            *last = begun;
+        }
+        begun
+    }
+
     /// Writes of a node whose answers were lost, and that can be asked for again.
     #[must_use]
     pub fn unanswered(&self, node: u16) -> Vec<(u64, Action)> {
         let state = self.0.lock();
-        let lost = |number: &u64| {
-            state.writes.get(number).is_some_and(|write| write.node == node && write.known == Known::Unknown)
+        let is_lost = |entry: &u64| {
+            state.writes.get(entry).is_some_and(|write| write.node == node && write.known == Known::Unknown)
         };
-        state
-            .again
-            .iter()
-            .filter(|(number, _)| lost(number))
-            .map(|(number, action)| (*number, action.clone()))
-            .collect()
+        let lost = state.again.iter().filter(|(_, (entry, _))| is_lost(entry));
+        lost.map(|(number, (_, action))| (*number, action.clone())).collect()
     }
 
     /// Notes a hold.
@@ -206,32 +194,45 @@ impl Books {
     /// By product and location, what may be on hand.
     #[must_use]
     pub fn by_place(&self) -> BTreeMap<Place, Sum> {
-        self.sums(|_, place| Some(place.clone()))
+        let suspects = self.0.lock().suspects.clone();
+        self.sums(|_, place| Some(place.clone()), |replica| !suspects.contains(&replica))
     }
 
     /// By product, what one replica may have counted.
     #[must_use]
     pub fn of_replica(&self, replica: ReplicaId, node: u16) -> BTreeMap<String, Sum> {
-        self.sums(|write, (sku, _)| {
+        let key = |write: &Write, (sku, _): &Place| {
             // A write whose id is not known counts as possible, see below.
             let is_own = write.replica.map_or(write.node == node, |known| known == replica);
             is_own.then(|| sku.clone())
-        })
+        };
+        self.sums(key, |_| false)
     }
 
-    fn sums<Key: Ord>(&self, key: impl Fn(&Write, &Place) -> Option<Key>) -> BTreeMap<Key, Sum> {
+    /// Sums up by a key. Of replicas that are `ordered` what was lost was written last, at each key.
+    fn sums<Key: Ord>(
+        &self,
+        key: impl Fn(&Write, &Place) -> Option<Key>,
+        ordered: impl Fn(ReplicaId) -> bool,
+    ) -> BTreeMap<Key, Sum> {
         let mut sums: BTreeMap<Key, Sum> = BTreeMap::new();
         for write in self.writes() {
             for (place, units) in &write.stock {
                 let Some(key) = key(&write, place) else { continue };
                 let sum = sums.entry(key).or_default();
-                match (write.known, write.replica) {
-                    (Known::Done, Some(_)) => sum.certain += i128::from(*units),
-                    (Known::Done | Known::Unknown, _) => sum.possible.push(*units),
-                    (Known::Refused, _) => {}
+                match (write.known, write.replica, write.acknowledged) {
+                    (Known::Done, Some(_), _) => sum.certain += i128::from(*units),
+                    (Known::Unknown, Some(replica), Some(heard)) if ordered(replica) => {
+                        let acknowledged = Acknowledged { begun: write.begun, heard, units: *units };
+                        sum.set_back.entry(replica).or_default().push(acknowledged);
+                    }
+                    (Known::Done | Known::Unknown, ..) => sum.possible.push(*units),
+                    (Known::Refused, ..) => {}
                 }
             }
-            for place in write.unbounded.iter().filter(|_| write.known == Known::Unknown) {
+            // By how much it changes stock is known once it was acknowledged.
+            let is_unknown = write.known == Known::Unknown && write.acknowledged.is_none();
+            for place in write.unbounded.iter().filter(|_| is_unknown) {
                 if let Some(key) = key(&write, place) {
                     sums.entry(key).or_default().is_unbounded = true;
                 }

@@ -13,6 +13,7 @@ pub mod endpoint;
 pub mod disks;
 pub mod plan;
 mod generator;
+pub mod sums;
 pub mod books;
 pub mod operations;
 pub mod crossings;

@@ -96,8 +96,9 @@ impl Caller {
     /// Asks again for a write whose answer was lost with the node, which is up again.
     pub async fn retry(self, number: u64, action: Action) {
         let replica = self.store.replica_id();
+        let entry = self.books.begin_again(number, replica);
         let result = self.call(number, &action, None).await;
-        self.enter(number, &action, replica, result);
+        self.enter(entry, &action, replica, result);
     }
 
     fn enter(&self, number: u64, action: &Action, replica: ReplicaId, result: Result<Told, WriteError>) {
