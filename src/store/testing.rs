@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use stockmesh_proto::{Location, ReplicaId};
+use stockmesh_proto::{Location, Price, ReplicaId};
 
 use super::Store;
 use crate::commit::snapshot;
@@ -24,6 +24,13 @@ impl Store {
         let table = &self.inner.table;
         let of = |shard| table.read(shard, |state| state.version().iter().collect());
         table.count().indexes().map(|shard| of(shard).unwrap_or_default()).collect()
+    }
+
+    /// A price, with its stamp and who wrote it, which decide which of two prices wins.
+    #[doc(hidden)]
+    pub fn price_written(&self, sku: &str) -> Option<(Price, u64, ReplicaId)> {
+        let product = self.inner.table.get(sku)?;
+        product.price().map(|register| (register.value, register.stamp.bits(), register.dot.replica))
     }
 
     /// Puts a member into the table of members.

@@ -47,6 +47,8 @@ pub struct Write {
     pub unbounded: Vec<Place>,
     /// The price that it sets, and the one that was seen before.
     pub price: Option<(String, u64, Option<u64>)>,
+    /// By what that price wins over others, once it was acknowledged, if it was seen then.
+    pub stamp: Option<u64>,
 }
 
 impl Write {

@@ -27,6 +27,8 @@ struct Told {
     /// The only change of stock there was.
     stock: Option<Vec<(Place, i64)>>,
     hold: Option<HoldId>,
+    /// The stamp of the price.
+    stamp: Option<u64>,
 }
 
 /// What a write would do.
@@ -83,6 +85,7 @@ impl Caller {
             stock,
             unbounded,
             price,
+            stamp: None,
         };
         let number = self.books.begin(write, is_named(action).then(|| action.clone()));
         let mut result = self.call(number, action, hold).await;
@@ -122,6 +125,7 @@ impl Caller {
             if let (Known::Done, Some(stock)) = (known, told.stock) {
                 write.stock = stock;
             }
+            write.stamp = told.stamp;
         });
     }
 
@@ -179,7 +183,14 @@ impl Caller {
                 }
                 batch.commit().await?;
             }
-            Action::Price { sku, cents } => self.store.product(sku)?.set_price(price_of(*cents)).await?,
+            Action::Price { sku, cents } => {
+                self.store.product(sku)?.set_price(price_of(*cents)).await?;
+                // Unless another one has taken its place already.
+                let own = |(price, _, by): &(Price, u64, ReplicaId)| {
+                    *price == price_of(*cents) && *by == self.store.replica_id()
+                };
+                told.stamp = self.store.price_written(sku).filter(own).map(|(_, stamp, _)| stamp);
+            }
             Action::CommitHold { .. } | Action::ReleaseHold { .. } => told.stock = self.settle(action, hold).await?,
             _ => {}
         }

@@ -1,5 +1,5 @@
 //! The price that all agree on is one that was set, and none that an acknowledged one certainly came after: at the same
-//! node, or at one that had seen it.
+//! node, or at one that had seen it. None that was acknowledged has a greater stamp.
 
 use stockmesh::Store;
 
@@ -28,6 +28,13 @@ fn check(world: &World, writes: &[Write], (node, store): (u16, &Store)) -> Resul
         let of_product = |write: &&Write| write.price.as_ref().is_some_and(|(of, ..)| of == sku);
         let all: Vec<&Write> = writes.iter().filter(of_product).collect();
         let shown = view.price().map(cents_of);
+        let stamp = store.price_written(sku).map(|(_, stamp, _)| stamp);
+        if let Some(greater) = all.iter().find(|write| write.known == Known::Done && write.stamp > stamp) {
+            let (cents, greater) = (cents(greater), greater.stamp);
+            return Err(format!(
+                "{sku} has a price of stamp {stamp:?} at node {node}, though {cents:?} cents have {greater:?}"
+            ));
+        }
         let found = all.iter().find(|write| cents(write) == shown);
         let Some(found) = found else {
             if shown.is_some() || all.iter().any(|write| write.known == Known::Done) {
