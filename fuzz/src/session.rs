@@ -4,7 +4,7 @@
 mod pair;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
-use stockmesh_proto::reconcile::{Agreement, Direction, Effect, Session, Settings};
+use stockmesh_proto::reconcile::{Agreement, Direction, Effect, Session, Settings, StateView};
 use stockmesh_proto::wire::{Message, Open, Part, Push, PushShard, Scope, Summary};
 use stockmesh_proto::{Fingerprint, ShardIndex};
 
@@ -27,14 +27,15 @@ enum Step {
     ForgePush { side: usize, push: Push },
 }
 
-/// Whether the first session is opened with an agreement, or is a pull, and what happens.
+/// Whether the first session is opened with an agreement, or is a pull, who only reads, and what happens.
 #[derive(Debug)]
 struct Script {
     agreement: Option<bool>,
     /// The first session is a pull of these shards.
     scope: Option<u8>,
-    /// One side of the first session only reads.
+    /// One side of the first session only reads, or also of all that follow.
     directions: [Direction; 2],
+    reader_stays: bool,
     bytes_target: usize,
     steps: Vec<Step>,
 }
@@ -116,16 +117,28 @@ impl<'a> Arbitrary<'a> for Script {
         let bytes_target = if bool::arbitrary(input)? { 0 } else { 1 << 16 };
         // Shards that exist, so that the session is an honest one.
         let scope = Option::<u8>::arbitrary(input)?.map(|mask| mask % (1 << SHARDS));
-        let directions = match u8::arbitrary(input)? {
-            0..224 => [Direction::Both; 2],
-            224..240 => [Direction::PullOnly, Direction::ServeOnly],
-            _ => [Direction::ServeOnly, Direction::PullOnly],
+        let (directions, reader_stays) = match u8::arbitrary(input)? {
+            0..160 => ([Direction::Both; 2], false),
+            160..208 => (READER_OPENS, true),
+            208..224 => ([Direction::ServeOnly, Direction::PullOnly], true),
+            224..240 => (READER_OPENS, false),
+            _ => ([Direction::ServeOnly, Direction::PullOnly], false),
         };
         let mut steps = Vec::new();
         while !input.is_empty() && steps.len() < 64 {
             steps.push(Step::arbitrary(input)?);
         }
-        Ok(Self { agreement, scope, directions, bytes_target, steps })
+        Ok(Self { agreement, scope, directions, reader_stays, bytes_target, steps })
+    }
+}
+
+/// The side that opens only reads.
+const READER_OPENS: [Direction; 2] = [Direction::PullOnly, Direction::ServeOnly];
+
+impl Script {
+    /// The directions of sessions that follow the first.
+    fn directions_later(&self) -> [Direction; 2] {
+        if self.reader_stays { self.directions } else { [Direction::Both; 2] }
     }
 }
 
@@ -134,12 +147,11 @@ pub fn run(data: &[u8]) {
     let Ok(script) = Script::arbitrary(&mut Unstructured::new(data)) else { return };
     let mut replicas = [Replica::new(1), Replica::new(2)];
     let settings = Settings { shards: shard_count(), drift_ms_max: 60_000, chunk_bytes_target: script.bytes_target };
-    let mut sessions = open(settings, &replicas, script.agreement);
+    let mut agreement =
+        script.agreement.map(|with_peer| Agreement::of(&replicas[usize::from(with_peer)].tree(), shard_count()));
+    let mut sessions = open(settings, &replicas, agreement.as_ref(), script.directions);
     if let Some(mask) = script.scope {
-        sessions[0] = Session::pull(settings, scope(mask));
-    }
-    for (session, direction) in sessions.iter_mut().zip(script.directions) {
-        *session = session.clone().with_direction(direction);
+        sessions[0] = Session::pull(settings, scope(mask)).with_direction(script.directions[0]);
     }
     // Nothing was forged or damaged so far, so claims can be held against the writes that were made.
     let mut is_honest = true;
@@ -158,8 +170,14 @@ pub fn run(data: &[u8]) {
                     for _ in 0..copies {
                         deliver(&mut sessions[1 - *side], &mut replicas[1 - *side], message.clone());
                     }
-                    if copies == 0 || sessions.iter().all(Session::is_finished) {
-                        sessions = open(settings, &replicas, None);
+                    let is_finished = sessions.iter().all(Session::is_finished);
+                    if is_finished {
+                        agreement = Some(finished(&sessions, &mut replicas));
+                    }
+                    if copies == 0 || is_finished {
+                        // A link that broke off is a new one, without an agreement.
+                        let known = agreement.as_ref().filter(|_| is_finished && script.reader_stays);
+                        sessions = open(settings, &replicas, known, script.directions_later());
                     }
                 }
             }
@@ -189,13 +207,43 @@ pub fn run(data: &[u8]) {
     }
     replicas.iter().for_each(Replica::check_sums);
     if is_honest {
+        if script.reader_stays && script.directions == READER_OPENS {
+            find_stranded(settings, &mut replicas);
+        }
         end_well(settings, &mut replicas);
+    }
+}
+
+/// How often a reader looks, to be sure of what is stranded.
+const LOOKS: usize = 8;
+
+/// A reader finds out, with no more faults, what it holds and the other does not (rule K9). Beyond that it may only suspect
+/// shards that are the same by other writes, as vectors cannot tell.
+fn find_stranded(settings: Settings, replicas: &mut [Replica; 2]) {
+    let mut agreement = None;
+    for _ in 0..LOOKS {
+        let mut sessions = open(settings, replicas, agreement.as_ref(), READER_OPENS);
+        talk(&mut sessions, replicas);
+        agreement = Some(finished(&sessions, replicas));
+    }
+    let found = replicas[0].stranded_shards();
+    for shard in shard_count().indexes() {
+        let differs = pair::differs(replicas, shard);
+        assert!(found.contains(&shard) || !differs.slots, "stranded writes were not found");
+        assert!(!found.contains(&shard) || differs.slots || differs.vectors, "nothing is stranded");
     }
 }
 
 /// A session without faults leaves both equal.
 fn end_well(settings: Settings, replicas: &mut [Replica; 2]) {
-    let mut sessions = open(settings, replicas, None);
+    let mut sessions = open(settings, replicas, None, [Direction::Both; 2]);
+    talk(&mut sessions, replicas);
+    assert!(sessions[0].outcome().peer_holds_all() && sessions[0].outcome().shards_refused == 0);
+    pair::check_equal(replicas);
+}
+
+/// Delivers all messages, to the end of the session.
+fn talk(sessions: &mut [Session; 2], replicas: &mut [Replica; 2]) {
     while !sessions.iter().all(Session::is_finished) {
         let mut moved = false;
         for side in [0, 1] {
@@ -206,14 +254,28 @@ fn end_well(settings: Settings, replicas: &mut [Replica; 2]) {
         }
         assert!(moved, "the session is stuck");
     }
-    assert!(sessions[0].outcome().peer_holds_all() && sessions[0].outcome().shards_refused == 0);
-    pair::check_equal(replicas);
 }
 
-fn open(settings: Settings, replicas: &[Replica; 2], agreement: Option<bool>) -> [Session; 2] {
-    use stockmesh_proto::reconcile::StateView;
-    let agreement = agreement.map(|with_peer| Agreement::of(&replicas[usize::from(with_peer)].tree(), shard_count()));
-    [Session::open(settings, &replicas[0], agreement.as_ref()), Session::accept(settings)]
+/// Opens a session, as the first side. Whoever only reads asks for what it suspects too (rule K9).
+fn open(
+    settings: Settings,
+    replicas: &[Replica; 2],
+    agreement: Option<&Agreement>,
+    directions: [Direction; 2],
+) -> [Session; 2] {
+    let mut opener = Session::open(settings, &replicas[0], agreement).with_direction(directions[0]);
+    if directions[0] == Direction::PullOnly {
+        opener = opener.with_suspects(replicas[0].suspects());
+    }
+    [opener, Session::accept(settings).with_direction(directions[1])]
+}
+
+/// What both keep in mind of a session that has ended.
+fn finished(sessions: &[Session; 2], replicas: &mut [Replica; 2]) -> Agreement {
+    for (session, replica) in sessions.iter().zip(replicas.iter_mut()) {
+        replica.ended(&session.outcome());
+    }
+    Agreement::of(&replicas[0].tree(), shard_count())
 }
 
 /// Hands a message to a session and carries out the effects. False if the session found a rule broken.

@@ -11,7 +11,7 @@ use stockmesh_proto::hlc::Clock;
 use stockmesh_proto::movement::Reason;
 use stockmesh_proto::operation::{Books, Operation, Reader, Writer};
 use stockmesh_proto::product::{KeyedProduct, Product};
-use stockmesh_proto::reconcile::{Comparison, Effect, StateView, Stranded};
+use stockmesh_proto::reconcile::{Comparison, Effect, Outcome, StateView, Stranded};
 use stockmesh_proto::shard::Chunk;
 use stockmesh_proto::wire::{Message, PushShard, Summary};
 use stockmesh_proto::{Currency, Location, Price, ReplicaId, Shard, ShardCount, ShardIndex, Sku, VersionVector};
@@ -132,9 +132,24 @@ impl Replica {
         self.stranded.compared(shard, (ours, theirs, other), comparison, self.looks);
         let found = self.stranded.findings(&BTreeSet::from([other])).shards;
         assert!(!found.contains(&shard) || comparison != Comparison::Same, "what the peer has is not stranded");
-        if theirs == ours && comparison == Comparison::Same {
+    }
+
+    /// A session ended.
+    pub(super) fn ended(&mut self, outcome: &Outcome) {
+        if outcome.equal && !outcome.scoped {
             self.stranded.agreed();
         }
+    }
+
+    /// The shards that a reader asks for, whatever was agreed.
+    pub(super) fn suspects(&self) -> BTreeSet<ShardIndex> {
+        self.stranded.suspects()
+    }
+
+    /// The shards in which it holds what the other does not.
+    pub(super) fn stranded_shards(&mut self) -> BTreeSet<ShardIndex> {
+        let other = ReplicaId::from_random(3 - self.own.bits());
+        self.stranded.findings(&BTreeSet::from([other])).shards
     }
 
     pub(super) fn check_sums(&self) {
@@ -157,6 +172,17 @@ pub(super) fn check_claims(replicas: &[Replica; 2]) {
             }
         }
     }
+}
+
+/// In what a shard differs here and there.
+pub(super) struct Differs {
+    pub(super) slots: bool,
+    pub(super) vectors: bool,
+}
+
+pub(super) fn differs(replicas: &[Replica; 2], shard: ShardIndex) -> Differs {
+    let [left, right] = replicas.each_ref().map(|replica| &replica.shards[shard.as_usize()]);
+    Differs { slots: left.fingerprint() != right.fingerprint(), vectors: left.version() != right.version() }
 }
 
 pub(super) fn check_equal(replicas: &[Replica; 2]) {

@@ -36,6 +36,8 @@ impl Told {
 #[derive(Debug)]
 pub struct Watched {
     told: Arc<Mutex<BTreeMap<String, Told>>>,
+    /// How often something was told, by product.
+    tellings: Arc<Mutex<BTreeMap<String, u64>>>,
     crossings: Arc<Mutex<Crossings>>,
     seldom: Mutex<Seldom>,
     tasks: [AbortHandle; 2],
@@ -78,11 +80,13 @@ impl Watched {
             store.query().iter().map(|view| (view.sku().to_string(), Told::of(&view))).collect();
         let seldom = Seldom { changes: store.subscribe(Filter::all()), told: present.clone(), lags: 0 };
         let told = Arc::new(Mutex::new(present));
-        let noted = Arc::clone(&told);
+        let (noted, tellings) = (Arc::clone(&told), Arc::default());
+        let counted: Arc<Mutex<BTreeMap<String, u64>>> = Arc::clone(&tellings);
         let task = tokio::spawn(async move {
             while let Some(change) = changes.next().await {
                 if let Change::Product(view) = change {
                     noted.lock().insert(view.sku().to_string(), Told::of(&view));
+                    *counted.lock().entry(view.sku().to_string()).or_default() += 1;
                 }
             }
         });
@@ -94,13 +98,25 @@ impl Watched {
                 crossed.lock().note(&change);
             }
         });
-        Self { told, crossings, seldom: Mutex::new(seldom), tasks: [task.abort_handle(), crossing.abort_handle()] }
+        Self {
+            told,
+            tellings,
+            crossings,
+            seldom: Mutex::new(seldom),
+            tasks: [task.abort_handle(), crossing.abort_handle()],
+        }
     }
 
     /// What was told last, by product.
     #[must_use]
     pub fn told(&self) -> BTreeMap<String, Told> {
         self.told.lock().clone()
+    }
+
+    /// How often something was told of a product.
+    #[must_use]
+    pub fn tellings(&self, sku: &str) -> u64 {
+        self.tellings.lock().get(sku).copied().unwrap_or_default()
     }
 
     /// What was told last, by product, to whoever reads seldom and does so now. And how often that one had missed something.

@@ -16,8 +16,11 @@ const SELDOM: u32 = 12;
 pub(super) struct Subscriptions {
     looks: u32,
     /// What was not told at the last look, and what was told before it, by node and product. It may have been on its way.
-    missing: BTreeMap<(u16, String), (Told, Option<Told>)>,
+    missing: BTreeMap<(u16, String), Missing>,
 }
+
+/// What there is, what was told last, and how often something was: what is told between two looks may have been the same.
+type Missing = (Told, Option<Told>, u64);
 
 /// Products that are not as they were told last.
 fn differences(store: &Store, told: &BTreeMap<String, Told>) -> Vec<(String, Told)> {
@@ -51,8 +54,8 @@ impl Checker for Subscriptions {
             }
             let told = watched.told();
             for (sku, present) in differences(store, &told) {
-                let last = told.get(&sku).cloned();
-                let (key, found) = ((node.number, sku), (present, last));
+                let found = (present, told.get(&sku).cloned(), watched.tellings(&sku));
+                let key = (node.number, sku);
                 if self.missing.get(&key) == Some(&found) {
                     return Err(format!("node {}: {} is {:?} for long, told was {:?}", key.0, key.1, found.0, found.1));
                 }
