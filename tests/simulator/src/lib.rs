@@ -3,8 +3,9 @@
 //! so that a run can be repeated in any process.
 //!
 //! Modules in reading order: `chance` (the seed), `trace` (what happened), `network`, `endpoint` (QUIC on it), `disks`,
-//! `plan` (what is to happen), `generator` (what a seed makes of it), `books` (what callers were told), `operations` (what callers do), `crossings` and `watching` (subscribers),
-//! `world` (the nodes), `copies` (who goes on from an old copy), `departures` (who goes), `probing` (whether all are of use at the end), `checkers` (what must hold), `stuck` (time that stands still), `run` (one seed), `minimise` (leaves out what a failure does not need).
+//! `plan` (what is to happen), `generator` (what a seed makes of it), `books` and `sums` (what callers were told), `operations` (what callers do), `crossings` and `watching` (subscribers),
+//! `world` (the nodes), `copies` (who goes on from an old copy), `departures` (who goes), `probing` (whether all are of use at the end) and
+//! `retiring` (whether who is dead can be retired then), `checkers` (what must hold), `stuck` (time that stands still), `run` (one seed), `minimise` (leaves out what a failure does not need).
 
 pub mod chance;
 pub mod trace;
@@ -22,6 +23,7 @@ pub mod world;
 mod copies;
 mod departures;
 mod probing;
+mod retiring;
 pub mod checkers;
 mod stuck;
 pub mod run;

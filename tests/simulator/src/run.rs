@@ -17,7 +17,6 @@ use crate::world::{World, unopened};
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long callers may take to hear of their writes once the faults have ended.
 const CALLERS_TIME_MAX: Duration = Duration::from_secs(60);
-
 /// What became of a run.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -204,6 +203,8 @@ async fn drive(world: &mut World) -> Result<(), Broken> {
         world.trace.note(format_args!("node {number}: ends with {}", store.status().fingerprint));
     }
     checkers::ask(&mut checkers, |checker| checker.at_end(world))?;
+    world.retire_dead().await?;
+    checkers::wait_converged(world, world.plan.agree_time_max).await?;
     world.close_all().await?;
     let drained = checkers::wait_no_tasks().await?;
     world.trace.note(format_args!("the last task ended {drained:?} after the last node was closed"));

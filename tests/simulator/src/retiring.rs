@@ -1,0 +1,69 @@
+//! Once all is well, who is dead can be retired, by an operator who reads what the store says.
+
+use std::time::Duration;
+
+use stockmesh::{ReplicaId, RetireError, Store};
+
+use crate::checkers::Broken;
+use crate::endpoint::READERS;
+use crate::world::World;
+
+/// How long each call may take.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// How long to wait where somebody has not noticed yet that one is dead, and how many calls there may be.
+const PAUSE: Duration = Duration::from_secs(5);
+const CALLS_MAX: u32 = 20;
+
+impl World {
+    /// Retires all that are dead and were not retired yet: nobody who lives is out of reach.
+    ///
+    /// # Errors
+    /// If one cannot be retired.
+    pub async fn retire_dead(&self) -> Result<(), Broken> {
+        let up = self.up();
+        let alive: Vec<ReplicaId> = up.iter().map(|(_, store)| store.replica_id()).collect();
+        let Some((number, store)) = up.iter().find(|(number, _)| !READERS.contains(number)) else { return Ok(()) };
+        let is_left = |number: u16| !self.books.was_retired(number);
+        for dead in self.nodes.iter().filter(|node| node.is_dead && is_left(node.number)) {
+            let Some(replica) = dead.replica else { continue };
+            let retired = retire(store, replica, &alive).await;
+            self.trace.note(format_args!("node {number}: retires node {} at last: {retired:?}", dead.number));
+            if let Err(error) = retired {
+                let what =
+                    format!("node {number} cannot retire the dead node {}, though all is well: {error}", dead.number);
+                return Err(Broken { checker: "healthy", what });
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn retire(store: &Store, dead: ReplicaId, alive: &[ReplicaId]) -> Result<(), RetireError> {
+    let (mut to_retire, mut heir, mut without) = (vec![dead], None, Vec::new());
+    let mut calls = 0;
+    while let Some(next) = to_retire.last() {
+        let mut retire = store.retire(*next).without(without.clone()).deadline(DEADLINE);
+        if let Some(heir) = heir {
+            retire = retire.heir(heir);
+        }
+        calls += 1;
+        match retire.await {
+            Ok(_) => {
+                to_retire.pop();
+                heir = None;
+            }
+            Err(error) if calls == CALLS_MAX => return Err(error),
+            // Others that are dead, and ids that nodes had before they were set back.
+            Err(RetireError::Unreachable { members, .. }) if members.iter().all(|member| !alive.contains(member)) => {
+                without.extend(members);
+            }
+            // It died just now, and not all have noticed.
+            Err(RetireError::Alive { .. }) => tokio::time::sleep(PAUSE).await,
+            // Somebody has begun it before.
+            Err(RetireError::OtherHeir { heir: other, .. }) if alive.contains(&other) => heir = Some(other),
+            Err(RetireError::OtherHeir { heir: other, .. }) => to_retire.push(other),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
