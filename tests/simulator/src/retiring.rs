@@ -23,10 +23,13 @@ impl World {
         let up = self.up();
         let alive: Vec<ReplicaId> = up.iter().map(|(_, store)| store.replica_id()).collect();
         let Some((number, store)) = up.iter().find(|(number, _)| !READERS.contains(number)) else { return Ok(()) };
+        let is_known = |replica: ReplicaId| {
+            up.iter().any(|(_, store)| store.version_vectors().iter().any(|vector| vector.contains_key(&replica)))
+        };
         let is_left = |number: u16| !self.books.was_retired(number);
         for dead in self.nodes.iter().filter(|node| node.is_dead && is_left(node.number)) {
             let Some(replica) = dead.replica else { continue };
-            let retired = retire(store, replica, &alive).await;
+            let retired = retire(store, replica, &alive, is_known).await;
             self.trace.note(format_args!("node {number}: retires node {} at last: {retired:?}", dead.number));
             if let Err(error) = retired {
                 let what =
@@ -38,7 +41,12 @@ impl World {
     }
 }
 
-async fn retire(store: &Store, dead: ReplicaId, alive: &[ReplicaId]) -> Result<(), RetireError> {
+async fn retire(
+    store: &Store,
+    dead: ReplicaId,
+    alive: &[ReplicaId],
+    is_known: impl Fn(ReplicaId) -> bool,
+) -> Result<(), RetireError> {
     let (mut to_retire, mut heir, mut without) = (vec![dead], None, Vec::new());
     let mut calls = 0;
     while let Some(next) = to_retire.last() {
@@ -53,6 +61,10 @@ async fn retire(store: &Store, dead: ReplicaId, alive: &[ReplicaId]) -> Result<(
                 heir = None;
             }
             Err(error) if calls == CALLS_MAX => return Err(error),
+            // It died before anybody had a write of it.
+            Err(RetireError::Unknown(_)) if !is_known(*next) => {
+                to_retire.pop();
+            }
             // Others that are dead, and ids that nodes had before they were set back.
             Err(RetireError::Unreachable { members, .. }) if members.iter().all(|member| !alive.contains(member)) => {
                 without.extend(members);
