@@ -294,7 +294,9 @@ impl Node {
             }
             for (location, from) in product.to_settle(own) {
                 let operation = Operation::Inherit { sku: sku.clone(), location: location.clone(), from };
-                let is_much = product.rights(location, from).unsigned_abs() > i64::MAX.unsigned_abs().into();
+                // As it is by now: what was brought before may have made it more.
+                let rights = self.table.get(sku.as_str()).map_or(0, |keyed| keyed.product.rights(location, from));
+                let is_much = rights.unsigned_abs() > i64::MAX.unsigned_abs().into();
                 self.settle_one(operation, now_ms, |after| {
                     is_much || !after.to_settle(own).contains(&(location, from))
                 });

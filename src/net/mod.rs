@@ -10,7 +10,7 @@
 //! `handshake`, `handshakes` (how many there may be), `session` (drives the core's state machine), `pull` (from several
 //! peers at once), `verdict` (on peers that
 //! break rules), `push`, `exchange` (asking for rights and giving them), `messages`, `membership` (finding out who
-//! lives), `retire` (replicas that
+//! lives), `fencing` and `retire` (replicas that
 //! never return), `hand_over` (holds of nodes that leave), `serve` (one link's tasks), `dial`,
 //! `topology` (keeps the links that the core chooses), `sources` (listens to discovery),
 //! `clients` (programs that connect; optional), `accept` (who dials in), `turns` (whom this node reconciles with), `node`, which starts them all,
@@ -36,6 +36,7 @@ mod exchange;
 mod expiring;
 #[cfg(feature = "testing")]
 mod faulty;
+mod fencing;
 mod frames;
 mod hand_over;
 mod handshake;

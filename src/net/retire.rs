@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use quinn::SendStream;
 use stockmesh_proto::limits::OPEN_BYTES_MAX;
@@ -12,21 +11,19 @@ use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::wire::{Fence, Fenced, Message, NotRetired, Retire, Retired};
 use stockmesh_proto::{ReplicaId, Shard};
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use super::fencing::{Attempt, Fencing, holders};
 use super::frames::{FrameError, OwnStream, read_message, write_message};
 use super::link::Link;
-use super::members::MemberState;
 use super::pull::reconcile;
-use super::refusal::CloseCode;
 use super::session::SyncError;
 use super::shared::Shared;
 use super::wishes::RetireRequest;
 use crate::commit::FenceOutcome;
 use crate::error::RetireError;
-use crate::limits::{REPLY_TIME_MAX, RETIRE_AT_ONCE_MAX, RETIRE_LOOK_EVERY};
+use crate::limits::{REPLY_TIME_MAX, RETIRE_LOOK_EVERY};
 use crate::retirements::Retirement;
 
 /// Answers a heir that asks to fence a replica. One that is linked here is alive, and is not fenced.
@@ -132,142 +129,6 @@ async fn ask(link: &Link, message: Message) -> Result<Option<Message>, SyncError
     Ok(read_message(&mut stream.receive, OPEN_BYTES_MAX, None).await?)
 }
 
-/// Who must be asked: all that are or may come back, but those that are left out on purpose. Nobody who is linked right
-/// now is left out, since it goes on taking writes.
-fn concerned(
-    retired: ReplicaId,
-    without: &BTreeSet<ReplicaId>,
-    holders: &BTreeSet<ReplicaId>,
-    shared: &Shared,
-) -> BTreeSet<ReplicaId> {
-    let members = shared.members.all();
-    let with_state = |has_left: bool| {
-        let fitting = members.iter().filter(move |member| (member.state == MemberState::Left) == has_left);
-        fitting.filter(move |member| has_left || !member.read_only).map(|member| member.replica)
-    };
-    let left: BTreeSet<ReplicaId> = with_state(true).collect();
-    let mut concerned: BTreeSet<ReplicaId> = with_state(false).chain(holders.difference(&left).copied()).collect();
-    concerned.retain(|replica| !without.contains(replica));
-    let links = shared.registry.links().into_iter();
-    concerned.extend(links.filter(|link| !link.read_only).map(|link| link.replica));
-    shared.committer.retired(|known| concerned.retain(|replica| !known.contains_key(replica)));
-    let (former, own) = (shared.committer.former_replicas(), shared.table.own());
-    concerned.retain(|replica| ![retired, own].contains(replica) && !former.contains(replica));
-    concerned
-}
-
-/// All replicas that have rights anywhere: each is or was a member, and may come back, however long it has been away. Goes
-/// through the whole state.
-async fn holders(shared: &Shared) -> BTreeSet<ReplicaId> {
-    let mut holders = BTreeSet::new();
-    for shard in shared.table.count().indexes() {
-        shared.table.read(shard, |state| {
-            for entry in state.range(Bound::Unbounded) {
-                let product = &entry.product;
-                let rights = product.locations().into_iter().flat_map(|location| product.rights_at(location));
-                holders.extend(rights.filter(|(_, units)| *units != 0).map(|(replica, _)| replica));
-            }
-        });
-        tokio::task::yield_now().await;
-    }
-    holders
-}
-
-/// A replica that is being retired, and how.
-struct Fencing<'a> {
-    retired: ReplicaId,
-    without: &'a BTreeSet<ReplicaId>,
-    holders: BTreeSet<ReplicaId>,
-    until: tokio::time::Instant,
-    shared: &'a Shared,
-}
-
-impl Fencing<'_> {
-    /// Does something with all who are concerned, until nobody new is. Returns how many they were.
-    async fn with_all<Work>(&self, work: impl Fn(ReplicaId) -> Work) -> Result<usize, RetireError>
-    where
-        Work: Future<Output = Result<(), RetireError>> + Send + 'static,
-    {
-        let mut done = BTreeSet::new();
-        loop {
-            let mut new = concerned(self.retired, self.without, &self.holders, self.shared);
-            new.retain(|replica| !done.contains(replica));
-            if new.is_empty() {
-                self.check_is_gone()?;
-                return Ok(done.len());
-            }
-            self.with_each(&new, &work).await?;
-            done.extend(new);
-        }
-    }
-
-    /// Does something with each of these members, with some at a time: a node may be able to keep fewer links than there are
-    /// members. A link is asked for meanwhile, and kept for as long.
-    async fn with_each<Work>(
-        &self,
-        members: &BTreeSet<ReplicaId>,
-        work: impl Fn(ReplicaId) -> Work,
-    ) -> Result<(), RetireError>
-    where
-        Work: Future<Output = Result<(), RetireError>> + Send + 'static,
-    {
-        // Those that are linked first: who cannot be reached takes up all the time there is.
-        let (linked, others): (Vec<ReplicaId>, Vec<ReplicaId>) =
-            members.iter().partition(|replica| self.shared.registry.link(**replica).is_some());
-        let mut waiting = linked.into_iter().chain(others);
-        let (mut tasks, mut running) = (JoinSet::new(), BTreeSet::new());
-        let (mut done, mut missing) = (BTreeSet::new(), BTreeSet::new());
-        loop {
-            self.check_is_gone()?;
-            while running.len() < RETIRE_AT_ONCE_MAX
-                && let Some(member) = waiting.next()
-            {
-                let work = tokio::time::timeout_at(self.until, work(member));
-                tasks.spawn(async move { (member, work.await) });
-                running.insert(member);
-            }
-            running.iter().for_each(|member| self.shared.want_link(*member));
-            done.retain(|member| self.is_kept(*member));
-            let ended = tokio::select! {
-                biased;
-                ended = tasks.join_next() => ended,
-                () = tokio::time::sleep(RETIRE_LOOK_EVERY) => continue,
-            };
-            match ended {
-                Some(Ok((member, result))) => {
-                    running.remove(&member);
-                    match result {
-                        Ok(Ok(())) => drop(done.insert(member)),
-                        Ok(Err(RetireError::Unreachable { .. })) | Err(_) => drop(missing.insert(member)),
-                        Ok(Err(error)) => return Err(error),
-                    }
-                }
-                Some(Err(_)) => return Err(RetireError::Stopped),
-                None if missing.is_empty() => return Ok(()),
-                None => return Err(RetireError::Unreachable { members: missing.into_iter().collect() }),
-            }
-        }
-    }
-
-    /// Makes room for the next links, if the one with a member was made for a while only. Whether it is there still.
-    fn is_kept(&self, member: ReplicaId) -> bool {
-        let Some(link) = self.shared.registry.link(member) else { return false };
-        let is_temporary = link.is_temporary.load(Ordering::SeqCst);
-        if is_temporary {
-            link.close(CloseCode::Surplus, "the link was wanted for a while only");
-        }
-        !is_temporary
-    }
-
-    /// Nobody who is linked is retired.
-    fn check_is_gone(&self) -> Result<(), RetireError> {
-        match self.shared.registry.link(self.retired) {
-            Some(_) => Err(RetireError::Alive { replica: self.retired, at: self.shared.table.own() }),
-            None => Ok(()),
-        }
-    }
-}
-
 /// Fences a replica at all members, and pulls what each of them knew of it then. When it returns, nothing that it wrote
 /// and that any of them knows is missing here, and none of them takes more of it.
 pub(super) async fn fence_everywhere(
@@ -284,19 +145,18 @@ pub(super) async fn fence_everywhere(
         return Err(RetireError::OtherHeir { replica: retired, heir });
     }
     let fencing = Fencing { retired, without, holders: holders(shared).await, until, shared };
-    let ask =
-        |member, is_trial| ask_member(member, Fence { retired, heir: shared.table.own(), is_trial }, shared.clone());
+    let heir = shared.table.own();
+    let (trial, fence) = (Fence { retired, heir, is_trial: true }, Fence { retired, heir, is_trial: false });
     // First only asked: a replica that turns out to be alive, or a member that is missing, must not leave a fence behind.
-    fencing.with_all(|member| ask(member, true)).await?;
+    fencing.with_all(|link| async move { ask_to_fence(&link, trial).await }).await?;
     fence_here(retired, false, shared).await?;
     let members = fencing
-        .with_all(|member| {
-            let (fenced, shared) = (ask(member, false), shared.clone());
+        .with_all(|link| {
+            let shared = shared.clone();
             async move {
-                fenced.await?;
+                let fenced = ask_to_fence(&link, fence).await?;
                 // What it learnt until it answered: what others tell it later comes from these too.
-                pull(member, Instant::now(), &shared).await;
-                Ok(())
+                if matches!(fenced, Attempt::Done) { pull(&link, Instant::now(), &shared).await } else { Ok(fenced) }
             }
         })
         .await?;
@@ -315,47 +175,41 @@ async fn fence_here(retired: ReplicaId, is_closed: bool, shared: &Shared) -> Res
     }
 }
 
-/// Asks a member to fence, once it is linked, and until it answers.
-async fn ask_member(member: ReplicaId, fence: Fence, shared: Shared) -> Result<(), RetireError> {
-    loop {
-        if let Some(link) = shared.registry.link(member).filter(|link| link.knows_retirement) {
-            match ask(&link, Message::Fence(fence)).await {
-                Ok(Some(Message::Fenced(Fenced { is_alive: true, .. }))) => {
-                    return Err(RetireError::Alive { replica: fence.retired, at: member });
-                }
-                Ok(Some(Message::Fenced(Fenced { heir: Some(heir), .. }))) if heir == fence.heir => return Ok(()),
-                Ok(Some(Message::Fenced(Fenced { heir: Some(heir), .. }))) => {
-                    return Err(RetireError::OtherHeir { replica: fence.retired, heir });
-                }
-                Ok(answer) => {
-                    warn!(%member, ?answer, "a member does not fence a replica");
-                    return Err(RetireError::Unreachable { members: vec![member] });
-                }
-                // The link may have ended meanwhile, and come back.
-                Err(error) => debug!(%member, %error, "a member did not answer whether it fences a replica"),
-            }
+/// Asks a member to fence.
+async fn ask_to_fence(link: &Link, fence: Fence) -> Result<Attempt, RetireError> {
+    let member = link.replica;
+    match ask(link, Message::Fence(fence)).await {
+        Ok(Some(Message::Fenced(Fenced { is_alive: true, .. }))) => {
+            Err(RetireError::Alive { replica: fence.retired, at: member })
         }
-        tokio::select! {
-            biased;
-            () = shared.until_changed() => {}
-            () = tokio::time::sleep(RETIRE_LOOK_EVERY) => {}
+        Ok(Some(Message::Fenced(Fenced { heir: Some(heir), .. }))) if heir == fence.heir => Ok(Attempt::Done),
+        Ok(Some(Message::Fenced(Fenced { heir: Some(heir), .. }))) => {
+            Err(RetireError::OtherHeir { replica: fence.retired, heir })
+        }
+        Ok(answer) => {
+            warn!(%member, ?answer, "a member does not fence a replica");
+            Ok(Attempt::Refused)
+        }
+        // The link may have ended meanwhile, and come back.
+        Err(error) => {
+            debug!(%member, %error, "a member did not answer whether it fences a replica");
+            Ok(Attempt::Again)
         }
     }
 }
 
 /// Reconciles with a member until all is here that it held at `since`.
-async fn pull(replica: ReplicaId, since: Instant, shared: &Shared) {
-    loop {
-        if let Some(link) = shared.registry.link(replica) {
-            link.await_reconciliation();
-            if let Err(error) = reconcile(&link, shared).await {
-                debug!(member = %replica, %error, "a reconciliation before a replica is retired did not end");
-            }
-            if link.pulled.lock().is_some_and(|begun| begun >= since) {
-                return;
-            }
+async fn pull(link: &Arc<Link>, since: Instant, shared: &Shared) -> Result<Attempt, RetireError> {
+    while link.is_open() {
+        link.await_reconciliation();
+        if let Err(error) = reconcile(link, shared).await {
+            debug!(member = %link.replica, %error, "a reconciliation before a replica is retired did not end");
+        }
+        if link.pulled.lock().is_some_and(|begun| begun >= since) {
+            return Ok(Attempt::Done);
         }
         // Also where a price from a clock that is ahead keeps a shard from being taken for now.
         tokio::time::sleep(RETIRE_LOOK_EVERY).await;
     }
+    Ok(Attempt::Again)
 }

@@ -30,7 +30,7 @@ use super::rights::Rights;
 use super::sightings::Sightings;
 use super::stranded::StrandedWrites;
 use super::targets::Targets;
-use super::wishes::RetireRequest;
+use super::wishes::{Errand, LinkWanted, RetireRequest};
 use crate::clock::WallClock;
 use crate::commit::Committer;
 use crate::table::Table;
@@ -77,7 +77,7 @@ pub(super) struct SharedInner {
     pub(super) confirmations: watch::Sender<u64>,
     pub(super) urgent: mpsc::Sender<ReplicaId>,
     /// Members to which a link is wanted now, for a while, though the topology may not ask for one.
-    pub(super) links_wanted: mpsc::Sender<ReplicaId>,
+    pub(super) links_wanted: mpsc::Sender<LinkWanted>,
     /// Wishes of peers that this node retire a replica.
     pub(super) retire_requests: mpsc::Sender<RetireRequest>,
     /// The node leaves for good: it wants no more rights.
@@ -148,8 +148,8 @@ impl Shared {
     }
 
     /// Asks for a link to a member soon, which lasts for a while.
-    pub(super) fn want_link(&self, replica: ReplicaId) {
-        let _ = self.links_wanted.try_send(replica);
+    pub(super) fn want_link(&self, replica: ReplicaId, errand: Errand) {
+        let _ = self.links_wanted.try_send((replica, errand));
     }
 
     /// Whether this node is a read-only member.

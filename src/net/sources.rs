@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use stockmesh_proto::ReplicaId;
 use stockmesh_proto::topology::LinkBudget;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -14,6 +13,7 @@ use super::discovery::LocalNetwork;
 use super::shared::Shared;
 use super::targets::pause_after;
 use super::topology::keep_topology;
+use super::wishes::LinkWanted;
 use crate::limits::SOURCE_PAUSE_MIN;
 
 /// Where others are found, and how many of them are linked.
@@ -30,7 +30,7 @@ pub(crate) struct TopologySettings {
 /// Starts the tasks that find other nodes and keep links with them.
 pub(super) fn start_topology(
     settings: TopologySettings,
-    links_wanted: mpsc::Receiver<ReplicaId>,
+    links_wanted: mpsc::Receiver<LinkWanted>,
     shared: &Shared,
 ) -> std::io::Result<()> {
     shared.spawn(keep_topology(links_wanted, settings.refresh_every, shared.clone()));

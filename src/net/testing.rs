@@ -13,6 +13,6 @@ impl Node {
 
     /// Asks for a link to a member for a while.
     pub(crate) fn want_link(&self, replica: ReplicaId) {
-        self.shared.want_link(replica);
+        self.shared.want_link(replica, super::wishes::Errand::Messages);
     }
 }

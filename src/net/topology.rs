@@ -24,6 +24,7 @@ use super::refusal::CloseCode;
 use super::shared::Shared;
 use super::targets::Target;
 use super::trust::retired;
+use super::wishes::{Errand, LinkWanted};
 use crate::limits::{
     DEAD_DIALLED_OFTEN_MAX, DIAL_GRACE, DIALS_AT_ONCE_MAX, DIALS_OF_DEAD_MAX, DIALS_PER_SECOND_MAX, LINK_LASTING,
     LINK_SETTLED, OWN_ADDRESS_TIME, SURPLUS_PAUSE, TEMPORARY_LINK_TIME, TEMPORARY_LINKS_MAX, TOPOLOGY_LOOK_EVERY,
@@ -38,7 +39,7 @@ enum Purpose {
     /// In place of this one.
     Instead(ReplicaId),
     /// Somebody asked for it.
-    Temporary,
+    Temporary(Errand),
 }
 
 /// A dial that ended.
@@ -92,8 +93,8 @@ struct Topology {
     dials: JoinSet<Dialled>,
     dialling: BTreeMap<Target, Purpose>,
     rate: Allowance,
-    /// Until when links last that somebody asked for.
-    temporary: BTreeMap<ReplicaId, Instant>,
+    /// Until when links last that somebody asked for, and for what.
+    temporary: BTreeMap<ReplicaId, (Instant, Errand)>,
     /// Since when members are known and not linked.
     unlinked: BTreeMap<ReplicaId, Instant>,
     refresh_at: Instant,
@@ -101,7 +102,7 @@ struct Topology {
 }
 
 /// Makes and ends links, for as long as the node lives.
-pub(super) async fn keep_topology(mut wanted: mpsc::Receiver<ReplicaId>, refresh_every: Duration, shared: Shared) {
+pub(super) async fn keep_topology(mut wanted: mpsc::Receiver<LinkWanted>, refresh_every: Duration, shared: Shared) {
     let mut topology = Topology {
         dials: JoinSet::new(),
         dialling: BTreeMap::new(),
@@ -122,8 +123,8 @@ pub(super) async fn keep_topology(mut wanted: mpsc::Receiver<ReplicaId>, refresh
             // Dials are few; of wishes there may always be one more. Of everything else that waits the next look tells.
             biased;
             Some(ended) = topology.dials.join_next() => if let Ok(dialled) = ended { topology.end(dialled, &shared) },
-            replica = wanted.recv() => match replica {
-                Some(replica) => drop(asked.insert(replica)),
+            wish = wanted.recv() => match wish {
+                Some(wish) => drop(asked.insert(wish)),
                 None => return,
             },
             _ = links.changed() => {}
@@ -133,15 +134,15 @@ pub(super) async fn keep_topology(mut wanted: mpsc::Receiver<ReplicaId>, refresh
         }
         // All that waits, each member once however often it was asked for.
         for _ in 0..URGENT_MAX {
-            let Ok(replica) = wanted.try_recv() else { break };
-            asked.insert(replica);
+            let Ok(wish) = wanted.try_recv() else { break };
+            asked.insert(wish);
         }
         while let Some(ended) = topology.dials.try_join_next() {
             if let Ok(dialled) = ended {
                 topology.end(dialled, &shared);
             }
         }
-        std::mem::take(&mut asked).into_iter().for_each(|replica| topology.want(replica, &shared));
+        std::mem::take(&mut asked).into_iter().for_each(|wish| topology.want(wish, &shared));
         // What changes together is looked at once.
         tokio::time::sleep(TOPOLOGY_PAUSE_MIN).await;
     }
@@ -317,31 +318,33 @@ impl Topology {
     }
 
     /// Somebody needs a link to a member for a while.
-    fn want(&mut self, replica: ReplicaId, shared: &Shared) {
+    fn want(&mut self, (replica, errand): LinkWanted, shared: &Shared) {
         let until = Instant::now() + TEMPORARY_LINK_TIME;
         if shared.registry.link(replica).is_some() {
-            self.temporary.entry(replica).and_modify(|known| *known = until);
+            self.temporary.entry(replica).and_modify(|(known, _)| *known = until);
             return;
         }
         let is_barred = !shared.follows_members || retired(replica, shared).is_some();
         let member = shared.members.get(replica).filter(|member| member.state != MemberState::Left && !is_barred);
         let Some(member) = member.filter(|member| can_be_dialled(member.address)) else { return };
-        let under_way = self.dialling.values().filter(|purpose| **purpose == Purpose::Temporary).count();
+        // Each errand has room of its own: messages are many, and a retirement would wait for theirs to end.
+        let under_way = self.dialling.values().filter(|purpose| **purpose == Purpose::Temporary(errand)).count();
+        let kept = self.temporary.values().filter(|(_, other)| *other == errand).count();
         let target = Target::Member(replica);
         // In proportion to the others, since at the other side they count as those do.
         let most = (shared.budget.links() / 2).clamp(1, TEMPORARY_LINKS_MAX);
-        let has_room = self.temporary.len() + under_way < most;
+        let has_room = kept + under_way < most;
         // However often it is asked for: whoever does not answer is dialled at the usual pauses.
         let is_due = shared.targets.is_due_for_a_while(target, Instant::now()) && !self.dialling.contains_key(&target);
         if has_room && is_due {
-            self.dial(target, member.address, Purpose::Temporary, DIALS_AT_ONCE_MAX, shared);
+            self.dial(target, member.address, Purpose::Temporary(errand), DIALS_AT_ONCE_MAX, shared);
         }
     }
 
     /// Ends those links that were wanted for a while only.
     fn end_temporary(&mut self, picture: &Picture) {
         let now = Instant::now();
-        self.temporary.retain(|replica, until| {
+        self.temporary.retain(|replica, (until, _)| {
             let Some(link) = picture.link(*replica) else { return false };
             let is_temporary = link.is_temporary.load(Ordering::SeqCst);
             if is_temporary && *until <= now {
@@ -391,9 +394,9 @@ impl Topology {
                 let reason = format!("its address {} leads to replica {} now", link.address, link.replica);
                 shared.targets.failed(target, reason, 1.0);
             }
-            (_, Purpose::Temporary) => {
+            (_, Purpose::Temporary(errand)) => {
                 link.is_temporary.store(true, Ordering::SeqCst);
-                self.temporary.insert(link.replica, Instant::now() + TEMPORARY_LINK_TIME);
+                self.temporary.insert(link.replica, (Instant::now() + TEMPORARY_LINK_TIME, errand));
             }
             (_, Purpose::Instead(old)) => {
                 if let Some(old) = shared.registry.link(old).filter(|old| old.dialled_by == old.told) {

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::limits::{DATAGRAMS_AWAITING_MAX, DATAGRAMS_AWAITING_TIME, MEMBERS_AWAITED_MAX};
 use crate::net::link::Link;
 use crate::net::shared::Shared;
+use crate::net::wishes::Errand;
 
 /// Datagrams that wait for links.
 #[derive(Debug, Default)]
@@ -33,7 +34,7 @@ impl Post {
             waiting.pop_front();
         }
         waiting.push_back((Instant::now(), bytes));
-        shared.want_link(to);
+        shared.want_link(to, Errand::Messages);
     }
 
     /// Sends what has waited for this link.

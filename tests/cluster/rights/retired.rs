@@ -28,15 +28,16 @@ async fn three(mesh: &Mesh) -> [Store; 3] {
     stores
 }
 
+fn is_linked(store: &Store, replica: ReplicaId) -> bool {
+    let peers = store.status().peers;
+    peers.iter().any(|peer| peer.replica == Some(replica) && peer.state == stockmesh::LinkState::Up)
+}
+
 /// Ends a node without a word, and waits until the others have noticed.
 async fn kill(store: Store, others: &[Store]) -> ReplicaId {
     let dead = store.replica_id();
     drop(store);
-    let is_linked = |other: &Store| {
-        let peers = other.status().peers;
-        peers.iter().any(|peer| peer.replica == Some(dead) && peer.state == stockmesh::LinkState::Up)
-    };
-    wait_until("the links to the dead end", || !others.iter().any(is_linked)).await;
+    wait_until("the links to the dead end", || !others.iter().any(|other| is_linked(other, dead))).await;
     dead
 }
 
@@ -513,10 +514,9 @@ async fn a_replica_with_rights_that_is_no_member_is_named_as_unreachable() {
     assert_eq!(store.retire(dead).without([away]).await.unwrap().units, 9);
 }
 
-/// A node that keeps two links asks ten members, some after the others.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cluster_of_more_members_than_links_retires_one() {
-    let mesh = Mesh::new();
+/// Eleven nodes that keep two links each, the twelfth, which had 9 units and died, and one of the others that is linked with
+/// half of them at the most.
+async fn a_wide_cluster(mesh: &Mesh) -> (Vec<Store>, ReplicaId, Store) {
     let mut stores: Vec<Store> = Vec::new();
     for number in 0..12 {
         let name = format!("node-{number}");
@@ -534,6 +534,32 @@ async fn a_cluster_of_more_members_than_links_retires_one() {
     let is_apart = |store: &&Store| crate::support::links_up(store) <= 5;
     wait_until("one is linked with half of them", || stores.iter().any(|store| is_apart(&store))).await;
     let heir = stores.iter().find(is_apart).unwrap().clone();
+    (stores, dead, heir)
+}
+
+/// A node that keeps two links asks ten members, some after the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_of_more_members_than_links_retires_one() {
+    let mesh = Mesh::new();
+    let (_stores, dead, heir) = a_wide_cluster(&mesh).await;
     let retired = heir.retire(dead).deadline(PATIENCE).await.unwrap();
     assert_eq!((retired.units, own_rights(&heir)), (9, 9));
+}
+
+/// More than are asked at once, and all of them would be asked before the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_who_cannot_be_reached_keep_nobody_else_from_being_asked() {
+    let mesh = Mesh::new();
+    let (_stores, dead, heir) = a_wide_cluster(&mesh).await;
+    let away: Vec<ReplicaId> = (1..=20).map(ReplicaId::from_random).collect();
+    let (raw, _) = linked(&mesh, &heir, None).await;
+    let pushes: Vec<u8> = away.iter().flat_map(|replica| push_of(*replica, MUG, 1, stock(*replica, 1, 5))).collect();
+    let _pushes = raw.push_bytes(&pushes, false).await;
+    wait_available(std::slice::from_ref(&heir), 109).await;
+    raw.connection.close(0_u32.into(), b"dies");
+    wait_until("the link ends", || !is_linked(&heir, raw.replica)).await;
+    let refused = heir.retire(dead).deadline(PATIENCE / 4).await.unwrap_err();
+    let RetireError::Unreachable { members } = &refused else { panic!("{refused}") };
+    assert_eq!(*members, away, "those who live were asked");
+    assert_eq!(heir.retire(dead).without(away).deadline(PATIENCE).await.unwrap().units, 9);
 }

@@ -58,7 +58,7 @@ const RECONCILIATIONS_MAX: u32 = 12;
 const STRANDED_TIME_MAX: Duration = Duration::from_secs(90);
 
 /// Beyond so many nodes a cluster is large.
-const LARGE: u16 = 20;
+pub(crate) const LARGE: u16 = 20;
 
 struct Generator {
     chance: Chance,

@@ -6,15 +6,15 @@ use stockmesh::{ReplicaId, RetireError, Store};
 
 use crate::checkers::Broken;
 use crate::endpoint::READERS;
+use crate::generator::LARGE;
 use crate::world::World;
 
-/// How long each call may take.
+/// How long each call may take, and in larger clusters, whose nodes have few links to ask all others over.
 const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE_OF_LARGE: Duration = Duration::from_secs(60);
 /// How long to wait where somebody has not noticed yet that one is dead, and how many calls there may be.
 const PAUSE: Duration = Duration::from_secs(5);
 const CALLS_MAX: u32 = 20;
-/// In larger clusters a node has few links, and needs longer than one call takes to get to all the others.
-const NODES_MAX: usize = 16;
 
 impl World {
     /// Retires all that are dead and were not retired yet: nobody who lives is out of reach.
@@ -23,18 +23,16 @@ impl World {
     /// If one cannot be retired.
     pub async fn retire_dead(&self) -> Result<(), Broken> {
         let up = self.up();
-        if up.len() > NODES_MAX {
-            return Ok(());
-        }
         let alive: Vec<ReplicaId> = up.iter().map(|(_, store)| store.replica_id()).collect();
         let Some((number, store)) = up.iter().find(|(number, _)| !READERS.contains(number)) else { return Ok(()) };
         let is_known = |replica: ReplicaId| {
             up.iter().any(|(_, store)| store.version_vectors().iter().any(|vector| vector.contains_key(&replica)))
         };
+        let mut without = Vec::new();
         let is_left = |number: u16| !self.books.was_retired(number);
         for dead in self.nodes.iter().filter(|node| node.is_dead && is_left(node.number)) {
             let Some(replica) = dead.replica else { continue };
-            let retired = retire(store, replica, &alive, is_known).await;
+            let retired = retire(store, replica, &alive, &mut without, is_known).await;
             self.trace.note(format_args!("node {number}: retires node {} at last: {retired:?}", dead.number));
             if let Err(error) = retired {
                 let what =
@@ -50,12 +48,13 @@ async fn retire(
     store: &Store,
     dead: ReplicaId,
     alive: &[ReplicaId],
+    without: &mut Vec<ReplicaId>,
     is_known: impl Fn(ReplicaId) -> bool,
 ) -> Result<(), RetireError> {
-    let (mut to_retire, mut heir, mut without) = (vec![dead], None, Vec::new());
-    let mut calls = 0;
+    let (mut to_retire, mut heir, mut calls) = (vec![dead], None, 0);
+    let deadline = if alive.len() > usize::from(LARGE) { DEADLINE_OF_LARGE } else { DEADLINE };
     while let Some(next) = to_retire.last() {
-        let mut retire = store.retire(*next).without(without.clone()).deadline(DEADLINE);
+        let mut retire = store.retire(*next).without(without.clone()).deadline(deadline);
         if let Some(heir) = heir {
             retire = retire.heir(heir);
         }

@@ -1,0 +1,237 @@
+//! Whom the heir of a retired replica asks, and in which turn: who cannot be reached must not keep the others from being
+//! asked (rules Q1, Q3).
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use stockmesh_proto::ReplicaId;
+use stockmesh_proto::reconcile::StateView;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
+
+use super::link::Link;
+use super::members::MemberState;
+use super::refusal::CloseCode;
+use super::shared::Shared;
+use super::wishes::Errand;
+use crate::error::RetireError;
+use crate::limits::{RETIRE_AT_ONCE_MAX, RETIRE_LOOK_EVERY};
+
+/// How it ended what was done with a member over a link.
+pub(super) enum Attempt {
+    Done,
+    /// The link ended, or no answer came over it.
+    Again,
+    /// It will not do it.
+    Refused,
+}
+
+/// Who must be asked: all that are or may come back, but those that are left out on purpose. Nobody who is linked right
+/// now is left out, since it goes on taking writes.
+fn concerned(
+    retired: ReplicaId,
+    without: &BTreeSet<ReplicaId>,
+    holders: &BTreeSet<ReplicaId>,
+    shared: &Shared,
+) -> BTreeSet<ReplicaId> {
+    let members = shared.members.all();
+    let with_state = |has_left: bool| {
+        let fitting = members.iter().filter(move |member| (member.state == MemberState::Left) == has_left);
+        fitting.filter(move |member| has_left || !member.read_only).map(|member| member.replica)
+    };
+    let left: BTreeSet<ReplicaId> = with_state(true).collect();
+    let mut concerned: BTreeSet<ReplicaId> = with_state(false).chain(holders.difference(&left).copied()).collect();
+    concerned.retain(|replica| !without.contains(replica));
+    let links = shared.registry.links().into_iter();
+    concerned.extend(links.filter(|link| !link.read_only).map(|link| link.replica));
+    shared.committer.retired(|known| concerned.retain(|replica| !known.contains_key(replica)));
+    let (former, own) = (shared.committer.former_replicas(), shared.table.own());
+    concerned.retain(|replica| ![retired, own].contains(replica) && !former.contains(replica));
+    concerned
+}
+
+/// All replicas that have rights anywhere: each is or was a member, and may come back, however long it has been away. Goes
+/// through the whole state.
+pub(super) async fn holders(shared: &Shared) -> BTreeSet<ReplicaId> {
+    let mut holders = BTreeSet::new();
+    for shard in shared.table.count().indexes() {
+        shared.table.read(shard, |state| {
+            for entry in state.range(Bound::Unbounded) {
+                let product = &entry.product;
+                let rights = product.locations().into_iter().flat_map(|location| product.rights_at(location));
+                holders.extend(rights.filter(|(_, units)| *units != 0).map(|(replica, _)| replica));
+            }
+        });
+        tokio::task::yield_now().await;
+    }
+    holders
+}
+
+/// A replica that is being retired, and how.
+pub(super) struct Fencing<'a> {
+    pub(super) retired: ReplicaId,
+    pub(super) without: &'a BTreeSet<ReplicaId>,
+    pub(super) holders: BTreeSet<ReplicaId>,
+    pub(super) until: Instant,
+    pub(super) shared: &'a Shared,
+}
+
+type Ended = Result<(ReplicaId, Result<Attempt, RetireError>), JoinError>;
+
+/// Members with whom something is to be done.
+struct Turns<'a> {
+    shared: &'a Shared,
+    waiting: BTreeSet<ReplicaId>,
+    running: BTreeSet<ReplicaId>,
+    /// Those whose link ended before they were done: not tried again at once.
+    again: BTreeSet<ReplicaId>,
+    refused: BTreeSet<ReplicaId>,
+    /// Those whose links are kept no longer than others need.
+    done: BTreeSet<ReplicaId>,
+    /// Who was the last for whom a link was asked for.
+    last: Option<ReplicaId>,
+}
+
+impl<'a> Turns<'a> {
+    fn new(members: BTreeSet<ReplicaId>, shared: &'a Shared) -> Self {
+        let [running, again, refused, done] = std::array::from_fn(|_| BTreeSet::new());
+        Self { shared, waiting: members, running, again, refused, done, last: None }
+    }
+
+    /// The next whose turn it is: only those that are linked take one up, the others may be away for long.
+    fn next(&mut self) -> Option<Arc<Link>> {
+        if self.running.len() >= RETIRE_AT_ONCE_MAX {
+            return None;
+        }
+        let is_fit = |link: &Arc<Link>| link.knows_retirement && link.is_open();
+        let link = self.waiting.iter().find_map(|member| self.shared.registry.link(*member).filter(is_fit))?;
+        self.waiting.remove(&link.replica);
+        self.running.insert(link.replica);
+        Some(link)
+    }
+
+    fn end(&mut self, member: ReplicaId, attempt: &Attempt) {
+        self.running.remove(&member);
+        match attempt {
+            Attempt::Done => self.done.insert(member),
+            Attempt::Again => self.again.insert(member),
+            Attempt::Refused => self.refused.insert(member),
+        };
+    }
+
+    fn again(&mut self) {
+        self.waiting.append(&mut self.again);
+    }
+
+    /// Asks for links with those whose turn comes, and ends those that are needed no more.
+    fn look(&mut self) {
+        let Self { shared, waiting, last, .. } = self;
+        self.done.retain(|member| is_kept(*member, shared));
+        // Theirs must last.
+        self.running.iter().for_each(|member| shared.want_link(*member, Errand::Retirement));
+        let is_unlinked = |member: &ReplicaId| shared.registry.link(*member).is_none();
+        let (down, others): (BTreeSet<ReplicaId>, BTreeSet<ReplicaId>) =
+            waiting.iter().copied().filter(is_unlinked).partition(|member| is_down(*member, shared));
+        // Dials of those that are down take long, and the node makes some anyway.
+        let wanted = if others.is_empty() { down } else { others };
+        let start = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = wanted.range((start, Bound::Unbounded));
+        for member in behind.chain(&wanted).take(RETIRE_AT_ONCE_MAX.min(wanted.len())) {
+            shared.want_link(*member, Errand::Retirement);
+            *last = Some(*member);
+        }
+    }
+
+    fn missing(&self) -> BTreeSet<ReplicaId> {
+        [&self.waiting, &self.running, &self.again, &self.refused].into_iter().flatten().copied().collect()
+    }
+
+    fn is_over(&self) -> bool {
+        self.waiting.is_empty() && self.running.is_empty() && self.again.is_empty()
+    }
+}
+
+fn is_down(member: ReplicaId, shared: &Shared) -> bool {
+    shared.members.get(member).is_none_or(|member| member.state == MemberState::Down)
+}
+
+/// Makes room for the next links, if the one with a member was made for a while only. Whether it is there still.
+fn is_kept(member: ReplicaId, shared: &Shared) -> bool {
+    let Some(link) = shared.registry.link(member) else { return false };
+    let is_temporary = link.is_temporary.load(Ordering::SeqCst);
+    if is_temporary {
+        link.close(CloseCode::Surplus, "the link was wanted for a while only");
+    }
+    !is_temporary
+}
+
+impl Fencing<'_> {
+    /// Does something with all who are concerned, until nobody new is. Returns how many they were.
+    pub(super) async fn with_all<Work>(&self, work: impl Fn(Arc<Link>) -> Work) -> Result<usize, RetireError>
+    where
+        Work: Future<Output = Result<Attempt, RetireError>> + Send + 'static,
+    {
+        let mut done = BTreeSet::new();
+        loop {
+            let mut new = concerned(self.retired, self.without, &self.holders, self.shared);
+            new.retain(|replica| !done.contains(replica));
+            if new.is_empty() {
+                self.check_is_gone()?;
+                return Ok(done.len());
+            }
+            self.with_each(&new, &work).await?;
+            done.extend(new);
+        }
+    }
+
+    /// Does something with each of these members, with some at a time: a node may be able to keep fewer links than there are
+    /// members. A link is asked for before, and kept for as long.
+    async fn with_each<Work>(
+        &self,
+        members: &BTreeSet<ReplicaId>,
+        work: impl Fn(Arc<Link>) -> Work,
+    ) -> Result<(), RetireError>
+    where
+        Work: Future<Output = Result<Attempt, RetireError>> + Send + 'static,
+    {
+        let mut turns = Turns::new(members.clone(), self.shared);
+        let mut tasks = JoinSet::new();
+        let mut look = tokio::time::interval(RETIRE_LOOK_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while !turns.is_over() {
+            self.check_is_gone()?;
+            turns.look();
+            while let Some(link) = turns.next() {
+                let (member, work) = (link.replica, work(link));
+                tasks.spawn(async move { (member, work.await) });
+            }
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(self.until) => break,
+                Some(ended) = tasks.join_next() => {
+                    let ended: Ended = ended;
+                    let (member, attempt) = ended.map_err(|_| RetireError::Stopped)?;
+                    turns.end(member, &attempt?);
+                }
+                _ = look.tick() => turns.again(),
+                () = self.shared.until_changed() => {}
+            }
+        }
+        let missing = turns.missing();
+        if missing.is_empty() {
+            Ok(())
+        } else {
+            Err(RetireError::Unreachable { members: missing.into_iter().collect() })
+        }
+    }
+
+    /// Nobody who is linked is retired.
+    fn check_is_gone(&self) -> Result<(), RetireError> {
+        match self.shared.registry.link(self.retired) {
+            Some(_) => Err(RetireError::Alive { replica: self.retired, at: self.shared.table.own() }),
+            None => Ok(()),
+        }
+    }
+}
