@@ -1,6 +1,7 @@
 //! Who belongs to the cluster, as this node knows it: written by membership, read by whoever chooses peers.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use stockmesh_proto::ReplicaId;
@@ -10,10 +11,10 @@ use crate::watch;
 #[allow(unused_imports)]
 pub(super) use crate::member::{Member, MemberState};
 
-/// All members but this node, by replica.
+/// All members but this node, by replica. Each is shared: whoever chooses peers looks at all of them, and often.
 #[derive(Debug)]
 pub(super) struct Members {
-    entries: Mutex<BTreeMap<ReplicaId, Member>>,
+    entries: Mutex<BTreeMap<ReplicaId, Arc<Member>>>,
     changes: watch::Sender<u64>,
 }
 
@@ -30,22 +31,20 @@ impl Members {
 
     /// What is known of a member.
     #[allow(dead_code)]
-    pub(super) fn get(&self, replica: ReplicaId) -> Option<Member> {
+    pub(super) fn get(&self, replica: ReplicaId) -> Option<Arc<Member>> {
         self.entries.lock().get(&replica).cloned()
     }
 
     /// All of them, those that are down or left too.
-    pub(super) fn all(&self) -> Vec<Member> {
+    pub(super) fn all(&self) -> Vec<Arc<Member>> {
         self.entries.lock().values().cloned().collect()
     }
 
     /// Notes what is known of a member now.
     pub(super) fn set(&self, member: Member) {
-        let is_news = {
-            let mut entries = self.entries.lock();
-            let before = entries.insert(member.replica, member.clone());
-            before.is_none_or(|before| before != member)
-        };
+        let member = Arc::new(member);
+        let before = self.entries.lock().insert(member.replica, Arc::clone(&member));
+        let is_news = before.is_none_or(|before| before != member);
         if is_news {
             self.changes.send_modify(|count| *count += 1);
         }

@@ -239,7 +239,7 @@ impl Node {
     pub(crate) fn members(&self) -> Vec<Member> {
         let mut members = self.shared.members.all();
         self.shared.committer.retired(|retired| members.retain(|member| !retired.contains_key(&member.replica)));
-        members
+        members.into_iter().map(Arc::unwrap_or_clone).collect()
     }
 
     /// How far this node has caught up with its peers, now and from now on.

@@ -53,7 +53,7 @@ struct Dialled {
 struct Picture {
     /// Those that are oldest first.
     links: Vec<Arc<Link>>,
-    members: BTreeMap<ReplicaId, Member>,
+    members: BTreeMap<ReplicaId, Arc<Member>>,
     /// No link is left: whoever can be dialled is dialled.
     is_lonely: bool,
 }
@@ -63,7 +63,7 @@ impl Picture {
         let mut links = shared.registry.links();
         links.sort_by_key(|link| link.since);
         let is_lonely = links.iter().all(|link| link.is_temporary.load(Ordering::SeqCst));
-        let mut members: BTreeMap<ReplicaId, Member> =
+        let mut members: BTreeMap<ReplicaId, Arc<Member>> =
             shared.members.all().into_iter().map(|member| (member.replica, member)).collect();
         // They let nobody in under that id, and are let in by nobody.
         shared.committer.retired(|retired| members.retain(|replica, _| !retired.contains_key(replica)));
@@ -76,7 +76,7 @@ impl Picture {
     }
 
     fn of_state(&self, wanted: impl Fn(MemberState) -> bool) -> impl Iterator<Item = &Member> {
-        self.members.values().filter(move |member| wanted(member.state))
+        self.members.values().map(Arc::as_ref).filter(move |member| wanted(member.state))
     }
 
     fn live(&self) -> impl Iterator<Item = &Member> {
@@ -286,8 +286,13 @@ impl Topology {
         let at_once = if picture.is_lonely { DIALS_AT_ONCE_MAX } else { DIALS_OF_DEAD_MAX };
         // Whoever left may have made room for somebody new, at the same address.
         let is_here_still = |member: &&Member| member.state != MemberState::Left;
-        let member_at: BTreeMap<SocketAddr, &Member> =
-            picture.members.values().filter(is_here_still).map(|member| (member.address, member)).collect();
+        let member_at: BTreeMap<SocketAddr, &Member> = picture
+            .members
+            .values()
+            .map(Arc::as_ref)
+            .filter(is_here_still)
+            .map(|member| (member.address, member))
+            .collect();
         while !due.is_empty() {
             let (address, replica, attempts) = due.swap_remove(crate::chance::random_range(0..due.len()));
             let target = Target::Address(address);
@@ -302,7 +307,7 @@ impl Topology {
                 continue;
             }
             // Members are dialled as such, if they are needed; but in need also where they were met and say they are not.
-            let met = || picture.members.get(&replica?).filter(is_here_still);
+            let met = || picture.members.get(&replica?).map(Arc::as_ref).filter(is_here_still);
             let known = member_at.get(&address).copied().or_else(met);
             let is_of_use = |member: &Member| picture.is_lonely && member.address != address;
             if known.is_some_and(|member| !is_of_use(member)) {

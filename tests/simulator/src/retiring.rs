@@ -12,12 +12,14 @@ use crate::world::World;
 /// How long each call may take, and in larger clusters, whose nodes have few links to ask all others over.
 const DEADLINE: Duration = Duration::from_secs(30);
 const DEADLINE_OF_LARGE: Duration = Duration::from_secs(60);
+/// Of more it shows nothing else there, and each takes some seconds.
+const RETIRED_OF_LARGE: usize = 2;
 /// How long to wait where somebody has not noticed yet that one is dead, and how many calls there may be.
 const PAUSE: Duration = Duration::from_secs(5);
 const CALLS_MAX: u32 = 20;
 
 impl World {
-    /// Retires all that are dead and were not retired yet: nobody who lives is out of reach.
+    /// Retires those that are dead and were not retired yet, in large clusters some of them: nobody who lives is out of reach.
     ///
     /// # Errors
     /// If one cannot be retired.
@@ -30,7 +32,9 @@ impl World {
         };
         let mut without = Vec::new();
         let is_left = |number: u16| !self.books.was_retired(number);
-        for dead in self.nodes.iter().filter(|node| node.is_dead && is_left(node.number)) {
+        let is_large = up.len() > usize::from(LARGE);
+        let most = if is_large { RETIRED_OF_LARGE } else { usize::MAX };
+        for dead in self.nodes.iter().filter(|node| node.is_dead && is_left(node.number)).take(most) {
             let Some(replica) = dead.replica else { continue };
             let retired = retire(store, replica, &alive, &mut without, is_known).await;
             self.trace.note(format_args!("node {number}: retires node {} at last: {retired:?}", dead.number));
