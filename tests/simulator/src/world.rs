@@ -12,6 +12,7 @@ use crate::copies::Copied;
 use crate::departures::Leaving;
 use crate::disks::{Disks, Images};
 use crate::endpoint::{identity, maker};
+use crate::generator::LARGE;
 use crate::network::{Network, address};
 use crate::operations::{Caller, signed};
 use crate::plan::{Action, Directory, PLACES, Plan};
@@ -22,6 +23,8 @@ use crate::watching::Watched;
 const CALLERS_TIME_MAX: Duration = Duration::from_secs(20);
 /// How long a node may take to close.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(120);
+/// How many nodes of a large cluster are closed at once at the end.
+const CLOSED_AT_ONCE_OF_LARGE: usize = 20;
 
 /// A node of the run.
 #[derive(Debug)]
@@ -183,35 +186,55 @@ impl World {
         trace.note(format_args!("node {number}: {}", if power.is_some() { "loses power" } else { "is killed" }));
     }
 
-    async fn close(&mut self, number: u16) -> Result<(), Broken> {
+    /// Closes these nodes at once.
+    async fn close(&mut self, numbers: &[u16]) -> Result<(), Broken> {
+        let mut closing = Vec::new();
+        for number in numbers {
+            // Whoever leaves closes the store itself.
+            let Some(node) = self.node(*number).filter(|node| node.leaving.is_none()) else { continue };
+            let Some(store) = node.store.take() else { continue };
+            let closes = async move { tokio::time::timeout(CLOSE_TIME_MAX, store.close()).await };
+            closing.push((*number, tokio::spawn(closes)));
+        }
+        for (number, closes) in closing {
+            let unanswered = |what: &str| Broken { checker: "answered", what: format!("node {number}: {what}") };
+            let closed = closes.await.map_err(|_| unanswered("ends without being closed"))?;
+            let closed = closed.map_err(|_| unanswered("does not close"))?;
+            let in_time = self.end_callers(number).await;
+            self.trace.note(format_args!("node {number}: closed, {closed:?}"));
+            if !in_time {
+                return Err(unanswered("callers have not heard of their writes after it was closed"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The process of a closed node ends. Whether its callers were answered in time.
+    async fn end_callers(&mut self, number: u16) -> bool {
         let (trace, network) = (self.trace.clone(), self.network.clone());
-        // Whoever leaves closes the store itself.
-        let Some(node) = self.node(number).filter(|node| node.leaving.is_none()) else { return Ok(()) };
-        let Some(store) = node.store.take() else { return Ok(()) };
-        let unanswered = |what: &str| Broken { checker: "answered", what: format!("node {number}: {what}") };
-        let closed = tokio::time::timeout(CLOSE_TIME_MAX, store.close()).await;
-        let closed = closed.map_err(|_| unanswered("does not close"))?;
+        let Some(node) = self.node(number) else { return true };
         let mut callers = std::mem::take(&mut node.callers);
         let all_heard = async { while callers.join_next().await.is_some() {} };
         let in_time = tokio::time::timeout(CALLERS_TIME_MAX, all_heard).await.is_ok();
         node.watched = None;
         node.images = node.disks.kill();
         let disk_bytes = node.images.iter().map(Vec::len).sum::<usize>();
-        // The process ends, though its connections would be drained for a while.
+        trace.comment(|| format!("node {number}: has {disk_bytes} bytes on its disks"));
+        // Though its connections would be drained for a while.
         network.unplug(address(number));
         self.witness_ended(number);
-        trace.note(format_args!("node {number}: closed, {closed:?}"));
-        trace.comment(|| format!("node {number}: has {disk_bytes} bytes on its disks"));
-        if in_time { Ok(()) } else { Err(unanswered("callers have not heard of their writes after it was closed")) }
+        in_time
     }
 
-    /// Closes all nodes, when all is over.
+    /// Closes all nodes, when all is over. In large clusters some at once: each takes seconds, in which all others go on.
     ///
     /// # Errors
     /// If one does not close, or leaves callers without an answer.
     pub async fn close_all(&mut self) -> Result<(), Broken> {
-        for number in self.plan.numbers.clone() {
-            self.close(number).await?;
+        let numbers = self.plan.numbers.clone();
+        let at_once = if self.plan.nodes > LARGE { CLOSED_AT_ONCE_OF_LARGE } else { 1 };
+        for numbers in numbers.chunks(at_once) {
+            self.close(numbers).await?;
         }
         Ok(())
     }
@@ -224,7 +247,7 @@ impl World {
         match action {
             Action::Kill => self.kill(number, None),
             Action::LosePower { seed } => self.kill(number, Some(seed)),
-            Action::Close => self.close(number).await?,
+            Action::Close => self.close(&[number]).await?,
             Action::Open { with } => self.open(number, with).await.map_err(unopened)?,
             Action::Rot { seed } => self.rot(number, seed),
             Action::Leave => self.leave(number),
