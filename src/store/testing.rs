@@ -33,6 +33,13 @@ impl Store {
         product.price().map(|register| (register.value, register.stamp.bits(), register.dot.replica))
     }
 
+    /// Whether a product is listed, with the stamp of that and who wrote it.
+    #[doc(hidden)]
+    pub fn listed_written(&self, sku: &str) -> Option<(bool, u64, ReplicaId)> {
+        let product = self.inner.table.get(sku)?;
+        product.listed().map(|register| (register.value, register.stamp.bits(), register.dot.replica))
+    }
+
     /// Puts a member into the table of members.
     #[doc(hidden)]
     pub fn learn_member(&self, replica: ReplicaId, address: SocketAddr, location: &str, state: MemberState) {

@@ -47,7 +47,9 @@ pub struct Write {
     pub unbounded: Vec<Place>,
     /// The price that it sets, and the one that was seen before.
     pub price: Option<(String, u64, Option<u64>)>,
-    /// By what that price wins over others, once it was acknowledged, if it was seen then.
+    /// Whether it lists a product, or takes it off the list.
+    pub listing: Option<(String, bool)>,
+    /// By what that price or listing wins over others, once it was acknowledged, if it was seen then.
     pub stamp: Option<u64>,
 }
 

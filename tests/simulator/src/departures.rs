@@ -10,7 +10,7 @@ use crate::disks::Images;
 use crate::network::address;
 use crate::operations::Caller;
 use crate::plan::Directory;
-use crate::world::World;
+use crate::world::{Node, World};
 
 /// How long a node may take to leave, and to retire another.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -122,11 +122,11 @@ impl World {
     }
 
     /// Some bits of a node that is down flip, on one of its two disks: the mark is the second witness of what was
-    /// durable, and where both are damaged at once the loss of the last commit goes unnoticed.
+    /// durable, and where both are damaged at once the loss of the last commit goes unnoticed. A loss of power does that to the
+    /// mark, which is not synced.
     pub(crate) fn rot(&mut self, number: u16, seed: u64) {
-        let Some(node) = self.node(number).filter(|node| node.store.is_none() && !node.images[0].is_empty()) else {
-            return;
-        };
+        let may_rot = |node: &&mut Node| node.store.is_none() && !node.images[0].is_empty() && !node.has_lost_power;
+        let Some(node) = self.node(number).filter(may_rot) else { return };
         let mut chance = Chance::new(seed);
         let image = &mut node.images[usize::from(chance.per_mille(200))];
         for _ in 0..chance.within(1..=ROT_BITS_MAX) {
@@ -140,8 +140,9 @@ impl World {
 
     /// Loads the identity anew.
     pub(crate) fn rotate(&mut self, number: u16) -> Result<(), String> {
-        let Some(store) = self.node(number).and_then(|node| node.store.clone()) else { return Ok(()) };
-        let identity = crate::endpoint::identity(number).map_err(|error| error.to_string())?;
+        let Some(node) = self.node(number) else { return Ok(()) };
+        let Some(store) = node.store.clone() else { return Ok(()) };
+        let identity = crate::endpoint::identity(node.certificate).map_err(|error| error.to_string())?;
         store.reload_identity(identity).map_err(|error| format!("node {number} does not take its identity: {error}"))
     }
 

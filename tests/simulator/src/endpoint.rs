@@ -18,6 +18,8 @@ const ID_BYTES: usize = 8;
 pub const NODES_MAX: u16 = 102;
 /// The numbers of the nodes that only read.
 pub const READERS: [u16; 2] = [103, 104];
+/// The number of the machine that a copy of another's directory is opened at. Only large clusters have a node of that number.
+pub const TWIN: u16 = 102;
 
 struct ConnectionIds(Chance);
 

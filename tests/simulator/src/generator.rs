@@ -1,6 +1,7 @@
 //! Generates what a seed means: which faults and operations are on, and what happens when.
 
 mod faults;
+mod later;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,12 +9,12 @@ use std::time::Duration;
 use stockmesh::MembershipTiming;
 
 use crate::chance::Chance;
-use crate::endpoint::{NODES_MAX, READERS};
+use crate::endpoint::{NODES_MAX, READERS, TWIN};
 use crate::network::Line;
 use crate::plan::Feature::{
     Batches, Deaths, Distance, Drift, Facts, FailingDisks, FarJumps, Flapping, FullDisks, Holds, Joins, Jumps, Kills,
     Leaves, Narrow, Noise, OldCopies, OneWayCuts, Partitions, PowerLosses, Prices, Readers, Restarts, Returns, Rot,
-    Rotations, SecretCopies, SlowDisks, Transfers,
+    Rotations, SecretCopies, SlowDisks, Transfers, Twins,
 };
 use crate::plan::{Action, Directory, Event, Feature, PLACES, Plan, Size, is_guarded};
 
@@ -79,8 +80,10 @@ impl Plan {
     #[must_use]
     pub fn generate(seed: u64, size: Size) -> Self {
         let mut chance = Chance::new(seed ^ 0x5EED_0F5E_EDED);
-        let features: BTreeSet<Feature> =
+        let mut features: BTreeSet<Feature> =
             FEATURES.iter().filter(|(_, often)| chance.per_mille(*often)).map(|(feature, _)| *feature).collect();
+        let mut later = Chance::new(seed ^ 0x1A7E_0F5E_EDED);
+        features.extend(later::features(&mut later, size));
         let nodes = size.nodes.unwrap_or_else(|| [3, 3, 4, 4, 5, 5, 6, 7, 9][chance.below(9)]);
         let mut usual = Line::default();
         let mut timing = MembershipTiming::Lan;
@@ -114,12 +117,14 @@ impl Plan {
             generator.strand();
         }
         generator.departures();
+        generator.later(later);
         let Generator { mut events, features, ahead_ms, .. } = generator;
         // What is still broken by then, the end of all faults mends.
         events.retain(|event| event.at <= ends);
         events.sort_by_key(|event| event.at);
         let mut numbers: Vec<u16> = (1..=NODES_MAX.min(nodes + JOINERS_MAX)).collect();
         numbers.extend(READERS);
+        numbers.extend(features.contains(&Twins).then_some(TWIN));
         let mut agree_time_max =
             LINK_TIME_MAX + RECONCILIATIONS_MAX * reconcile_every + Duration::from_millis(ahead_ms);
         if features.contains(&Readers) {

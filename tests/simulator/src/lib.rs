@@ -4,7 +4,7 @@
 //!
 //! Modules in reading order: `chance` (the seed), `trace` (what happened), `network`, `endpoint` (QUIC on it), `disks`,
 //! `plan` (what is to happen), `generator` (what a seed makes of it), `books` and `sums` (what callers were told), `operations` (what callers do), `crossings` and `watching` (subscribers),
-//! `world` (the nodes), `copies` (who goes on from an old copy), `departures` (who goes), `probing` (whether all are of use at the end) and
+//! `world` (the nodes), `copies` (who goes on from an old copy), `twins` (who goes on beside its copy), `departures` (who goes), `probing` (whether all are of use at the end) and
 //! `retiring` (whether who is dead can be retired then), `checkers` (what must hold), `stuck` (time that stands still), `run` (one seed), `minimise` (leaves out what a failure does not need).
 
 pub mod chance;
@@ -21,6 +21,7 @@ pub mod crossings;
 pub mod watching;
 pub mod world;
 mod copies;
+mod twins;
 mod departures;
 mod probing;
 mod retiring;

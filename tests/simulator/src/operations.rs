@@ -27,7 +27,7 @@ struct Told {
     /// The only change of stock there was.
     stock: Option<Vec<(Place, i64)>>,
     hold: Option<HoldId>,
-    /// The stamp of the price.
+    /// The stamp of the price or listing.
     stamp: Option<u64>,
 }
 
@@ -37,6 +37,7 @@ struct Intent {
     stock: Vec<(Place, i64)>,
     unbounded: Vec<Place>,
     price: Option<(String, u64, Option<u64>)>,
+    listing: Option<(String, bool)>,
 }
 
 fn of(sku: &str, place: &str) -> Place {
@@ -73,7 +74,7 @@ impl Caller {
 
     async fn write(&self, intent: Intent, action: &Action, hold: Option<(HoldId, u64)>) {
         let replica = self.store.replica_id();
-        let Intent { stock, unbounded, price } = intent;
+        let Intent { stock, unbounded, price, listing } = intent;
         let write = Write {
             node: self.node,
             replica: Some(replica),
@@ -85,6 +86,7 @@ impl Caller {
             stock,
             unbounded,
             price,
+            listing,
             stamp: None,
         };
         let number = self.books.begin(write, is_named(action).then(|| action.clone()));
@@ -147,6 +149,9 @@ impl Caller {
                 let seen = self.store.get(sku).ok().and_then(|view| view.price()).map(cents_of);
                 return Intent { price: Some((sku.clone(), *cents, seen)), ..Intent::default() };
             }
+            Action::List { sku, listed } => {
+                return Intent { listing: Some((sku.clone(), *listed)), ..Intent::default() };
+            }
             Action::Stocktake { sku, place, .. } => {
                 return Intent { unbounded: vec![of(sku, place)], ..Intent::default() };
             }
@@ -190,6 +195,11 @@ impl Caller {
                     *price == price_of(*cents) && *by == self.store.replica_id()
                 };
                 told.stamp = self.store.price_written(sku).filter(own).map(|(_, stamp, _)| stamp);
+            }
+            Action::List { sku, listed } => {
+                self.store.product(sku)?.set_listed(*listed).await?;
+                let own = |(value, _, by): &(bool, u64, ReplicaId)| value == listed && *by == self.store.replica_id();
+                told.stamp = self.store.listed_written(sku).filter(own).map(|(_, stamp, _)| stamp);
             }
             Action::CommitHold { .. } | Action::ReleaseHold { .. } => told.stock = self.settle(action, hold).await?,
             _ => {}

@@ -81,6 +81,10 @@ pub enum Feature {
     FarJumps,
     /// There are members that only read.
     Readers,
+    /// Products are listed, and taken off the list.
+    Listings,
+    /// A node's directory is copied to another machine, and both go on.
+    Twins,
 }
 
 /// Something that happens at one node.
@@ -134,6 +138,10 @@ pub enum Action {
         sku: String,
         cents: u64,
     },
+    List {
+        sku: String,
+        listed: bool,
+    },
     Kill,
     LosePower {
         seed: u64,
@@ -158,6 +166,11 @@ pub enum Action {
     /// The dead node is opened after all.
     Return,
     Rotate,
+    /// A copy of that node's directory is opened at this one, and that node knows nothing of it.
+    Twin {
+        of: u16,
+        has_its_certificate: bool,
+    },
     Change {
         to: u16,
         line: Line,

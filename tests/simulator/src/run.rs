@@ -250,6 +250,7 @@ fn is_operation(action: &Action) -> bool {
             | Action::Retire { .. }
             | Action::Return
             | Action::Rotate
+            | Action::Twin { .. }
             | Action::Change { .. }
             | Action::ShiftClock { .. }
             | Action::DriftClock { .. }

@@ -31,6 +31,10 @@ const CLOSED_AT_ONCE_OF_LARGE: usize = 20;
 pub struct Node {
     /// Its number, from 1.
     pub number: u16,
+    /// The number of its certificate.
+    pub certificate: u16,
+    /// The id in the directory of another node that it was opened with a copy of.
+    pub twin_of: Option<ReplicaId>,
     /// Its store while it is up.
     pub store: Option<Store>,
     /// The id of its last life.
@@ -52,6 +56,8 @@ pub struct Node {
     pub told_copy_of: Option<ReplicaId>,
     /// Whether bits flipped since it was up.
     pub(crate) is_rotten: bool,
+    /// Whether it went down last because its power was lost.
+    pub(crate) has_lost_power: bool,
     /// Whether it left or died, and is not opened any more.
     pub is_out: bool,
     /// Whether it died, and was not told to leave.
@@ -151,7 +157,10 @@ impl World {
     /// Opens what a node's disks hold.
     async fn open_images(&mut self, number: u16, is_told: bool) -> Result<Result<Store, OpenError>, String> {
         let (mut chance, network) = (self.chance.fork(), self.network.clone());
-        let mut builder = settings(number, &self.plan)?;
+        let Some(certificate) = self.node(number).map(|node| node.certificate) else {
+            return Err(format!("there is no node {number}"));
+        };
+        let mut builder = settings(number, certificate, &self.plan)?;
         let Some(node) = self.node(number) else { return Err(format!("there is no node {number}")) };
         // Kept for the case that they cannot be opened.
         node.disks = Disks::new(std::mem::take(&mut node.images), chance.fork());
@@ -177,6 +186,7 @@ impl World {
         node.callers = JoinSet::new();
         node.watched = None;
         network.unplug(address(number));
+        node.has_lost_power = power.is_some();
         node.images = match power {
             Some(seed) => node.disks.lose_power(seed),
             None => node.disks.kill(),
@@ -216,7 +226,7 @@ impl World {
         let mut callers = std::mem::take(&mut node.callers);
         let all_heard = async { while callers.join_next().await.is_some() {} };
         let in_time = tokio::time::timeout(CALLERS_TIME_MAX, all_heard).await.is_ok();
-        node.watched = None;
+        (node.watched, node.has_lost_power) = (None, false);
         node.images = node.disks.kill();
         let disk_bytes = node.images.iter().map(Vec::len).sum::<usize>();
         trace.comment(|| format!("node {number}: has {disk_bytes} bytes on its disks"));
@@ -259,6 +269,9 @@ impl World {
                 }
             }
             Action::Rotate => self.rotate(number).map_err(unopened)?,
+            Action::Twin { of, has_its_certificate } => {
+                self.twin(number, of, has_its_certificate).await.map_err(unopened)?;
+            }
             Action::Copy => {
                 let now = self.trace.now();
                 if let Some(node) = self.node(number)
@@ -344,6 +357,8 @@ impl Node {
         let disks = Disks::new(Images::default(), chance);
         Self {
             number,
+            certificate: number,
+            twin_of: None,
             store: None,
             replica: None,
             disks,
@@ -355,6 +370,7 @@ impl Node {
             copied: None,
             told_copy_of: None,
             is_rotten: false,
+            has_lost_power: false,
             is_out: false,
             is_dead: false,
             leaving: None,
@@ -369,8 +385,8 @@ pub(crate) fn unopened(what: String) -> Broken {
     Broken { checker: "opens", what }
 }
 
-fn settings(number: u16, plan: &Plan) -> Result<Builder, String> {
-    let identity = identity(number).map_err(|error| error.to_string())?;
+fn settings(number: u16, certificate: u16, plan: &Plan) -> Result<Builder, String> {
+    let identity = identity(certificate).map_err(|error| error.to_string())?;
     let mut builder = Store::builder()
         .cluster("simulated")
         .location(PLACES[0])

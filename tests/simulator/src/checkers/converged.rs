@@ -6,7 +6,7 @@ use std::time::Duration;
 use stockmesh::Store;
 use tokio::time::Instant;
 
-use super::Broken;
+use super::{Broken, ids};
 use crate::endpoint::READERS;
 use crate::world::World;
 
@@ -46,6 +46,7 @@ pub async fn wait(world: &mut World, limit: Duration) -> Result<(), Broken> {
             }
         }
         if begun.elapsed() > limit {
+            ids::apart(world).map_err(|what| Broken { checker: "ids", what })?;
             let told: Vec<String> = nodes
                 .iter()
                 .zip(&prints)

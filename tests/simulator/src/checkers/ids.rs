@@ -13,9 +13,10 @@ pub(super) struct Ids;
 impl Ids {
     fn look(world: &World) -> Result<(), String> {
         let mut seen: BTreeMap<ReplicaId, u16> = BTreeMap::new();
+        let shared: Vec<ReplicaId> = world.nodes.iter().filter_map(|node| node.twin_of).collect();
         for (node, store) in world.up() {
             let status = store.status();
-            for id in status.former_replicas.into_iter().chain([status.replica]) {
+            for id in status.former_replicas.into_iter().chain([status.replica]).filter(|id| !shared.contains(id)) {
                 if let Some(other) = seen.insert(id, node).filter(|other| *other != node) {
                     return Err(format!("nodes {other} and {node} have both written under {id}"));
                 }
@@ -23,6 +24,17 @@ impl Ids {
         }
         Ok(())
     }
+}
+
+/// No two write under one id now. Those that do cannot agree either, so this is asked there too.
+pub(super) fn apart(world: &World) -> Result<(), String> {
+    let mut present: BTreeMap<ReplicaId, u16> = BTreeMap::new();
+    for (node, store) in world.up() {
+        if let Some(other) = present.insert(store.replica_id(), node) {
+            return Err(format!("nodes {other} and {node} still write under {}", store.replica_id()));
+        }
+    }
+    Ok(())
 }
 
 impl Checker for Ids {
@@ -56,6 +68,8 @@ impl Checker for Ids {
                 ));
             }
         }
+        // Both of two that had one directory have written by now.
+        apart(world)?;
         Self::look(world)
     }
 }

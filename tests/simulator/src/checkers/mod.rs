@@ -6,6 +6,7 @@ mod converged;
 mod durable_first;
 mod healthy;
 mod holds;
+mod listings;
 mod ids;
 mod nothing_left;
 mod on_disk;
@@ -75,6 +76,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(oversold::Oversold),
         Box::new(holds::Holds),
         Box::new(registers::Registers),
+        Box::new(listings::Listings),
         Box::new(on_disk::OnDisk),
         Box::new(ids::Ids),
         Box::new(durable_first::DurableFirst),

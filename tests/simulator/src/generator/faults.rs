@@ -70,7 +70,7 @@ impl Generator {
         }
     }
 
-    fn cut(&mut self, at: u64, for_ms: u64, from: u16, to: u16) {
+    pub(super) fn cut(&mut self, at: u64, for_ms: u64, from: u16, to: u16) {
         let cut = Line { cut: true, ..Line::default() };
         self.push(at, from, Action::Change { to, line: cut });
         self.push(at + for_ms, from, Action::Change { to, line: Line::default() });
