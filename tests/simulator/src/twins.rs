@@ -9,12 +9,13 @@ impl World {
     /// Opens a copy of that node's directory at this one, as a machine of its own or under the same certificate.
     pub(crate) async fn twin(&mut self, number: u16, of: u16, has_its_certificate: bool) -> Result<(), String> {
         let Some(node) = self.node(of).filter(|node| node.leaving.is_none()) else { return Ok(()) };
-        let Some(replica) = node.store.as_ref().map(stockmesh::Store::replica_id) else { return Ok(()) };
+        let Some(status) = node.store.as_ref().map(stockmesh::Store::status) else { return Ok(()) };
         let (images, certificate) = (node.disks.copy(), node.certificate);
         (node.was_set_back, node.was_cloned) = (true, true);
-        self.books.suspect(replica);
+        self.books.suspect(status.replica);
         let Some(twin) = self.node(number) else { return Ok(()) };
-        (twin.images, twin.twin_of) = (images, Some(replica));
+        twin.images = images;
+        twin.shared_ids = status.former_replicas.into_iter().chain([status.replica]).collect();
         (twin.was_set_back, twin.was_cloned) = (true, true);
         if has_its_certificate {
             twin.certificate = certificate;

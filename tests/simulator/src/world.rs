@@ -33,8 +33,8 @@ pub struct Node {
     pub number: u16,
     /// The number of its certificate.
     pub certificate: u16,
-    /// The id in the directory of another node that it was opened with a copy of.
-    pub twin_of: Option<ReplicaId>,
+    /// The ids in the directory of another node that it was opened with a copy of, those before the last too.
+    pub shared_ids: Vec<ReplicaId>,
     /// Its store while it is up.
     pub store: Option<Store>,
     /// The id of its last life.
@@ -358,7 +358,7 @@ impl Node {
         Self {
             number,
             certificate: number,
-            twin_of: None,
+            shared_ids: Vec::new(),
             store: None,
             replica: None,
             disks,

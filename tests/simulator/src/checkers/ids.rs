@@ -13,7 +13,7 @@ pub(super) struct Ids;
 impl Ids {
     fn look(world: &World) -> Result<(), String> {
         let mut seen: BTreeMap<ReplicaId, u16> = BTreeMap::new();
-        let shared: Vec<ReplicaId> = world.nodes.iter().filter_map(|node| node.twin_of).collect();
+        let shared: Vec<ReplicaId> = world.nodes.iter().flat_map(|node| node.shared_ids.iter().copied()).collect();
         for (node, store) in world.up() {
             let status = store.status();
             for id in status.former_replicas.into_iter().chain([status.replica]).filter(|id| !shared.contains(id)) {
