@@ -19,6 +19,8 @@ const RETIRE_TRIES: u32 = 3;
 const RETIRE_PAUSE: Duration = Duration::from_secs(4);
 /// Bits that flip on a disk, at the most.
 const ROT_BITS_MAX: u64 = 8;
+/// Places that are looked at to find one that holds something.
+const ROT_DRAWS: usize = 8;
 
 /// A node that is about to leave.
 pub(crate) type Leaving = JoinHandle<Result<Left, LeaveError>>;
@@ -130,7 +132,9 @@ impl World {
         let mut chance = Chance::new(seed);
         let image = &mut node.images[usize::from(chance.per_mille(200))];
         for _ in 0..chance.within(1..=ROT_BITS_MAX) {
-            let at = chance.below(image.len());
+            // Most of a file holds nothing yet.
+            let drawn: [usize; ROT_DRAWS] = std::array::from_fn(|_| chance.below(image.len()));
+            let at = drawn.into_iter().find(|at| image[*at] != 0).unwrap_or(drawn[0]);
             if let Some(byte) = image.get_mut(at) {
                 *byte ^= 1 << chance.below(8);
             }

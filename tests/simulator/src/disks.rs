@@ -15,6 +15,8 @@ use crate::chance::{Chance, mix};
 
 /// What a loss of power may tear a write into.
 const SECTOR_BYTES: usize = 512;
+/// What a full disk that never overwrites takes at the most.
+const LEFT_BYTES_MAX: usize = 32 << 10;
 
 /// What two disks hold: the store's and the mark's.
 pub type Images = [Vec<u8>; 2];
@@ -37,6 +39,8 @@ struct State {
     fails_at_sync: bool,
     /// Bytes that the store's disk may hold.
     room_bytes: usize,
+    /// Bytes that both disks take before they are full.
+    left_bytes: usize,
     is_gone: bool,
     /// Whether anything ever failed.
     has_failed: bool,
@@ -73,6 +77,7 @@ impl Disks {
             busy_until: Instant::now(),
             fails_at_sync: false,
             room_bytes: usize::MAX,
+            left_bytes: usize::MAX,
             is_gone: false,
             has_failed: false,
         })))
@@ -95,10 +100,15 @@ impl Disks {
         self.0.lock().fails_at_sync = true;
     }
 
-    /// Leaves the store's disk no more room than it has now.
+    /// Leaves the store's disk no more room than it has now; or takes a little more on both and then nothing, not even in
+    /// place, as a file system does that never overwrites.
     pub fn fill(&self) {
         let mut state = self.0.lock();
         state.room_bytes = state.current[0].len();
+        if state.chance.per_mille(500) {
+            let left_bytes = state.chance.below(LEFT_BYTES_MAX);
+            state.left_bytes = left_bytes;
+        }
     }
 
     /// What is written now: taken between two commits, as a backup of a stopped store would be.
@@ -111,7 +121,7 @@ impl Disks {
     #[must_use]
     pub fn is_bad(&self) -> bool {
         let state = self.0.lock();
-        state.fails_at_sync || state.room_bytes < usize::MAX
+        state.fails_at_sync || state.room_bytes < usize::MAX || state.left_bytes < usize::MAX
     }
 
     /// Whether anything was refused, so that the store may refuse writes from then on.
@@ -267,8 +277,18 @@ impl Disk for OneDisk {
         let mut state = self.disks.0.lock();
         state.check()?;
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
+        let is_full = data.len() > state.left_bytes;
+        // What still fitted is written.
+        let data = &data[..data.len().min(state.left_bytes)];
+        if state.left_bytes < usize::MAX {
+            state.left_bytes -= data.len();
+        }
         put(&mut state.current[self.disk], offset, data);
         state.entries.push(Entry::Write { disk: self.disk, offset, data: data.to_vec() });
+        if is_full {
+            state.has_failed = true;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         Ok(())
     }
 }
