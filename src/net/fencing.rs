@@ -54,7 +54,7 @@ fn concerned(
 
 /// All replicas that have rights anywhere: each is or was a member, and may come back, however long it has been away. Goes
 /// through the whole state.
-pub(super) async fn holders(shared: &Shared) -> BTreeSet<ReplicaId> {
+async fn holders(shared: &Shared) -> BTreeSet<ReplicaId> {
     let mut holders = BTreeSet::new();
     for shard in shared.table.count().indexes() {
         shared.table.read(shard, |state| {
@@ -73,7 +73,8 @@ pub(super) async fn holders(shared: &Shared) -> BTreeSet<ReplicaId> {
 pub(super) struct Fencing<'a> {
     pub(super) retired: ReplicaId,
     pub(super) without: &'a BTreeSet<ReplicaId>,
-    pub(super) holders: BTreeSet<ReplicaId>,
+    /// This node's id when it began.
+    pub(super) heir: ReplicaId,
     pub(super) until: Instant,
     pub(super) shared: &'a Shared,
 }
@@ -123,6 +124,12 @@ impl<'a> Turns<'a> {
 
     fn again(&mut self) {
         self.waiting.append(&mut self.again);
+    }
+
+    /// Who left meanwhile, or was left out on purpose and has lost its link, is waited for no more.
+    fn keep(&mut self, concerned: &BTreeSet<ReplicaId>) {
+        self.waiting.retain(|member| concerned.contains(member));
+        self.refused.retain(|member| concerned.contains(member));
     }
 
     /// Asks for links with those whose turn comes, and ends those that are needed no more.
@@ -175,13 +182,15 @@ impl Fencing<'_> {
     {
         let mut done = BTreeSet::new();
         loop {
-            let mut new = concerned(self.retired, self.without, &self.holders, self.shared);
+            // Anew each time: rights may turn up in what the members tell.
+            let holders = holders(self.shared).await;
+            let mut new = self.concerned(&holders);
             new.retain(|replica| !done.contains(replica));
             if new.is_empty() {
-                self.check_is_gone()?;
+                self.check()?;
                 return Ok(done.len());
             }
-            self.with_each(&new, &work).await?;
+            self.with_each(&new, &holders, &work).await?;
             done.extend(new);
         }
     }
@@ -191,6 +200,7 @@ impl Fencing<'_> {
     async fn with_each<Work>(
         &self,
         members: &BTreeSet<ReplicaId>,
+        holders: &BTreeSet<ReplicaId>,
         work: impl Fn(Arc<Link>) -> Work,
     ) -> Result<(), RetireError>
     where
@@ -201,7 +211,7 @@ impl Fencing<'_> {
         let mut look = tokio::time::interval(RETIRE_LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while !turns.is_over() {
-            self.check_is_gone()?;
+            self.check()?;
             turns.look();
             while let Some(link) = turns.next() {
                 let (member, work) = (link.replica, work(link));
@@ -215,7 +225,10 @@ impl Fencing<'_> {
                     let (member, attempt) = ended.map_err(|_| RetireError::Stopped)?;
                     turns.end(member, &attempt?);
                 }
-                _ = look.tick() => turns.again(),
+                _ = look.tick() => {
+                    turns.again();
+                    turns.keep(&self.concerned(holders));
+                }
                 () = self.shared.until_changed() => {}
             }
         }
@@ -227,10 +240,21 @@ impl Fencing<'_> {
         }
     }
 
-    /// Nobody who is linked is retired.
-    fn check_is_gone(&self) -> Result<(), RetireError> {
+    fn concerned(&self, holders: &BTreeSet<ReplicaId>) -> BTreeSet<ReplicaId> {
+        concerned(self.retired, self.without, holders, self.shared)
+    }
+
+    /// Nobody who is linked is retired, and only under the id that the members were told.
+    fn check(&self) -> Result<(), RetireError> {
+        if self.shared.committer.is_closed() {
+            return Err(RetireError::Stopped);
+        }
+        if self.shared.table.own() != self.heir {
+            let why = "it took a new replica id meanwhile; call again".into();
+            return Err(RetireError::Heir { heir: self.heir, why });
+        }
         match self.shared.registry.link(self.retired) {
-            Some(_) => Err(RetireError::Alive { replica: self.retired, at: self.shared.table.own() }),
+            Some(_) => Err(RetireError::Alive { replica: self.retired, at: self.heir }),
             None => Ok(()),
         }
     }

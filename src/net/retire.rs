@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::fencing::{Attempt, Fencing, holders};
+use super::fencing::{Attempt, Fencing};
 use super::frames::{FrameError, OwnStream, read_message, write_message};
 use super::link::Link;
 use super::pull::reconcile;
@@ -144,8 +144,8 @@ pub(super) async fn fence_everywhere(
     if let Some(heir) = other {
         return Err(RetireError::OtherHeir { replica: retired, heir });
     }
-    let fencing = Fencing { retired, without, holders: holders(shared).await, until, shared };
     let heir = shared.table.own();
+    let fencing = Fencing { retired, without, heir, until, shared };
     let (trial, fence) = (Fence { retired, heir, is_trial: true }, Fence { retired, heir, is_trial: false });
     // First only asked: a replica that turns out to be alive, or a member that is missing, must not leave a fence behind.
     fencing.with_all(|link| async move { ask_to_fence(&link, trial).await }).await?;

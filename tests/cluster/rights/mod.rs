@@ -1,6 +1,7 @@
 //! Rights that move between nodes over real links: nothing is sold twice, nothing is lost, and few sales have to ask.
 
 mod again;
+mod asked;
 mod cancelled;
 mod copies;
 mod deficits;

@@ -1,0 +1,98 @@
+//! Who is asked when a replica is retired, while members come, go and tell what they know (rule Q1).
+
+use std::time::{Duration, Instant};
+
+use quinn::SendStream;
+use stockmesh::{NeedOnly, ReplicaId, RetireError, Store};
+use stockmesh_proto::wire::{Fence, Fenced, Hello, Message};
+
+use super::peer::{push_of, stock};
+use super::{MUG, own_rights, wait_available};
+use crate::support::raw::{Raw, hello, read, write};
+use crate::support::{Mesh, PATIENCE};
+
+const LONG: Duration = Duration::from_secs(20);
+
+/// A node, a dead replica of which it knows 9 units, and a member that takes part in retiring it, by hand.
+async fn heir_and_member(mesh: &Mesh) -> (Store, ReplicaId, Raw) {
+    let heir = mesh.builder("heir").grant_policy(NeedOnly).open().await.unwrap();
+    let dead = ReplicaId::from_random(7);
+    let mut member = Raw::silent(mesh, crate::support::address(&heir)).await;
+    let (mut send, mut receive) = member.connection.open_bi().await.unwrap();
+    write(&mut send, &Message::Hello(Hello { features_known: 17, ..hello(member.replica) })).await;
+    assert!(matches!(read(&mut receive).await, Some(Message::Hello(_))));
+    member.node = Some(heir.replica_id());
+    let _pushes = member.push_bytes(&push_of(dead, MUG, 1, stock(dead, 1, 9)), false).await;
+    wait_available(std::slice::from_ref(&heir), 9).await;
+    (heir, dead, member)
+}
+
+/// The next question of the heir. Reconciliations are left without an answer meanwhile.
+async fn asked(member: &Raw) -> (SendStream, Fence) {
+    loop {
+        let accepted = tokio::time::timeout(PATIENCE, member.connection.accept_bi()).await;
+        let (send, mut receive) = accepted.expect("the heir asks").unwrap();
+        if let Some(Message::Fence(fence)) = read(&mut receive).await {
+            return (send, fence);
+        }
+    }
+}
+
+/// Rights that turn up while members are asked are somebody's who may come back too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_turns_out_to_have_rights_meanwhile_is_asked_too() {
+    let mesh = Mesh::new();
+    let (heir, dead, member) = heir_and_member(&mesh).await;
+    let retiring = tokio::spawn(heir.retire(dead).deadline(Duration::from_secs(3)).into_future());
+    let (mut send, fence) = asked(&member).await;
+    assert!(fence.is_trial);
+    let away = ReplicaId::from_random(8);
+    let _pushes = member.push_bytes(&push_of(away, MUG, 1, stock(away, 1, 5)), false).await;
+    wait_available(std::slice::from_ref(&heir), 14).await;
+    write(&mut send, &Message::Fenced(Fenced { heir: Some(fence.heir), is_alive: false })).await;
+    let refused = retiring.await.unwrap().unwrap_err();
+    assert!(matches!(&refused, RetireError::Unreachable { members } if *members == [away]), "{refused}");
+    assert_eq!(own_rights(&heir), 0);
+}
+
+/// A member that was left out on purpose is asked while it is linked, and not waited for once it is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_left_out_and_goes_is_not_waited_for() {
+    let mesh = Mesh::new();
+    let (heir, dead, member) = heir_and_member(&mesh).await;
+    let begun = Instant::now();
+    let retiring = tokio::spawn(heir.retire(dead).without([member.replica]).deadline(LONG).into_future());
+    let _unanswered = asked(&member).await;
+    member.connection.close(0_u32.into(), b"goes");
+    assert_eq!(retiring.await.unwrap().unwrap().units, 9);
+    assert!(begun.elapsed() < LONG / 2, "{:?}", begun.elapsed());
+}
+
+/// Who takes a new id meanwhile asks nobody under the old one any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_heir_that_takes_a_new_id_says_so_at_once() {
+    let mesh = Mesh::new();
+    let (heir, dead, member) = heir_and_member(&mesh).await;
+    let (own, begun) = (heir.replica_id(), Instant::now());
+    let retiring = tokio::spawn(heir.retire(dead).deadline(LONG).into_future());
+    let _unanswered = asked(&member).await;
+    // Another node is linked under its id, it is told (rule H3).
+    member.connection.close(6_u32.into(), b"taken");
+    let refused = retiring.await.unwrap().unwrap_err();
+    assert!(matches!(&refused, RetireError::Heir { heir, .. } if *heir == own), "{refused}");
+    assert!(begun.elapsed() < LONG / 2, "{:?}", begun.elapsed());
+    assert_ne!(heir.replica_id(), own);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retiring_ends_with_the_store() {
+    let mesh = Mesh::new();
+    let (heir, dead, member) = heir_and_member(&mesh).await;
+    let begun = Instant::now();
+    let retiring = tokio::spawn(heir.retire(dead).deadline(LONG).into_future());
+    let _unanswered = asked(&member).await;
+    heir.close().await.unwrap();
+    let refused = retiring.await.unwrap().unwrap_err();
+    assert!(matches!(refused, RetireError::Stopped), "{refused}");
+    assert!(begun.elapsed() < LONG / 2, "{:?}", begun.elapsed());
+}
