@@ -7,7 +7,7 @@ use stockmesh::{NeedOnly, ReplicaId, RetireError, Store};
 use stockmesh_proto::wire::{Fence, Fenced, Hello, Message};
 
 use super::peer::{push_of, stock};
-use super::{MUG, own_rights, wait_available};
+use super::{MUG, own_rights, rights_of, wait_available};
 use crate::support::raw::{Raw, hello, read, write};
 use crate::support::{Mesh, PATIENCE};
 
@@ -36,6 +36,26 @@ async fn asked(member: &Raw) -> (SendStream, Fence) {
             return (send, fence);
         }
     }
+}
+
+/// Frame by frame as a member sees it: first it is only asked, then it fences, then the heir pulls what it knows, and takes
+/// nothing over before all of that is done.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_is_asked_then_fences_then_tells_what_it_knows() {
+    let mesh = Mesh::new();
+    let (heir, dead, member) = heir_and_member(&mesh).await;
+    let retiring = tokio::spawn(heir.retire(dead).deadline(Duration::from_secs(5)).into_future());
+    let own = heir.replica_id();
+    for is_trial in [true, false] {
+        let (mut send, fence) = asked(&member).await;
+        assert_eq!(fence, Fence { retired: dead, heir: own, is_trial });
+        write(&mut send, &Message::Fenced(Fenced { heir: Some(own), is_alive: false })).await;
+        assert_eq!(rights_of(&heir, dead), 9, "nothing is taken over yet");
+    }
+    // What the member knows cannot be pulled, so all stays as it is.
+    let refused = retiring.await.unwrap().unwrap_err();
+    assert!(matches!(&refused, RetireError::Unreachable { members } if *members == [member.replica]), "{refused}");
+    assert_eq!((rights_of(&heir, dead), own_rights(&heir)), (9, 0));
 }
 
 /// Rights that turn up while members are asked are somebody's who may come back too.

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use stockmesh::{HoldId, NeedOnly, Reason, ReplicaId, RetireError, Store};
-use stockmesh_proto::wire::{Fence, Fenced, Hello, Message, RefusalCode, TakeHold};
+use stockmesh_proto::wire::{Fence, Fenced, Message, RefusalCode, TakeHold};
 use stockmesh_proto::{Location, Sku};
 
 use super::peer::{grant, linked, push_of, shard_of, stock};
 use super::{MUG, assert_shared_out, available, mug, own_rights, rights_of, wait_available};
-use crate::support::raw::{Raw, hello, read, write};
+use crate::support::raw::read;
 use crate::support::writers::price;
 use crate::support::{Mesh, PATIENCE, dial, full_mesh, on_hand, refused_with, wait_converged, wait_linked, wait_until};
 
@@ -390,42 +390,6 @@ async fn the_heir_first_learns_what_each_member_knows() {
     let retired = a.retire(dead).deadline(PATIENCE).await.unwrap();
     assert_eq!(retired.units, 5, "of 9 units 4 were sold");
     wait_available(&[a, b], 5).await;
-}
-
-/// Frame by frame as a member sees it: first it is only asked, then it fences, then the heir pulls what it knows, and takes
-/// nothing over before all of that is done.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_member_is_asked_then_fences_then_tells_what_it_knows() {
-    let mesh = Mesh::new();
-    let heir = node(&mesh, "heir").await;
-    let dead = ReplicaId::from_random(7);
-    let mut member = Raw::silent(&mesh, crate::support::address(&heir)).await;
-    let (mut send, mut receive) = member.connection.open_bi().await.unwrap();
-    write(&mut send, &Message::Hello(Hello { features_known: 17, ..hello(member.replica) })).await;
-    assert!(matches!(read(&mut receive).await, Some(Message::Hello(_))));
-    member.node = Some(heir.replica_id());
-    let _pushes = member.push_bytes(&push_of(dead, MUG, 1, stock(dead, 1, 9)), false).await;
-    wait_available(std::slice::from_ref(&heir), 9).await;
-
-    let retiring = tokio::spawn(heir.retire(dead).deadline(Duration::from_secs(5)).into_future());
-    let own = heir.replica_id();
-    for is_trial in [true, false] {
-        // Reconciliations are left without an answer meanwhile.
-        let (mut send, fence) = loop {
-            let accepted = tokio::time::timeout(PATIENCE, member.connection.accept_bi()).await;
-            let (send, mut receive) = accepted.expect("the heir asks").unwrap();
-            if let Some(Message::Fence(fence)) = read(&mut receive).await {
-                break (send, fence);
-            }
-        };
-        assert_eq!(fence, Fence { retired: dead, heir: own, is_trial });
-        write(&mut send, &Message::Fenced(Fenced { heir: Some(own), is_alive: false })).await;
-        assert_eq!(rights_of(&heir, dead), 9, "nothing is taken over yet");
-    }
-    // What the member knows cannot be pulled, so all stays as it is.
-    let refused = retiring.await.unwrap().unwrap_err();
-    assert!(matches!(&refused, RetireError::Unreachable { members } if *members == [member.replica]), "{refused}");
-    assert_eq!((rights_of(&heir, dead), own_rights(&heir)), (9, 0));
 }
 
 /// A member that fenced a replica lets it in no more, from its answer on.
