@@ -91,14 +91,16 @@ struct Turns<'a> {
     refused: BTreeSet<ReplicaId>,
     /// Those whose links are kept no longer than others need.
     done: BTreeSet<ReplicaId>,
+    /// Those that are not concerned any more.
+    gone: BTreeSet<ReplicaId>,
     /// Who was the last for whom a link was asked for.
     last: Option<ReplicaId>,
 }
 
 impl<'a> Turns<'a> {
     fn new(members: BTreeSet<ReplicaId>, shared: &'a Shared) -> Self {
-        let [running, again, refused, done] = std::array::from_fn(|_| BTreeSet::new());
-        Self { shared, waiting: members, running, again, refused, done, last: None }
+        let [running, again, refused, done, gone] = std::array::from_fn(|_| BTreeSet::new());
+        Self { shared, waiting: members, running, again, refused, done, gone, last: None }
     }
 
     /// The next whose turn it is: only those that are linked take one up, the others may be away for long.
@@ -126,10 +128,12 @@ impl<'a> Turns<'a> {
         self.waiting.append(&mut self.again);
     }
 
-    /// Who left meanwhile, or was left out on purpose and has lost its link, is waited for no more.
+    /// Who left meanwhile, or was left out on purpose and has lost its link, is waited for no more. It is not done either:
+    /// should it come back, it is asked.
     fn keep(&mut self, concerned: &BTreeSet<ReplicaId>) {
-        self.waiting.retain(|member| concerned.contains(member));
-        self.refused.retain(|member| concerned.contains(member));
+        for members in [&mut self.waiting, &mut self.refused] {
+            self.gone.extend(members.extract_if(.., |member| !concerned.contains(member)));
+        }
     }
 
     /// Asks for links with those whose turn comes, and ends those that are needed no more.
@@ -180,7 +184,7 @@ impl Fencing<'_> {
     where
         Work: Future<Output = Result<Attempt, RetireError>> + Send + 'static,
     {
-        let mut done = BTreeSet::new();
+        let mut done: BTreeSet<ReplicaId> = BTreeSet::new();
         loop {
             // Anew each time: rights may turn up in what the members tell.
             let holders = holders(self.shared).await;
@@ -190,19 +194,19 @@ impl Fencing<'_> {
                 self.check()?;
                 return Ok(done.len());
             }
-            self.with_each(&new, &holders, &work).await?;
-            done.extend(new);
+            let gone = self.with_each(&new, &holders, &work).await?;
+            done.extend(new.difference(&gone).copied());
         }
     }
 
     /// Does something with each of these members, with some at a time: a node may be able to keep fewer links than there are
-    /// members. A link is asked for before, and kept for as long.
+    /// members. A link is asked for before, and kept for as long. Returns those that turned out not to be concerned.
     async fn with_each<Work>(
         &self,
         members: &BTreeSet<ReplicaId>,
         holders: &BTreeSet<ReplicaId>,
         work: impl Fn(Arc<Link>) -> Work,
-    ) -> Result<(), RetireError>
+    ) -> Result<BTreeSet<ReplicaId>, RetireError>
     where
         Work: Future<Output = Result<Attempt, RetireError>> + Send + 'static,
     {
@@ -234,7 +238,7 @@ impl Fencing<'_> {
         }
         let missing = turns.missing();
         if missing.is_empty() {
-            Ok(())
+            Ok(turns.gone)
         } else {
             Err(RetireError::Unreachable { members: missing.into_iter().collect() })
         }

@@ -9,7 +9,7 @@ use stockmesh_proto::wire::{Fence, Fenced, Hello, Message};
 use super::peer::{push_of, stock};
 use super::{MUG, own_rights, rights_of, wait_available};
 use crate::support::raw::{Raw, hello, read, write};
-use crate::support::{Mesh, PATIENCE};
+use crate::support::{Mesh, PATIENCE, links_up, wait_until};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -17,14 +17,21 @@ const LONG: Duration = Duration::from_secs(20);
 async fn heir_and_member(mesh: &Mesh) -> (Store, ReplicaId, Raw) {
     let heir = mesh.builder("heir").grant_policy(NeedOnly).open().await.unwrap();
     let dead = ReplicaId::from_random(7);
-    let mut member = Raw::silent(mesh, crate::support::address(&heir)).await;
+    let member = member_of(mesh, &heir, None).await;
+    let _pushes = member.push_bytes(&push_of(dead, MUG, 1, stock(dead, 1, 9)), false).await;
+    wait_available(std::slice::from_ref(&heir), 9).await;
+    (heir, dead, member)
+}
+
+/// A member that takes part in retiring replicas, under this id.
+async fn member_of(mesh: &Mesh, heir: &Store, replica: Option<ReplicaId>) -> Raw {
+    let mut member = Raw::silent(mesh, crate::support::address(heir)).await;
+    member.replica = replica.unwrap_or(member.replica);
     let (mut send, mut receive) = member.connection.open_bi().await.unwrap();
     write(&mut send, &Message::Hello(Hello { features_known: 17, ..hello(member.replica) })).await;
     assert!(matches!(read(&mut receive).await, Some(Message::Hello(_))));
     member.node = Some(heir.replica_id());
-    let _pushes = member.push_bytes(&push_of(dead, MUG, 1, stock(dead, 1, 9)), false).await;
-    wait_available(std::slice::from_ref(&heir), 9).await;
-    (heir, dead, member)
+    member
 }
 
 /// The next question of the heir. Reconciliations are left without an answer meanwhile.
@@ -86,6 +93,24 @@ async fn who_was_left_out_and_goes_is_not_waited_for() {
     member.connection.close(0_u32.into(), b"goes");
     assert_eq!(retiring.await.unwrap().unwrap().units, 9);
     assert!(begun.elapsed() < LONG / 2, "{:?}", begun.elapsed());
+}
+
+/// A member that went and comes back, while others are asked still, is asked again: it goes on taking writes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_back_before_all_are_asked_is_asked_again() {
+    let mesh = Mesh::new();
+    let (heir, dead, slow) = heir_and_member(&mesh).await;
+    let member = member_of(&mesh, &heir, None).await;
+    let _retiring = tokio::spawn(heir.retire(dead).without([member.replica]).deadline(LONG).into_future());
+    let ((mut send, fence), _unanswered) = (asked(&slow).await, asked(&member).await);
+    member.connection.close(0_u32.into(), b"goes");
+    wait_until("the link ends", || links_up(&heir) == 1).await;
+    // As long as it takes to notice that nobody waits for it.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let member = member_of(&mesh, &heir, Some(member.replica)).await;
+    write(&mut send, &Message::Fenced(Fenced { heir: Some(fence.heir), is_alive: false })).await;
+    let (_, fence) = asked(&member).await;
+    assert!(fence.is_trial, "nobody is fenced before it was asked");
 }
 
 /// Who takes a new id meanwhile asks nobody under the old one any more.
