@@ -17,7 +17,7 @@ use crate::error::WriteError;
 use crate::limits::{
     HEIRS_IN_A_ROW_MAX, INHERIT_AGAIN_AFTER, INHERIT_PAUSE, PLACES_AT_ONCE_MAX, RETIRED_HOLD_TIME_DEFAULT,
 };
-use crate::retirements::{Retirement, Retirements};
+use crate::retirements::{HeirClaim, Retirements};
 use crate::table::Table;
 
 /// What was taken over.
@@ -263,7 +263,7 @@ async fn learn_of_state(table: &Table, committer: &Committer) {
             let _ = committer.retired_here(retired).await;
         }
         if committer.retired(|known| !known.contains_key(&retired)) {
-            let _ = committer.fence(retired, Retirement { heir, is_closed: true }).await;
+            let _ = committer.fence(retired, HeirClaim::TookOver { heir }).await;
         }
     }
 }

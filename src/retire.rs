@@ -21,7 +21,7 @@ use crate::limits::{
 };
 use crate::net::RetireRequest;
 use crate::replica::Replica;
-use crate::retirements::Retirement;
+use crate::retirements::HeirClaim;
 use crate::withdraw::check_ttl;
 
 /// A replica that is to be retired, made by [`Store::retire`](crate::Store::retire). Nothing happens until it is awaited.
@@ -158,7 +158,7 @@ async fn retire_here(replica: &Replica, wanted: &Wanted) -> Result<TakenOver, Re
     // Before the fence is closed: whoever takes over in the background waits for this one.
     let taking_over = committer.taking_over();
     let _guard = taking_over.lock().await;
-    match committer.fence(retired, Retirement { heir: own, is_closed: true }).await {
+    match committer.fence(retired, HeirClaim::Closes { heir: own }).await {
         Ok(FenceOutcome::Fenced(heir)) if heir == own => {}
         Ok(FenceOutcome::Fenced(heir)) => return Err(RetireError::OtherHeir { replica: retired, heir }),
         Ok(FenceOutcome::Own) => return Err(RetireError::Own(retired)),

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use stockmesh_proto::ReplicaId;
+pub(crate) use stockmesh_proto::retirement::{HeirClaim, Retirement, Retirements, noted};
 use tracing::warn;
 
 use crate::storage::Stored;
@@ -12,18 +13,6 @@ use crate::storage::Stored;
 const KEY_PREFIX: &str = "retired.";
 /// Ends the row of a replica of which everything is exchanged, so that its rights may be taken over.
 const CLOSED: &str = " closed";
-
-/// What became of a replica that will never return.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Retirement {
-    /// Who takes over its rights.
-    pub(crate) heir: ReplicaId,
-    /// The members have exchanged what they knew of it: the heir may take over.
-    pub(crate) is_closed: bool,
-}
-
-/// Retired replicas, by id.
-pub(crate) type Retirements = BTreeMap<ReplicaId, Retirement>;
 
 /// Reads what is stored of retired replicas. A row that makes no sense is left out and told: the state says the same.
 pub(crate) fn read_retirements(settings: &BTreeMap<String, Vec<u8>>) -> Retirements {

@@ -90,6 +90,8 @@ pub mod demand;
 pub mod grant;
 pub mod asking;
 
+pub mod retirement;
+
 pub mod reconcile;
 pub mod joining;
 

@@ -102,6 +102,8 @@ pub const FAR_RECONCILIATIONS_SHARE: u64 = 4;
 
 /// Members that a retirement may leave out: as many as a cluster can lose at once, and still be worth saving.
 pub const RETIRE_WITHOUT_MAX: usize = 1024;
+/// Heirs of one replica that gave way to another one: more nodes than anybody asks in the same moment to retire the same.
+pub const RIVALS_MAX: usize = 16;
 
 /// Drift bound: how far a register's stamp may run ahead of the reader's clock, in milliseconds.
 pub const DRIFT_MS_MAX: u64 = 60_000;

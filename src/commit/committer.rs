@@ -2,7 +2,7 @@
 
 use super::{Asked, Durable, Event, FenceOutcome, Given, Merged, Progress, RemoteDelta, Source, Stopped, Work};
 use crate::error::WriteError;
-use crate::retirements::{Retirement, Retirements};
+use crate::retirements::{HeirClaim, Retirements};
 use crate::settings::Stored;
 use crate::storage::{LedgerView, StorageError, check_setting};
 use crate::subscribe::{Changed, Watchers};
@@ -116,11 +116,10 @@ impl Committer {
         self.work.send(Work::IdTaken { replica }).await.map_err(|_| Stopped)
     }
 
-    /// Fences a replica that will never return, or notes that all is exchanged that members knew of it. Resolves once it
-    /// is durable.
-    pub(crate) async fn fence(&self, retired: ReplicaId, wanted: Retirement) -> Result<FenceOutcome, Stopped> {
+    /// Fences a replica that will never return, or notes how far its heir has come. Resolves once it is durable.
+    pub(crate) async fn fence(&self, retired: ReplicaId, claim: HeirClaim) -> Result<FenceOutcome, Stopped> {
         let (reply, answer) = oneshot::channel();
-        self.work.send(Work::Fence { retired, wanted, reply }).await.map_err(|_| Stopped)?;
+        self.work.send(Work::Fence { retired, claim, reply }).await.map_err(|_| Stopped)?;
         answer.await.unwrap_or(Err(Stopped))
     }
 

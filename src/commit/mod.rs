@@ -33,7 +33,7 @@ pub(crate) use side::{HOLD_KEY_PREFIX, delete_holds};
 pub(crate) use worker::Worker;
 
 use crate::error::WriteError;
-use crate::retirements::{Retirement, Retirements};
+use crate::retirements::{HeirClaim, Retirements};
 use crate::settings::Stored;
 use crate::storage::{LedgerView, StorageError};
 use crate::subscribe::Watchers;
@@ -156,7 +156,7 @@ enum Work {
     },
     Fence {
         retired: ReplicaId,
-        wanted: Retirement,
+        claim: HeirClaim,
         reply: oneshot::Sender<Result<FenceOutcome, Stopped>>,
     },
     /// Peers say that this replica was retired.

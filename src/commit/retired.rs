@@ -10,7 +10,7 @@ use stockmesh_proto::{ReplicaId, Sku};
 use super::answer::Answer;
 use super::{Event, FenceOutcome, Stopped, Worker};
 use crate::limits::RETIRED_MAX;
-use crate::retirements::{Retirement, row};
+use crate::retirements::{HeirClaim, noted, row};
 use crate::sync::oneshot;
 
 impl Worker {
@@ -18,7 +18,7 @@ impl Worker {
     pub(super) fn apply_fence(
         &mut self,
         retired: ReplicaId,
-        wanted: Retirement,
+        claim: &HeirClaim,
         reply: oneshot::Sender<Result<FenceOutcome, Stopped>>,
         answers: &mut Vec<Answer>,
     ) {
@@ -26,11 +26,11 @@ impl Worker {
             let _ = reply.send(Err(Stopped));
             return;
         }
-        let outcome = self.note_retired(retired, wanted);
+        let outcome = self.note_retired(retired, claim);
         answers.push(Answer::Fence(reply, outcome));
     }
 
-    fn note_retired(&mut self, retired: ReplicaId, wanted: Retirement) -> FenceOutcome {
+    fn note_retired(&mut self, retired: ReplicaId, claim: &HeirClaim) -> FenceOutcome {
         if retired == self.table.own() {
             return FenceOutcome::Own;
         }
@@ -40,13 +40,9 @@ impl Worker {
             if known.is_none() && retirements.len() >= RETIRED_MAX {
                 return FenceOutcome::Full;
             }
-            // Who was named first stays the heir, unless it was retired too; a fence that is closed stays so.
-            let living = known.filter(|known| !retirements.contains_key(&known.heir));
-            let heir = living.map_or(wanted.heir, |known| known.heir);
-            let is_closed = living.is_some_and(|known| known.is_closed) || (wanted.is_closed && heir == wanted.heir);
-            let now = Retirement { heir, is_closed };
+            let now = noted(&retirements, retired, claim, self.table.own());
             if known == Some(now) {
-                return FenceOutcome::Fenced(heir);
+                return FenceOutcome::Fenced(now.heir);
             }
             retirements.insert(retired, now);
             now
@@ -77,7 +73,7 @@ impl Worker {
             if retired == self.table.own() {
                 self.mint_incarnation(RETIRED_HERE, None);
             }
-            self.note_retired(retired, Retirement { heir, is_closed: true });
+            self.note_retired(retired, &HeirClaim::TookOver { heir });
         }
         if !is_news {
             let retired = self.progress.retired.read();

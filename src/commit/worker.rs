@@ -199,7 +199,7 @@ impl Worker {
                 Work::IdTaken { .. } => {}
                 Work::Settings { stored, reply } => self.apply_settings(stored, reply, &mut answers),
                 Work::CatchingUp { is_so } => self.settings.extend(settings::catching_up(is_so)),
-                Work::Fence { retired, wanted, reply } => self.apply_fence(retired, wanted, reply, &mut answers),
+                Work::Fence { retired, claim, reply } => self.apply_fence(retired, &claim, reply, &mut answers),
                 Work::RetiredHere { replica } => self.heed_retirement(replica),
                 Work::Ledger { reply } => answers.push(Answer::Ledger(reply)),
                 Work::Close => closing = true,

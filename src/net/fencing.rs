@@ -1,12 +1,13 @@
 //! Whom the heir of a retired replica asks, and in which turn: who cannot be reached must not keep the others from being
 //! asked (rules Q1, Q3).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use stockmesh_proto::ReplicaId;
+use stockmesh_proto::limits::RIVALS_MAX;
 use stockmesh_proto::reconcile::StateView;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
@@ -20,12 +21,15 @@ use crate::error::RetireError;
 use crate::limits::{RETIRE_AT_ONCE_MAX, RETIRE_LOOK_EVERY};
 
 /// How it ended what was done with a member over a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Attempt {
     Done,
     /// The link ended, or no answer came over it.
     Again,
     /// It will not do it.
     Refused,
+    /// It will, once this other heir has.
+    Behind(ReplicaId),
 }
 
 /// Who must be asked: all that are or may come back, but those that are left out on purpose. Nobody who is linked right
@@ -89,18 +93,23 @@ struct Turns<'a> {
     /// Those whose link ended before they were done: not tried again at once.
     again: BTreeSet<ReplicaId>,
     refused: BTreeSet<ReplicaId>,
+    /// Those that wait until another heir, whom they know of, gives way.
+    behind: BTreeMap<ReplicaId, ReplicaId>,
+    /// All other heirs that were named.
+    rivals: BTreeSet<ReplicaId>,
     /// Those whose links are kept no longer than others need.
     done: BTreeSet<ReplicaId>,
-    /// Those that are not concerned any more.
-    gone: BTreeSet<ReplicaId>,
+    /// All that are done, also in rounds before.
+    agreed: BTreeSet<ReplicaId>,
     /// Who was the last for whom a link was asked for.
     last: Option<ReplicaId>,
 }
 
 impl<'a> Turns<'a> {
-    fn new(members: BTreeSet<ReplicaId>, shared: &'a Shared) -> Self {
-        let [running, again, refused, done, gone] = std::array::from_fn(|_| BTreeSet::new());
-        Self { shared, waiting: members, running, again, refused, done, gone, last: None }
+    fn new(members: BTreeSet<ReplicaId>, agreed: BTreeSet<ReplicaId>, shared: &'a Shared) -> Self {
+        let [running, again, refused, rivals, done] = std::array::from_fn(|_| BTreeSet::new());
+        let behind = BTreeMap::new();
+        Self { shared, waiting: members, running, again, refused, behind, rivals, done, agreed, last: None }
     }
 
     /// The next whose turn it is: only those that are linked take one up, the others may be away for long.
@@ -115,31 +124,59 @@ impl<'a> Turns<'a> {
         Some(link)
     }
 
-    fn end(&mut self, member: ReplicaId, attempt: &Attempt) {
+    fn end(&mut self, member: ReplicaId, attempt: Attempt) {
         self.running.remove(&member);
         match attempt {
-            Attempt::Done => self.done.insert(member),
+            Attempt::Done => {
+                self.agreed.insert(member);
+                self.done.insert(member)
+            }
             Attempt::Again => self.again.insert(member),
             Attempt::Refused => self.refused.insert(member),
+            Attempt::Behind(rival) => {
+                self.behind.insert(member, rival);
+                self.rivals.insert(rival)
+            }
         };
     }
 
-    fn again(&mut self) {
-        self.waiting.append(&mut self.again);
+    /// Other heirs that gave way.
+    fn gave_way(&self) -> Vec<ReplicaId> {
+        self.rivals.intersection(&self.agreed).copied().take(RIVALS_MAX).collect()
     }
 
-    /// Who left meanwhile, or was left out on purpose and has lost its link, is waited for no more. It is not done either:
-    /// should it come back, it is asked.
-    fn keep(&mut self, concerned: &BTreeSet<ReplicaId>) {
-        for members in [&mut self.waiting, &mut self.refused] {
-            self.gone.extend(members.extract_if(.., |member| !concerned.contains(member)));
+    /// Whose turn comes again, of those that are still concerned. Fails with another heir that cannot be asked.
+    fn again(&mut self, concerned: &BTreeSet<ReplicaId>) -> Result<(), ReplicaId> {
+        self.waiting.append(&mut self.again);
+        let (ready, behind): (BTreeMap<ReplicaId, ReplicaId>, _) =
+            std::mem::take(&mut self.behind).into_iter().partition(|(_, rival)| self.agreed.contains(rival));
+        self.behind = behind;
+        self.waiting.extend(ready.into_keys());
+        // Who left meanwhile, or was left out on purpose and has lost its link, is waited for no more. It is not done
+        // either: should it come back, it is asked.
+        self.waiting.retain(|member| concerned.contains(member));
+        self.refused.retain(|member| concerned.contains(member));
+        self.behind.retain(|member, _| concerned.contains(member));
+        for rival in self.behind.values() {
+            let is_asked = [&self.waiting, &self.running, &self.refused].into_iter().any(|asked| asked.contains(rival));
+            if !is_asked && !self.behind.contains_key(rival) {
+                // Whoever is left out on purpose is not asked whether it gives way.
+                if !concerned.contains(rival) {
+                    return Err(*rival);
+                }
+                self.waiting.insert(*rival);
+            }
         }
+        Ok(())
     }
 
     /// Asks for links with those whose turn comes, and ends those that are needed no more.
     fn look(&mut self) {
         let Self { shared, waiting, last, .. } = self;
         self.done.retain(|member| is_kept(*member, shared));
+        for member in self.behind.keys() {
+            is_kept(*member, shared);
+        }
         // Theirs must last.
         self.running.iter().for_each(|member| shared.want_link(*member, Errand::Retirement));
         let is_unlinked = |member: &ReplicaId| shared.registry.link(*member).is_none();
@@ -156,11 +193,18 @@ impl<'a> Turns<'a> {
     }
 
     fn missing(&self) -> BTreeSet<ReplicaId> {
-        [&self.waiting, &self.running, &self.again, &self.refused].into_iter().flatten().copied().collect()
+        let missing = [&self.waiting, &self.running, &self.again, &self.refused].into_iter().flatten();
+        missing.chain(self.behind.keys()).copied().collect()
+    }
+
+    /// Another heir that did not answer.
+    fn silent_rival(&self) -> Option<ReplicaId> {
+        self.behind.values().find(|rival| !self.agreed.contains(rival)).copied()
     }
 
     fn is_over(&self) -> bool {
-        self.waiting.is_empty() && self.running.is_empty() && self.again.is_empty()
+        let is_open = self.behind.values().any(|rival| !self.refused.contains(rival));
+        !is_open && self.waiting.is_empty() && self.running.is_empty() && self.again.is_empty()
     }
 }
 
@@ -179,12 +223,16 @@ fn is_kept(member: ReplicaId, shared: &Shared) -> bool {
 }
 
 impl Fencing<'_> {
-    /// Does something with all who are concerned, until nobody new is. Returns how many they were.
-    pub(super) async fn with_all<Work>(&self, work: impl Fn(Arc<Link>) -> Work) -> Result<usize, RetireError>
+    /// Does something with all who are concerned, until nobody new is. Each is told which other heirs gave way. Returns how
+    /// many they were.
+    pub(super) async fn with_all<Work>(
+        &self,
+        work: impl Fn(Arc<Link>, Vec<ReplicaId>) -> Work,
+    ) -> Result<usize, RetireError>
     where
         Work: Future<Output = Result<Attempt, RetireError>> + Send + 'static,
     {
-        let mut done: BTreeSet<ReplicaId> = BTreeSet::new();
+        let mut done = BTreeSet::new();
         loop {
             // Anew each time: rights may turn up in what the members tell.
             let holders = holders(self.shared).await;
@@ -194,23 +242,24 @@ impl Fencing<'_> {
                 self.check()?;
                 return Ok(done.len());
             }
-            let gone = self.with_each(&new, &holders, &work).await?;
-            done.extend(new.difference(&gone).copied());
+            done = self.with_each(new, done, &holders, &work).await?;
         }
     }
 
     /// Does something with each of these members, with some at a time: a node may be able to keep fewer links than there are
-    /// members. A link is asked for before, and kept for as long. Returns those that turned out not to be concerned.
+    /// members. A link is asked for before, and kept for as long. Returns them besides those that were done before, but
+    /// for those that are not concerned any more.
     async fn with_each<Work>(
         &self,
-        members: &BTreeSet<ReplicaId>,
+        members: BTreeSet<ReplicaId>,
+        done: BTreeSet<ReplicaId>,
         holders: &BTreeSet<ReplicaId>,
-        work: impl Fn(Arc<Link>) -> Work,
+        work: impl Fn(Arc<Link>, Vec<ReplicaId>) -> Work,
     ) -> Result<BTreeSet<ReplicaId>, RetireError>
     where
         Work: Future<Output = Result<Attempt, RetireError>> + Send + 'static,
     {
-        let mut turns = Turns::new(members.clone(), self.shared);
+        let mut turns = Turns::new(members, done, self.shared);
         let mut tasks = JoinSet::new();
         let mut look = tokio::time::interval(RETIRE_LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -218,7 +267,7 @@ impl Fencing<'_> {
             self.check()?;
             turns.look();
             while let Some(link) = turns.next() {
-                let (member, work) = (link.replica, work(link));
+                let (member, work) = (link.replica, work(link, turns.gave_way()));
                 tasks.spawn(async move { (member, work.await) });
             }
             tokio::select! {
@@ -227,35 +276,45 @@ impl Fencing<'_> {
                 Some(ended) = tasks.join_next() => {
                     let ended: Ended = ended;
                     let (member, attempt) = ended.map_err(|_| RetireError::Stopped)?;
-                    turns.end(member, &attempt?);
+                    turns.end(member, attempt?);
                 }
                 _ = look.tick() => {
-                    turns.again();
-                    turns.keep(&self.concerned(holders));
+                    turns.again(&self.concerned(holders)).map_err(|heir| self.other(heir))?;
                 }
                 () = self.shared.until_changed() => {}
             }
         }
         let missing = turns.missing();
-        if missing.is_empty() {
-            Ok(turns.gone)
-        } else {
-            Err(RetireError::Unreachable { members: missing.into_iter().collect() })
+        match turns.silent_rival() {
+            _ if missing.is_empty() => Ok(turns.agreed),
+            Some(heir) => Err(self.other(heir)),
+            None => Err(RetireError::Unreachable { members: missing.into_iter().collect() }),
         }
+    }
+
+    fn other(&self, heir: ReplicaId) -> RetireError {
+        RetireError::OtherHeir { replica: self.retired, heir }
     }
 
     fn concerned(&self, holders: &BTreeSet<ReplicaId>) -> BTreeSet<ReplicaId> {
         concerned(self.retired, self.without, holders, self.shared)
     }
 
-    /// Nobody who is linked is retired, and only under the id that the members were told.
-    fn check(&self) -> Result<(), RetireError> {
+    /// Nobody who is linked is retired, and only under the id that the members were told, unless this node gave way.
+    pub(super) fn check(&self) -> Result<(), RetireError> {
         if self.shared.committer.is_closed() {
             return Err(RetireError::Stopped);
         }
         if self.shared.table.own() != self.heir {
             let why = "it took a new replica id meanwhile; call again".into();
             return Err(RetireError::Heir { heir: self.heir, why });
+        }
+        let heir = self.shared.committer.retired(|known| {
+            let living = known.get(&self.retired).filter(|noted| !known.contains_key(&noted.heir));
+            living.map(|noted| noted.heir)
+        });
+        if let Some(heir) = heir.filter(|heir| *heir != self.heir) {
+            return Err(self.other(heir));
         }
         match self.shared.registry.link(self.retired) {
             Some(_) => Err(RetireError::Alive { replica: self.retired, at: self.heir }),

@@ -24,7 +24,7 @@ use super::wishes::RetireRequest;
 use crate::commit::FenceOutcome;
 use crate::error::RetireError;
 use crate::limits::{REPLY_TIME_MAX, RETIRE_LOOK_EVERY};
-use crate::retirements::Retirement;
+use crate::retirements::{HeirClaim, noted};
 
 /// Answers a heir that asks to fence a replica. One that is linked here is alive, and is not fenced.
 pub(super) async fn receive_fence(
@@ -33,7 +33,7 @@ pub(super) async fn receive_fence(
     link: &Arc<Link>,
     shared: &Shared,
 ) -> Result<(), SyncError> {
-    let Fence { retired, heir, is_trial } = fence;
+    let Fence { retired, heir, is_trial, gave_way } = fence;
     if link.read_only {
         return Err(FrameError::Violation("a read-only member asks to fence a replica".into()).into());
     }
@@ -45,18 +45,20 @@ pub(super) async fn receive_fence(
     if !is_known || !link.may_be_answered() {
         return answer(Message::Fenced(Fenced { heir: Some(heir).filter(|_| !is_known), is_alive: false }), send).await;
     }
-    let (known, heir_lives) = shared.committer.retired(|known| {
-        let heir = known.get(&retired).map(|retirement| retirement.heir);
-        (heir, heir.is_some_and(|heir| !known.contains_key(&heir)))
-    });
-    let is_alive = known.is_none() && (retired == shared.table.own() || shared.registry.link(retired).is_some());
-    let heir = match known {
-        _ if is_alive => None,
-        _ if is_trial => Some(known.filter(|_| heir_lives).unwrap_or(heir)),
-        _ => match shared.committer.fence(retired, Retirement { heir, is_closed: false }).await? {
+    let own = shared.table.own();
+    let claim = HeirClaim::Asks { heir, gave_way };
+    let (is_fenced, would_note) =
+        shared.committer.retired(|known| (known.contains_key(&retired), noted(known, retired, &claim, own).heir));
+    let is_alive = !is_fenced && (retired == own || shared.registry.link(retired).is_some());
+    let heir = if is_alive {
+        None
+    } else if is_trial {
+        Some(would_note)
+    } else {
+        match shared.committer.fence(retired, claim).await? {
             FenceOutcome::Fenced(heir) => Some(heir),
             FenceOutcome::Own | FenceOutcome::Full => None,
-        },
+        }
     };
     answer(Message::Fenced(Fenced { heir, is_alive }), send).await
 }
@@ -137,26 +139,20 @@ pub(super) async fn fence_everywhere(
     until: tokio::time::Instant,
     shared: &Shared,
 ) -> Result<(), RetireError> {
-    let other = shared.committer.retired(|known| {
-        let heir = known.get(&retired).map(|retirement| retirement.heir);
-        heir.filter(|heir| *heir != shared.table.own() && !known.contains_key(heir))
-    });
-    if let Some(heir) = other {
-        return Err(RetireError::OtherHeir { replica: retired, heir });
-    }
     let heir = shared.table.own();
     let fencing = Fencing { retired, without, heir, until, shared };
-    let (trial, fence) = (Fence { retired, heir, is_trial: true }, Fence { retired, heir, is_trial: false });
+    fencing.check()?;
+    let fence = move |is_trial, gave_way| Fence { retired, heir, is_trial, gave_way };
     // First only asked: a replica that turns out to be alive, or a member that is missing, must not leave a fence behind.
-    fencing.with_all(|link| async move { ask_to_fence(&link, trial).await }).await?;
-    fence_here(retired, false, shared).await?;
+    fencing.with_all(|link, gave_way| async move { ask_to_fence(&link, fence(true, gave_way)).await }).await?;
+    fence_here(retired, shared).await?;
     let members = fencing
-        .with_all(|link| {
+        .with_all(|link, gave_way| {
             let shared = shared.clone();
             async move {
-                let fenced = ask_to_fence(&link, fence).await?;
+                let fenced = ask_to_fence(&link, fence(false, gave_way)).await?;
                 // What it learnt until it answered: what others tell it later comes from these too.
-                if matches!(fenced, Attempt::Done) { pull(&link, Instant::now(), &shared).await } else { Ok(fenced) }
+                if fenced == Attempt::Done { pull(&link, Instant::now(), &shared).await } else { Ok(fenced) }
             }
         })
         .await?;
@@ -164,9 +160,9 @@ pub(super) async fn fence_everywhere(
     Ok(())
 }
 
-async fn fence_here(retired: ReplicaId, is_closed: bool, shared: &Shared) -> Result<(), RetireError> {
+async fn fence_here(retired: ReplicaId, shared: &Shared) -> Result<(), RetireError> {
     let own = shared.table.own();
-    let fenced = shared.committer.fence(retired, Retirement { heir: own, is_closed }).await;
+    let fenced = shared.committer.fence(retired, HeirClaim::Asks { heir: own, gave_way: Vec::new() }).await;
     match fenced.map_err(|_| RetireError::Stopped)? {
         FenceOutcome::Fenced(heir) if heir == own => Ok(()),
         FenceOutcome::Fenced(heir) => Err(RetireError::OtherHeir { replica: retired, heir }),
@@ -178,19 +174,24 @@ async fn fence_here(retired: ReplicaId, is_closed: bool, shared: &Shared) -> Res
 /// Asks a member to fence.
 async fn ask_to_fence(link: &Link, fence: Fence) -> Result<Attempt, RetireError> {
     let member = link.replica;
-    match ask(link, Message::Fence(fence)).await {
+    match ask(link, Message::Fence(fence.clone())).await {
         Ok(Some(Message::Fenced(Fenced { is_alive: true, .. }))) => {
             Err(RetireError::Alive { replica: fence.retired, at: member })
         }
         Ok(Some(Message::Fenced(Fenced { heir: Some(heir), .. }))) if heir == fence.heir => Ok(Attempt::Done),
         Ok(Some(Message::Fenced(Fenced { heir: Some(heir), .. }))) => {
-            Err(RetireError::OtherHeir { replica: fence.retired, heir })
+            // It does not give way, or the member does not know how one does.
+            if heir == member || fence.gave_way.contains(&heir) {
+                return Err(RetireError::OtherHeir { replica: fence.retired, heir });
+            }
+            Ok(Attempt::Behind(heir))
         }
-        Ok(answer) => {
+        Ok(Some(answer)) => {
             warn!(%member, ?answer, "a member does not fence a replica");
             Ok(Attempt::Refused)
         }
         // The link may have ended meanwhile, and come back.
+        Ok(None) => Ok(Attempt::Again),
         Err(error) => {
             debug!(%member, %error, "a member did not answer whether it fences a replica");
             Ok(Attempt::Again)

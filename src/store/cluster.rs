@@ -172,8 +172,8 @@ impl Store {
     ///
     /// Refused while a member cannot be reached, since it may know of sales that nobody else knows of; unless it is named
     /// as left out, see [`Retire::without`]. Costs a reconciliation with every member and a look at every product. If it
-    /// fails, nothing is lost, and it can be called again. Call it at one node for each replica: if two begin in the same
-    /// moment, some members may note the one as the heir and some the other, and then neither can end it.
+    /// fails, nothing is lost, and it can be called again. If several nodes begin in the same moment, one of them ends it,
+    /// and the others are told who.
     ///
     /// # Errors
     /// See [`RetireError`](crate::RetireError).

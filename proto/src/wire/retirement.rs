@@ -6,10 +6,10 @@ use super::{bounded, delta};
 use crate::delta::Products;
 use crate::hold::HoldId;
 use crate::id::{Location, ReplicaId, Sku};
-use crate::limits::RETIRE_WITHOUT_MAX;
+use crate::limits::{RETIRE_WITHOUT_MAX, RIVALS_MAX};
 
 /// Asks a member to take no more writes of a replica from itself, and no more links of it (rule Q1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fence {
     /// The replica that will never return.
     pub retired: ReplicaId,
@@ -17,6 +17,9 @@ pub struct Fence {
     pub heir: ReplicaId,
     /// Only asked whether it would be done: nothing changes.
     pub is_trial: bool,
+    /// Others that had begun to retire it, and have agreed to this question since. Left out if there are none, as mostly.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "bounded::list::<_, _, RIVALS_MAX>")]
+    pub gave_way: Vec<ReplicaId>,
 }
 
 /// The answer, given once it is durable.

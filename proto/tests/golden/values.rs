@@ -278,7 +278,12 @@ pub(crate) fn granted() -> Granted {
 }
 
 pub(crate) fn fence() -> Fence {
-    Fence { retired: replica(SMALL), heir: replica(NORTH), is_trial: true }
+    Fence { retired: replica(SMALL), heir: replica(NORTH), is_trial: true, gave_way: vec![] }
+}
+
+/// Another had begun it, and gave way.
+pub(crate) fn fence_of_two() -> Fence {
+    Fence { is_trial: false, gave_way: vec![replica(SOUTH)], ..fence() }
 }
 
 pub(crate) fn fenced(is_alive: bool) -> Fenced {

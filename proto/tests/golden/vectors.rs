@@ -10,9 +10,9 @@ use stockmesh_proto::wire::client::{Answer, Request};
 
 use crate::clients::client_vectors;
 use crate::values::{
-    NORTH, SMALL, ask, batch, fence, fenced, granted, hello, hold, ledger, ledger_inherited, ledger_plain, members,
-    missing, mixed_products, named_products, open, part_inheritances, part_middle, pull, push, reference, retire,
-    retired, snapshot, stamp, standing, summary, take, taken, version,
+    NORTH, SMALL, ask, batch, fence, fence_of_two, fenced, granted, hello, hold, ledger, ledger_inherited,
+    ledger_plain, members, missing, mixed_products, named_products, open, part_inheritances, part_middle, pull, push,
+    reference, retire, retired, snapshot, stamp, standing, summary, take, taken, version,
 };
 
 pub(crate) enum Value {
@@ -146,6 +146,7 @@ fn messages_about_nodes() -> Vec<(&'static str, &'static str, &'static str, Mess
         ("told-too-many", "the sender has sent too much", "A2", Message::Told(Told::TooMany)),
         ("ping", "asks for an answer", "A3", Message::Ping),
         ("fence", "the heir asks a member to fence a replica", "Q1", Message::Fence(fence())),
+        ("fence-gave-way", "the same in earnest, after another heir gave way", "Q1", Message::Fence(fence_of_two())),
         ("fenced", "the member fenced it for that heir", "Q1", Message::Fenced(fenced(false))),
         ("fenced-alive", "the replica is alive", "Q1", Message::Fenced(fenced(true))),
         ("take", "a node that leaves hands a hold over", "Q8", Message::Take(take())),

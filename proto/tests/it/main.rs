@@ -13,6 +13,7 @@ mod membership;
 mod operations;
 mod read_only;
 mod reconcile;
+mod retirement;
 mod rights;
 mod schedules;
 mod support;

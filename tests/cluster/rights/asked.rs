@@ -14,7 +14,7 @@ use crate::support::{Mesh, PATIENCE, links_up, wait_until};
 const LONG: Duration = Duration::from_secs(20);
 
 /// A node, a dead replica of which it knows 9 units, and a member that takes part in retiring it, by hand.
-async fn heir_and_member(mesh: &Mesh) -> (Store, ReplicaId, Raw) {
+pub(super) async fn heir_and_member(mesh: &Mesh) -> (Store, ReplicaId, Raw) {
     let heir = mesh.builder("heir").grant_policy(NeedOnly).open().await.unwrap();
     let dead = ReplicaId::from_random(7);
     let member = member_of(mesh, &heir, None).await;
@@ -24,7 +24,7 @@ async fn heir_and_member(mesh: &Mesh) -> (Store, ReplicaId, Raw) {
 }
 
 /// A member that takes part in retiring replicas, under this id.
-async fn member_of(mesh: &Mesh, heir: &Store, replica: Option<ReplicaId>) -> Raw {
+pub(super) async fn member_of(mesh: &Mesh, heir: &Store, replica: Option<ReplicaId>) -> Raw {
     let mut member = Raw::silent(mesh, crate::support::address(heir)).await;
     member.replica = replica.unwrap_or(member.replica);
     let (mut send, mut receive) = member.connection.open_bi().await.unwrap();
@@ -35,7 +35,7 @@ async fn member_of(mesh: &Mesh, heir: &Store, replica: Option<ReplicaId>) -> Raw
 }
 
 /// The next question of the heir. Reconciliations are left without an answer meanwhile.
-async fn asked(member: &Raw) -> (SendStream, Fence) {
+pub(super) async fn asked(member: &Raw) -> (SendStream, Fence) {
     loop {
         let accepted = tokio::time::timeout(PATIENCE, member.connection.accept_bi()).await;
         let (send, mut receive) = accepted.expect("the heir asks").unwrap();
@@ -55,7 +55,7 @@ async fn a_member_is_asked_then_fences_then_tells_what_it_knows() {
     let own = heir.replica_id();
     for is_trial in [true, false] {
         let (mut send, fence) = asked(&member).await;
-        assert_eq!(fence, Fence { retired: dead, heir: own, is_trial });
+        assert_eq!(fence, Fence { retired: dead, heir: own, is_trial, gave_way: Vec::new() });
         write(&mut send, &Message::Fenced(Fenced { heir: Some(own), is_alive: false })).await;
         assert_eq!(rights_of(&heir, dead), 9, "nothing is taken over yet");
     }
@@ -111,6 +111,22 @@ async fn who_comes_back_before_all_are_asked_is_asked_again() {
     write(&mut send, &Message::Fenced(Fenced { heir: Some(fence.heir), is_alive: false })).await;
     let (_, fence) = asked(&member).await;
     assert!(fence.is_trial, "nobody is fenced before it was asked");
+}
+
+/// An answer that was cut off is no refusal.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_ends_without_an_answer_is_asked_again() {
+    let mesh = Mesh::new();
+    let (heir, dead, member) = heir_and_member(&mesh).await;
+    let retiring = tokio::spawn(heir.retire(dead).deadline(LONG).into_future());
+    let (mut send, first) = asked(&member).await;
+    send.finish().unwrap();
+    let (mut send, again) = asked(&member).await;
+    assert_eq!(first, again);
+    // A refusal is one, and nothing is gained by asking again.
+    write(&mut send, &Message::Fenced(Fenced { heir: None, is_alive: false })).await;
+    let refused = retiring.await.unwrap().unwrap_err();
+    assert!(matches!(&refused, RetireError::Unreachable { members } if *members == [member.replica]), "{refused}");
 }
 
 /// Who takes a new id meanwhile asks nobody under the old one any more.

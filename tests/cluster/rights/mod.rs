@@ -7,6 +7,7 @@ mod copies;
 mod deficits;
 mod events;
 mod flash;
+mod heirs;
 mod holds;
 mod hostile;
 mod leaving;

@@ -13,7 +13,7 @@ use crate::support::raw::read;
 use crate::support::writers::price;
 use crate::support::{Mesh, PATIENCE, dial, full_mesh, on_hand, refused_with, wait_converged, wait_linked, wait_until};
 
-async fn node(mesh: &Mesh, name: &str) -> Store {
+pub(super) async fn node(mesh: &Mesh, name: &str) -> Store {
     mesh.builder(name).grant_policy(NeedOnly).open().await.unwrap()
 }
 
@@ -316,7 +316,7 @@ async fn who_fences_for_another_or_hands_over_what_is_not_its_own_loses_its_link
     mug(&store).receive(9).await.unwrap();
     let own = store.replica_id();
     let (foreign, third) = (ReplicaId::from_random(5), ReplicaId::from_random(6));
-    let fence = |heir| Message::Fence(Fence { retired: foreign, heir, is_trial: false });
+    let fence = |heir| Message::Fence(Fence { retired: foreign, heir, is_trial: false, gave_way: Vec::new() });
     let take = |replica, products| {
         let hold = HoldId { replica, shard: shard_of(MUG), sequence: 1 };
         let (sku, location) = (Sku::new(MUG).unwrap(), Location::new("shop").unwrap());
@@ -344,11 +344,11 @@ async fn who_fences_for_another_or_hands_over_what_is_not_its_own_loses_its_link
         read(&mut receive).await
     };
     let heir = raw.replica;
-    let answer = ask(Message::Fence(Fence { retired: own, heir, is_trial: false })).await;
+    let answer = ask(Message::Fence(Fence { retired: own, heir, is_trial: false, gave_way: Vec::new() })).await;
     assert_eq!(answer, Some(Message::Fenced(Fenced { heir: None, is_alive: true })));
     // What nobody has heard of is fenced without a trace, and a trial leaves none either.
     for is_trial in [true, false] {
-        let answer = ask(Message::Fence(Fence { retired: foreign, heir, is_trial })).await;
+        let answer = ask(Message::Fence(Fence { retired: foreign, heir, is_trial, gave_way: Vec::new() })).await;
         assert_eq!(answer, Some(Message::Fenced(Fenced { heir: Some(heir), is_alive: false })));
     }
     let (_, answer) = linked(&mesh, &store, Some(foreign)).await;
@@ -402,7 +402,7 @@ async fn who_is_fenced_is_refused_from_the_answer_on() {
     let heir = raw.replica;
     let _pushes = raw.push_bytes(&push_of(retired, MUG, 1, stock(retired, 1, 9)), false).await;
     wait_available(std::slice::from_ref(&store), 9).await;
-    let fence = Message::Fence(Fence { retired, heir, is_trial: false });
+    let fence = Message::Fence(Fence { retired, heir, is_trial: false, gave_way: Vec::new() });
     let (_send, mut receive) = raw.session_bytes(&fence.encode().unwrap(), true).await;
     let answer = read(&mut receive).await;
     assert_eq!(answer, Some(Message::Fenced(Fenced { heir: Some(heir), is_alive: false })));
@@ -410,7 +410,7 @@ async fn who_is_fenced_is_refused_from_the_answer_on() {
     assert!(matches!(&answer, Some(Message::Refuse(refusal)) if refusal.code == RefusalCode::Retired), "{answer:?}");
     // Another heir comes too late.
     let (other, _) = linked(&mesh, &store, None).await;
-    let fence = Message::Fence(Fence { retired, heir: other.replica, is_trial: false });
+    let fence = Message::Fence(Fence { retired, heir: other.replica, is_trial: false, gave_way: Vec::new() });
     let (_send, mut receive) = other.session_bytes(&fence.encode().unwrap(), true).await;
     let answer = read(&mut receive).await;
     assert_eq!(answer, Some(Message::Fenced(Fenced { heir: Some(heir), is_alive: false })));
@@ -448,7 +448,7 @@ async fn an_heir_that_never_took_over_is_replaced_by_its_own() {
     let _pushes = raw.push_bytes(&push_of(first, MUG, 1, stock(first, 1, 9)), false).await;
     let _more = raw.push_bytes(&push_of(heir, MUG, 1, stock(heir, 1, 5)), false).await;
     wait_available(std::slice::from_ref(&store), 14).await;
-    let fence = Message::Fence(Fence { retired: first, heir, is_trial: false });
+    let fence = Message::Fence(Fence { retired: first, heir, is_trial: false, gave_way: Vec::new() });
     let (_send, mut receive) = raw.session_bytes(&fence.encode().unwrap(), true).await;
     assert!(read(&mut receive).await.is_some());
     raw.connection.close(0_u32.into(), b"dies");

@@ -2,6 +2,7 @@
 
 use crate::check::{Report, Search, System, check};
 use crate::models::grants::{self, Grants};
+use crate::models::heirs::{self, Heirs, LeftOut};
 use crate::models::holds::{self, Holds};
 use crate::models::merge::{self, Merge};
 use crate::models::push::{self, Pushes};
@@ -36,9 +37,13 @@ const HOLDS: Holds =
     Holds { replicas: 1, stock: 2, holds: 1, sales: 3, ticks: 1, crashes: 1, broken: holds::Broken::Nothing };
 const RETIRE: Retire = Retire { replicas: 3, stock: 2, grants: 1, broken: retire::Broken::Nothing };
 
+const HEIRS: Heirs =
+    Heirs { members: 3, heirs: 2, left_out: LeftOut::Nobody, attempts: 2, broken: heirs::Broken::Nothing };
+
 pub(crate) fn all() -> Vec<Break> {
     let mut all = of_deltas();
     all.extend(of_rights());
+    all.extend(of_heirs());
     all
 }
 
@@ -82,5 +87,16 @@ fn of_rights() -> Vec<Break> {
         retire("a fence has holes", "oversold", E::FenceWithHoles),
         retire("an heir counts again what it takes over", "E2", E::CountsAgain),
         retire("who returns counts twice", "E2", E::ReappliesTwice),
+    ]
+}
+
+fn of_heirs() -> Vec<Break> {
+    use heirs::Broken as E;
+    let heirs = |what, rule, left_out, broken| entry("heirs", what, rule, Heirs { left_out, broken, ..HEIRS });
+    vec![
+        heirs("nobody gives way", "Q1 ends", LeftOut::Nobody, E::NobodyGivesWay),
+        heirs("rivals are not asked", "Q1", LeftOut::Others, E::RivalsAreNotAsked),
+        heirs("who closed its fence gives way", "Q1", LeftOut::Lower, E::TheClosedGiveWay),
+        heirs("who gave way goes on", "Q1", LeftOut::Lower, E::GoesOn),
     ]
 }

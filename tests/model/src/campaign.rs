@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use crate::breaks;
 use crate::check::{Report, Search, System, check};
-use crate::models::{grants, holds, merge, push, reconcile, retire};
+use crate::models::heirs::LeftOut;
+use crate::models::{grants, heirs, holds, merge, push, reconcile, retire};
 
 const THREADS: usize = 2;
 
@@ -62,6 +63,16 @@ fn retire(replicas: usize, stock: u64, grants: u8) -> Entry {
     entry("retire", replicas, format!("{grants} grants, {stock} sales, 1 death, 1 return"), system)
 }
 
+fn heirs(members: usize, heirs: usize, left_out: LeftOut, attempts: u8) -> Entry {
+    let system = heirs::Heirs { members, heirs, left_out, attempts, broken: Default::default() };
+    let who = match left_out {
+        LeftOut::Nobody => "",
+        LeftOut::Lower => ", who leave out the lower",
+        LeftOut::Others => ", who leave out each other",
+    };
+    entry("heirs", members, format!("{heirs} heirs{who}, {attempts} attempts"), system)
+}
+
 fn all() -> Vec<Entry> {
     vec![
         merge(2, 5),
@@ -78,6 +89,10 @@ fn all() -> Vec<Entry> {
         retire(2, 2, 3),
         retire(3, 1, 2),
         retire(3, 2, 1),
+        heirs(3, 2, LeftOut::Nobody, 4),
+        heirs(3, 2, LeftOut::Lower, 4),
+        heirs(3, 3, LeftOut::Nobody, 3),
+        heirs(4, 2, LeftOut::Others, 3),
     ]
 }
 

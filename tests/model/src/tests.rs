@@ -3,6 +3,7 @@
 use crate::breaks;
 use crate::check::{Search, System, check};
 use crate::models::grants::{self, Grants};
+use crate::models::heirs::{self, Heirs, LeftOut};
 use crate::models::holds::{self, Holds};
 use crate::models::merge::{self, Merge};
 use crate::models::push::{self, Pushes};
@@ -68,6 +69,13 @@ fn an_heir_takes_over_once() {
 }
 
 #[test]
+fn of_several_heirs_one_takes_over_and_one_always_can() {
+    let two = Heirs { members: 3, heirs: 2, left_out: LeftOut::Nobody, attempts: 2, broken: heirs::Broken::Nothing };
+    assert_complete(two, 4_436);
+    assert_complete(Heirs { left_out: LeftOut::Lower, ..two }, 1_160);
+}
+
+#[test]
 fn what_is_broken_in_merging_is_found() {
     assert_found("merge");
 }
@@ -95,4 +103,9 @@ fn what_is_broken_in_holds_is_found() {
 #[test]
 fn what_is_broken_in_retirement_is_found() {
     assert_found("retire");
+}
+
+#[test]
+fn what_is_broken_among_heirs_is_found() {
+    assert_found("heirs");
 }

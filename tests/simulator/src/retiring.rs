@@ -20,13 +20,16 @@ const CALLS_MAX: u32 = 20;
 
 impl World {
     /// Retires those that are dead and were not retired yet, in large clusters some of them: nobody who lives is out of reach.
+    /// The first of them is retired by two nodes at once.
     ///
     /// # Errors
     /// If one cannot be retired.
     pub async fn retire_dead(&self) -> Result<(), Broken> {
         let up = self.up();
         let alive: Vec<ReplicaId> = up.iter().map(|(_, store)| store.replica_id()).collect();
-        let Some((number, store)) = up.iter().find(|(number, _)| !READERS.contains(number)) else { return Ok(()) };
+        let mut writers = up.iter().filter(|(number, _)| !READERS.contains(number));
+        let Some((number, store)) = writers.next() else { return Ok(()) };
+        let mut second = writers.next();
         let is_known = |replica: ReplicaId| {
             up.iter().any(|(_, store)| store.version_vectors().iter().any(|vector| vector.contains_key(&replica)))
         };
@@ -36,15 +39,24 @@ impl World {
         let most = if is_large { RETIRED_OF_LARGE } else { usize::MAX };
         for dead in self.nodes.iter().filter(|node| node.is_dead && is_left(node.number)).take(most) {
             let Some(replica) = dead.replica else { continue };
-            let retired = retire(store, replica, &alive, &mut without, is_known).await;
-            self.trace.note(format_args!("node {number}: retires node {} at last: {retired:?}", dead.number));
-            if let Err(error) = retired {
-                let what =
-                    format!("node {number} cannot retire the dead node {}, though all is well: {error}", dead.number);
-                return Err(Broken { checker: "healthy", what });
-            }
+            let also = async {
+                let Some((number, store)) = second.take() else { return Ok(()) };
+                self.ended(*number, dead.number, retire(store, replica, &alive, &mut Vec::new(), is_known).await)
+            };
+            let retired = async {
+                self.ended(*number, dead.number, retire(store, replica, &alive, &mut without, is_known).await)
+            };
+            tokio::try_join!(retired, also)?;
         }
         Ok(())
+    }
+
+    fn ended(&self, number: u16, dead: u16, retired: Result<(), RetireError>) -> Result<(), Broken> {
+        self.trace.note(format_args!("node {number}: retires node {dead} at last: {retired:?}"));
+        retired.map_err(|error| {
+            let what = format!("node {number} cannot retire the dead node {dead}, though all is well: {error}");
+            Broken { checker: "healthy", what }
+        })
     }
 }
 

@@ -47,9 +47,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use peak_alloc::PeakAlloc;
 
 use drive::{Drive, Plan};
 use sample::Sample;
+
+/// Counts what a process has allocated: what its resident memory is more is the allocator's.
+#[global_allocator]
+static HEAP: PeakAlloc = PeakAlloc;
 
 /// The processes that it starts are this program again.
 const PROGRAM: &str = "soak";
@@ -112,14 +117,14 @@ fn write_samples(samples: &[Sample], path: &Path) -> std::io::Result<()> {
     let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
     writeln!(
         file,
-        "seconds,node,life,rss_bytes,descriptors,threads,allocated_bytes,apparent_bytes,state_bytes,ledger_bytes,journal_bytes,slots,holds,links,operations"
+        "seconds,node,life,rss_bytes,descriptors,threads,allocated_bytes,apparent_bytes,state_bytes,ledger_bytes,journal_bytes,slots,holds,links,operations,heap_bytes"
     )?;
     for sample in samples {
         let Sample { at_seconds, node, life, rss_bytes, descriptors, threads, .. } = sample;
         let figures = sample.figures.unwrap_or_default();
         writeln!(
             file,
-            "{at_seconds:.1},{node},{life},{rss_bytes},{descriptors},{threads},{},{},{},{},{},{},{},{},{}",
+            "{at_seconds:.1},{node},{life},{rss_bytes},{descriptors},{threads},{},{},{},{},{},{},{},{},{},{}",
             sample.allocated_bytes,
             sample.apparent_bytes,
             figures.state_bytes,
@@ -129,6 +134,7 @@ fn write_samples(samples: &[Sample], path: &Path) -> std::io::Result<()> {
             figures.holds,
             figures.links,
             figures.operations,
+            figures.heap_bytes,
         )?;
     }
     file.flush()

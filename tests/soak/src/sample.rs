@@ -8,6 +8,8 @@ use std::path::Path;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Figures {
     pub(crate) state_bytes: u64,
+    /// What the process has of its allocator.
+    pub(crate) heap_bytes: u64,
     pub(crate) ledger_bytes: u64,
     pub(crate) journal_bytes: u64,
     pub(crate) slots: u64,
@@ -33,7 +35,8 @@ impl Figures {
             operations: number(6),
             pushes_dropped: number(7),
             reconciliations: number(8),
-            has_folded: words[9] == "true",
+            heap_bytes: number(9),
+            has_folded: words[10] == "true",
         }
     }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use stockmesh::{LinkState, Store};
 
+use crate::HEAP;
 use crate::load::{Load, SHARED, shared};
 use crate::node::{ROOT, commands, settings, status, tell};
 use crate::recorder::Counts;
@@ -136,7 +137,7 @@ async fn figures(store: Store, counts: Counts, has_folded: bool) {
     let status = store.status();
     let links = status.peers.iter().filter(|peer| peer.state == LinkState::Up).count();
     tell(&format!(
-        "soak figures {} {} {} {} {} {links} {} {} {} {has_folded}",
+        "soak figures {} {} {} {} {} {links} {} {} {} {} {has_folded}",
         store.state_bytes(),
         movements * MOVEMENT_BYTES,
         status.journal_bytes,
@@ -145,6 +146,7 @@ async fn figures(store: Store, counts: Counts, has_folded: bool) {
         counts.of("stockmesh_operations_total"),
         counts.of("stockmesh_pushes_dropped_total"),
         counts.of("stockmesh_reconciliations_total"),
+        HEAP.current_usage(),
     ));
 }
 

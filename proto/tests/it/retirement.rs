@@ -1,0 +1,66 @@
+//! Who is noted as the heir of a retired replica (rule Q1). What follows from it for several heirs is searched by the model.
+
+use stockmesh_proto::ReplicaId;
+use stockmesh_proto::retirement::{HeirClaim, Retirement, Retirements, noted};
+
+const LOW: u64 = 1;
+const HIGH: u64 = 2;
+const OTHER: u64 = 3;
+const DEAD: u64 = 4;
+
+fn id(random: u64) -> ReplicaId {
+    ReplicaId::from_random(random)
+}
+
+fn asks(heir: u64, gave_way: &[u64]) -> HeirClaim {
+    HeirClaim::Asks { heir: id(heir), gave_way: gave_way.iter().copied().map(id).collect() }
+}
+
+/// What `own` notes, having noted `heir` before.
+fn noted_by(own: u64, heir: u64, is_closed: bool, claim: &HeirClaim) -> (u64, bool) {
+    let known: Retirements = [(id(DEAD), Retirement { heir: id(heir), is_closed })].into();
+    let now = noted(&known, id(DEAD), claim, id(own));
+    (now.heir.bits(), now.is_closed)
+}
+
+#[test]
+fn the_first_is_the_heir_and_closes_its_fence() {
+    let nothing = Retirements::new();
+    let now = noted(&nothing, id(DEAD), &asks(HIGH, &[]), id(OTHER));
+    assert_eq!(now, Retirement { heir: id(HIGH), is_closed: false });
+    assert_eq!(noted_by(HIGH, HIGH, false, &HeirClaim::Closes { heir: id(HIGH) }), (HIGH, true));
+    assert_eq!(noted_by(HIGH, HIGH, true, &asks(HIGH, &[])), (HIGH, true), "what is closed stays so");
+    // Who was told to give up does not close.
+    assert_eq!(noted_by(HIGH, LOW, false, &HeirClaim::Closes { heir: id(HIGH) }), (LOW, false));
+}
+
+#[test]
+fn an_open_fence_gives_way_by_the_word_of_its_heir() {
+    assert_eq!(noted_by(HIGH, HIGH, false, &asks(LOW, &[])), (LOW, false));
+    assert_eq!(noted_by(LOW, LOW, false, &asks(HIGH, &[LOW])), (LOW, false), "nobody speaks for the node itself");
+    assert_eq!(noted_by(OTHER, HIGH, false, &asks(LOW, &[])), (HIGH, false));
+    assert_eq!(noted_by(OTHER, HIGH, false, &asks(LOW, &[OTHER])), (HIGH, false));
+    assert_eq!(noted_by(OTHER, HIGH, false, &asks(LOW, &[HIGH])), (LOW, false));
+}
+
+#[test]
+fn a_closed_fence_gives_way_to_nobody() {
+    assert_eq!(noted_by(HIGH, HIGH, true, &asks(LOW, &[])), (HIGH, true));
+    assert_eq!(noted_by(OTHER, HIGH, true, &asks(LOW, &[HIGH])), (HIGH, true));
+    assert_eq!(noted_by(OTHER, HIGH, true, &HeirClaim::TookOver { heir: id(LOW) }), (HIGH, true));
+}
+
+#[test]
+fn who_took_over_is_the_heir_before_who_only_asks() {
+    for own in [LOW, OTHER] {
+        assert_eq!(noted_by(own, LOW, false, &HeirClaim::TookOver { heir: id(HIGH) }), (HIGH, true));
+    }
+}
+
+#[test]
+fn an_heir_that_was_retired_too_is_replaced() {
+    let retired = Retirement { heir: id(LOW), is_closed: true };
+    let known: Retirements = [(id(DEAD), Retirement { heir: id(HIGH), is_closed: true }), (id(HIGH), retired)].into();
+    let now = noted(&known, id(DEAD), &asks(OTHER, &[]), id(LOW));
+    assert_eq!(now, Retirement { heir: id(OTHER), is_closed: false });
+}

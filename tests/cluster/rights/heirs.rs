@@ -1,0 +1,158 @@
+//! Several nodes retire the same replica at once: one of them ends it (rule Q1).
+
+use std::time::{Duration, Instant};
+
+use stockmesh::{ReplicaId, RetireError, Retired, Store};
+use stockmesh_proto::wire::{Fence, Fenced, Message};
+
+use super::asked::{asked, heir_and_member, member_of};
+use super::peer::{push_of, stock};
+use super::retired::node;
+use super::{MUG, own_rights, wait_available};
+use crate::support::raw::{Raw, read, write};
+use crate::support::{Mesh, PATIENCE, full_mesh, wait_converged, wait_linked};
+
+const LONG: Duration = Duration::from_secs(20);
+
+/// An id below those of nodes, which are drawn at random, and one above them.
+fn low() -> ReplicaId {
+    ReplicaId::from_random(1)
+}
+
+fn high() -> ReplicaId {
+    ReplicaId::from_random(u64::MAX)
+}
+
+/// Whom a node names when a peer by hand asks it.
+async fn named(peer: &Raw, retired: ReplicaId, is_trial: bool, gave_way: &[ReplicaId]) -> Option<ReplicaId> {
+    let fence = Fence { retired, heir: peer.replica, is_trial, gave_way: gave_way.to_vec() };
+    let (_send, mut receive) = peer.session_bytes(&Message::Fence(fence).encode().unwrap(), true).await;
+    match read(&mut receive).await {
+        Some(Message::Fenced(Fenced { heir, is_alive: false })) => heir,
+        answer => panic!("{answer:?}"),
+    }
+}
+
+/// The next question to a peer by hand, and its answer: who is the heir.
+async fn answers(peer: &Raw, heir: ReplicaId) -> Fence {
+    let (mut send, fence) = asked(peer).await;
+    write(&mut send, &Message::Fenced(Fenced { heir: Some(heir), is_alive: false })).await;
+    fence
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_three_that_retire_the_same_at_once_one_ends_it() {
+    let mesh = Mesh::new();
+    let stores = [node(&mesh, "a").await, node(&mesh, "b").await, node(&mesh, "c").await];
+    full_mesh(&stores);
+    wait_linked(&stores, 2).await;
+    let raw = member_of(&mesh, &stores[0], None).await;
+    let mut all = 0;
+    let dead: Vec<ReplicaId> = (100..110).map(ReplicaId::from_random).collect();
+    for dead in dead.iter().copied() {
+        let _pushes = raw.push_bytes(&push_of(dead, MUG, 1, stock(dead, 1, 9)), false).await;
+        all += 9;
+        wait_available(&stores, all).await;
+    }
+    raw.connection.close(0_u32.into(), b"leaves it to them");
+    let mut without = dead.clone();
+    without.push(raw.replica);
+    for (round, dead) in dead.into_iter().enumerate() {
+        let retire = |store: &Store| store.retire(dead).without(without.clone()).deadline(PATIENCE).into_future();
+        let [a, b, c] = &stores;
+        let ended: [Result<Retired, RetireError>; 3] = tokio::join!(retire(a), retire(b), retire(c)).into();
+        let heirs: Vec<&Retired> = ended.iter().flatten().collect();
+        assert!(matches!(&heirs[..], [heir] if heir.units == 9), "round {round}: {ended:?}");
+        let is_told = |error: &RetireError| matches!(error, RetireError::OtherHeir { .. });
+        assert!(ended.iter().filter_map(|ended| ended.as_ref().err()).all(is_told), "round {round}: {ended:?}");
+    }
+    wait_converged(&stores).await;
+    assert_eq!(stores.iter().map(own_rights).sum::<i128>(), all);
+}
+
+/// Who has begun gives way to a lower id, to nobody else, and ends its own attempt.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_heir_gives_way_to_a_lower_id_alone() {
+    let mesh = Mesh::new();
+    let (heir, dead, member) = heir_and_member(&mesh).await;
+    let (lower, higher) = (member_of(&mesh, &heir, Some(low())).await, member_of(&mesh, &heir, Some(high())).await);
+    let own = heir.replica_id();
+    let retiring = tokio::spawn(heir.retire(dead).deadline(LONG).into_future());
+    for peer in [&member, &lower, &higher] {
+        assert!(answers(peer, own).await.is_trial);
+    }
+    for peer in [&member, &lower, &higher] {
+        let (_, fence) = asked(peer).await;
+        assert!(!fence.is_trial);
+    }
+    assert_eq!(named(&higher, dead, false, &[own]).await, Some(own));
+    assert_eq!(named(&lower, dead, true, &[]).await, Some(low()));
+    assert_eq!(named(&higher, dead, true, &[]).await, Some(own), "a trial changes nothing");
+    assert!(!retiring.is_finished());
+    let begun = Instant::now();
+    assert_eq!(named(&lower, dead, false, &[]).await, Some(low()));
+    let refused = retiring.await.unwrap().unwrap_err();
+    assert!(matches!(refused, RetireError::OtherHeir { heir, .. } if heir == low()), "{refused}");
+    let refused = heir.retire(dead).await.unwrap_err();
+    assert!(matches!(refused, RetireError::OtherHeir { heir, .. } if heir == low()), "{refused}");
+    assert!(begun.elapsed() < LONG / 2, "{:?}", begun.elapsed());
+}
+
+/// A member stays with the heir that it noted until it is told that this one gave way, whatever the ids.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_follows_an_heir_that_gave_way() {
+    let mesh = Mesh::new();
+    let (member, dead, first) = heir_and_member(&mesh).await;
+    let (lower, higher) = (member_of(&mesh, &member, Some(low())).await, member_of(&mesh, &member, Some(high())).await);
+    let name = Some(first.replica);
+    assert_eq!(named(&first, dead, false, &[]).await, name);
+    assert_eq!(named(&lower, dead, false, &[]).await, name);
+    assert_eq!(named(&lower, dead, false, &[high(), member.replica_id()]).await, name);
+    assert_eq!(named(&lower, dead, true, &[first.replica]).await, Some(low()));
+    assert_eq!(named(&lower, dead, false, &[]).await, name, "a trial changes nothing");
+    assert_eq!(named(&lower, dead, false, &[first.replica]).await, Some(low()));
+    assert_eq!(named(&first, dead, false, &[]).await, Some(low()));
+    assert_eq!(named(&higher, dead, false, &[first.replica, low()]).await, Some(high()));
+}
+
+/// Who is told of another heir asks that one, and then the member again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_heir_is_asked_before_those_who_name_it() {
+    let mesh = Mesh::new();
+    let (heir, dead, member) = heir_and_member(&mesh).await;
+    let rival = member_of(&mesh, &heir, None).await;
+    let own = heir.replica_id();
+    let retiring = tokio::spawn(heir.retire(dead).deadline(LONG).into_future());
+    assert_eq!(answers(&member, rival.replica).await.gave_way, []);
+    assert_eq!(answers(&rival, own).await.gave_way, []);
+    let again = answers(&member, own).await;
+    assert_eq!((again.is_trial, again.gave_way), (true, vec![rival.replica]));
+    // Their word for a trial is none for the fence itself.
+    let fence = answers(&member, rival.replica).await;
+    assert_eq!((fence.is_trial, fence.gave_way), (false, Vec::new()));
+    assert_eq!(answers(&rival, rival.replica).await.gave_way, []);
+    let refused = retiring.await.unwrap().unwrap_err();
+    assert!(matches!(refused, RetireError::OtherHeir { heir, .. } if heir == rival.replica), "{refused}");
+}
+
+/// Somebody who is not asked, or a member that does not follow, ends the attempt at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_heir_that_cannot_be_asked_is_named() {
+    let mesh = Mesh::new();
+    let (heir, dead, member) = heir_and_member(&mesh).await;
+    let rival = member_of(&mesh, &heir, None).await;
+    let begun = Instant::now();
+    let retiring = tokio::spawn(heir.retire(dead).deadline(LONG).into_future());
+    answers(&rival, heir.replica_id()).await;
+    answers(&member, high()).await;
+    let refused = retiring.await.unwrap().unwrap_err();
+    assert!(matches!(refused, RetireError::OtherHeir { heir, .. } if heir == high()), "{refused}");
+
+    let retiring = tokio::spawn(heir.retire(dead).deadline(LONG).into_future());
+    answers(&rival, heir.replica_id()).await;
+    answers(&member, rival.replica).await;
+    assert_eq!(answers(&member, rival.replica).await.gave_way, [rival.replica]);
+    let refused = retiring.await.unwrap().unwrap_err();
+    assert!(matches!(refused, RetireError::OtherHeir { heir, .. } if heir == rival.replica), "{refused}");
+    assert!(begun.elapsed() < LONG / 2, "{:?}", begun.elapsed());
+}
