@@ -66,9 +66,8 @@ fn retire(replicas: usize, stock: u64, grants: u8) -> Entry {
 fn heirs(members: usize, heirs: usize, left_out: LeftOut, attempts: u8) -> Entry {
     let system = heirs::Heirs { members, heirs, left_out, attempts, broken: Default::default() };
     let who = match left_out {
-        LeftOut::Nobody => "",
+        LeftOut::Nobody | LeftOut::Others => "",
         LeftOut::Lower => ", who leave out the lower",
-        LeftOut::Others => ", who leave out each other",
     };
     entry("heirs", members, format!("{heirs} heirs{who}, {attempts} attempts"), system)
 }
@@ -91,8 +90,7 @@ fn all() -> Vec<Entry> {
         retire(3, 2, 1),
         heirs(3, 2, LeftOut::Nobody, 4),
         heirs(3, 2, LeftOut::Lower, 4),
-        heirs(3, 3, LeftOut::Nobody, 3),
-        heirs(4, 2, LeftOut::Others, 3),
+        heirs(3, 3, LeftOut::Nobody, 4),
     ]
 }
 
