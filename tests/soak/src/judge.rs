@@ -130,7 +130,7 @@ fn processes(warm: &[Sample], verdict: &mut Verdict) {
         &format!("{most:.1} MiB at the most, {RSS_MIB_MAX} are allowed"),
     );
     let long: Vec<&Life> = lives.iter().filter(|life| life.is_long_lived()).collect();
-    let slopes: [(&str, fn(&Life) -> Slope); 2] = [
+    let slopes: [(&str, SlopeOf); 2] = [
         ("memory is seen to be flat", |life| life.slope),
         // The allocator may keep more than it was asked for, and more the longer it works: this is what the store itself holds.
         ("what is allocated is seen to be flat", |life| life.allocated),
@@ -148,6 +148,9 @@ fn processes(warm: &[Sample], verdict: &mut Verdict) {
 fn growth_mib_per_hour() -> f64 {
     GROWTH_MIB_PER_HOUR + HOLDS_PER_SECOND * 3_600.0 * HOLD_MEMORY_BYTES / MIB
 }
+
+/// Which of its slopes.
+type SlopeOf = fn(&Life) -> Slope;
 
 /// What one process took, once it was warm.
 struct Life {
@@ -192,7 +195,7 @@ impl Life {
     }
 
     /// At the most, it grows as much as it may.
-    fn is_seen_flat(&self, slope: fn(&Self) -> Slope) -> bool {
+    fn is_seen_flat(&self, slope: SlopeOf) -> bool {
         let slope = slope(self);
         slope.per_hour + ERRORS * slope.error <= growth_mib_per_hour()
     }
