@@ -51,8 +51,8 @@ impl HeirClaim {
 /// Q1). The claim was heard if the heir that is returned is the one that claims.
 ///
 /// Whoever was noted first stays the heir, unless it was retired too. But an heir whose fence is open gives way to one with
-/// a lower id that asks it, and the others follow once they are told that it did: so of several that begin at once, the
-/// lowest can always end it. Nobody gives way once it closed, so that no two of them take over.
+/// a lower id that asks it, and the others follow once they are told that it did: so of several that begin at once, one
+/// can always end it. Nobody gives way once it closed, so that no two of them take over.
 ///
 /// ```
 /// use stockmesh_proto::ReplicaId;
