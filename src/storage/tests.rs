@@ -3,6 +3,7 @@
 mod ledger;
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use redb::ReadableTable;
 
@@ -97,7 +98,13 @@ fn entry(seed: u64, length: usize) -> Option<Vec<u8>> {
 
 /// Commits of every kind: small and large batches, snapshots that grow and shrink, settings, ledger entries with a batch
 /// and without one, drops of the journal and of the ledger.
-fn script() -> Vec<Transaction> {
+fn script() -> &'static [Transaction] {
+    // Once: the payloads would take longer than all that is done with them.
+    static SCRIPT: LazyLock<Vec<Transaction>> = LazyLock::new(write_script);
+    &SCRIPT
+}
+
+fn write_script() -> Vec<Transaction> {
     let large = ROW_PAYLOAD_BYTES_MAX * 2 + 5;
     let snapshot = |shard: u16, length| (shard, payload(u64::from(shard) + 1000, length));
     let setting = |key: &'static str, value: Option<&[u8]>| (key.into(), value.map(<[u8]>::to_vec));
@@ -129,14 +136,17 @@ fn script() -> Vec<Transaction> {
 }
 
 /// The content after each number of transactions of the script.
-fn history(script: &[Transaction]) -> Vec<Content> {
-    let mut present = Content::default();
-    let mut history = vec![present.clone()];
-    for transaction in script {
-        present.apply(transaction);
-        history.push(present.clone());
-    }
-    history
+fn history() -> &'static [Content] {
+    static HISTORY: LazyLock<Vec<Content>> = LazyLock::new(|| {
+        let mut present = Content::default();
+        let mut history = vec![present.clone()];
+        for transaction in script() {
+            present.apply(transaction);
+            history.push(present.clone());
+        }
+        history
+    });
+    &HISTORY
 }
 
 fn create() -> (FaultyDisk, FaultyDisk, Engine) {
@@ -154,7 +164,7 @@ fn open(store: Vec<u8>, mark: Vec<u8>) -> Result<Engine, StorageError> {
 fn everything_comes_back_and_numbering_goes_on() {
     let (store, mark, mut engine) = create();
     let script = script();
-    let history = history(&script);
+    let history = history();
     for (transaction, expected) in script.iter().zip(&history[1..]) {
         let figures = engine.commit(transaction).unwrap();
         let (content, report) = load(&mut engine).unwrap();
@@ -189,7 +199,7 @@ fn run(engine: &mut Engine, script: &[Transaction]) -> (usize, Option<StorageErr
 
 /// Opens what is left and checks it against what was confirmed. Returns how many commits are there.
 fn check_after(store: Vec<u8>, mark: Vec<u8>, done: usize, failure: Option<&StorageError>, what: &str) -> usize {
-    let history = history(&script());
+    let history = history();
     let mut engine = open(store, mark).unwrap_or_else(|error| panic!("{what}: {error}"));
     let (content, report) = load(&mut engine).unwrap();
     assert_eq!(report.damage, [], "{what}");
@@ -209,7 +219,7 @@ fn check_after(store: Vec<u8>, mark: Vec<u8>, done: usize, failure: Option<&Stor
 fn a_fault_at_any_operation_takes_no_confirmed_commit() {
     let (store, _, mut engine) = create();
     let before = store.operations();
-    assert_eq!(run(&mut engine, &script()).0, SCRIPT_COUNT);
+    assert_eq!(run(&mut engine, script()).0, SCRIPT_COUNT);
     let operation_count = store.operations() - before;
     assert!(operation_count > 30);
     let mut indeterminate_count = 0;
@@ -218,7 +228,7 @@ fn a_fault_at_any_operation_takes_no_confirmed_commit() {
             let what = format!("operation {nth} {mode:?}");
             let (store, mark, mut engine) = create();
             store.fail_at(nth, mode);
-            let (done, failure) = run(&mut engine, &script());
+            let (done, failure) = run(&mut engine, script());
             let failure = failure.unwrap_or_else(|| panic!("{what} went unnoticed"));
             indeterminate_count += usize::from(matches!(failure, StorageError::Indeterminate { .. }));
             let again = engine.commit(&script()[done]);
@@ -241,7 +251,7 @@ fn a_loss_of_power_takes_no_confirmed_commit() {
         let (store, mark, mut engine) = create();
         // Power goes while this operation is under way; what the engine does after that does not reach the disk.
         store.fail_at(nth, FaultMode::Forever);
-        let (done, failure) = run(&mut engine, &script());
+        let (done, failure) = run(&mut engine, script());
         drop(engine);
         for seed in 0..24 {
             let what = format!("operation {nth} seed {seed}");
@@ -282,28 +292,28 @@ fn judge_damaged(store: Vec<u8>, mark: Vec<u8>, expected: &Content, what: &str) 
 }
 
 fn flip_everywhere(image: &[u8], mark: &[u8], step: usize, clean: &str) {
-    let expected = history(&script()).pop().unwrap();
-    assert_eq!(judge_damaged(image.to_vec(), mark.to_vec(), &expected, clean), None);
+    let expected = &history()[SCRIPT_COUNT];
+    assert_eq!(judge_damaged(image.to_vec(), mark.to_vec(), expected, clean), None);
     let mut noticed_count = 0;
     for offset in (0..image.len()).step_by(step) {
         let disk = FaultyDisk::from_image(image.to_vec());
         disk.flip(offset as u64, offset.to_le_bytes()[0] % 8);
         let what = format!("{clean}, flip at {offset} of {}", image.len());
-        noticed_count += usize::from(judge_damaged(disk.kill(), mark.to_vec(), &expected, &what).is_some());
+        noticed_count += usize::from(judge_damaged(disk.kill(), mark.to_vec(), expected, &what).is_some());
     }
     assert!(noticed_count > 10, "{clean}: {noticed_count}");
 }
 
 /// The bytes that are not zero are where the data is, most of an engine's file being free.
 fn flip_data(image: &[u8], mark: &[u8], count: usize, clean: &str) {
-    let expected = history(&script()).pop().unwrap();
+    let expected = &history()[SCRIPT_COUNT];
     let offsets: Vec<usize> = (0..image.len()).filter(|offset| image[*offset] != 0).collect();
     let mut noticed_count = 0;
     for offset in offsets.iter().step_by(offsets.len() / count) {
         let disk = FaultyDisk::from_image(image.to_vec());
         disk.flip(*offset as u64, offset.to_le_bytes()[0] % 8);
         let what = format!("{clean}, flip at {offset}");
-        noticed_count += usize::from(judge_damaged(disk.kill(), mark.to_vec(), &expected, &what).is_some());
+        noticed_count += usize::from(judge_damaged(disk.kill(), mark.to_vec(), expected, &what).is_some());
     }
     assert!(noticed_count > count / 10, "{clean}: {noticed_count} of {count}");
 }
@@ -311,7 +321,7 @@ fn flip_data(image: &[u8], mark: &[u8], count: usize, clean: &str) {
 #[test]
 fn a_flipped_bit_is_noticed_or_without_effect() {
     let (store, mark, mut engine) = create();
-    assert_eq!(run(&mut engine, &script()).0, SCRIPT_COUNT);
+    assert_eq!(run(&mut engine, script()).0, SCRIPT_COUNT);
     let killed = store.kill();
     drop(engine);
     let closed = store.kill();
@@ -319,11 +329,11 @@ fn a_flipped_bit_is_noticed_or_without_effect() {
         flip_data(image, &mark.kill(), 400, name);
         // The header, all of it: it has the engine's roots and its choice between two commits.
         flip_everywhere(&image[..], &mark.kill(), image.len() / 100, name);
-        let expected = history(&script()).pop().unwrap();
+        let expected = &history()[SCRIPT_COUNT];
         for offset in 0..512 {
             let mut damaged = image.clone();
             damaged[offset] ^= 1 << (offset % 8);
-            judge_damaged(damaged, mark.kill(), &expected, &format!("{name}, header flip at {offset}"));
+            judge_damaged(damaged, mark.kill(), expected, &format!("{name}, header flip at {offset}"));
         }
     }
 }
@@ -331,7 +341,7 @@ fn a_flipped_bit_is_noticed_or_without_effect() {
 #[test]
 fn a_damaged_store_can_be_looked_at_again() {
     let (store, mark, mut engine) = create();
-    assert_eq!(run(&mut engine, &script()).0, SCRIPT_COUNT);
+    assert_eq!(run(&mut engine, script()).0, SCRIPT_COUNT);
     drop(engine);
     let image = store.kill();
     let wanted = payload(7, 4000);
@@ -346,7 +356,7 @@ fn a_damaged_store_can_be_looked_at_again() {
     assert!(store.kill() == damaged, "looking changes nothing");
     assert!(report.damage.iter().any(|damage| matches!(damage, Damage::JournalRow { number: 7, part: 0, .. })));
     assert_eq!(content.batches.keys().copied().collect::<Vec<_>>(), [6], "the intact batch is delivered");
-    assert_eq!(content.snapshots, history(&script())[SCRIPT_COUNT].snapshots);
+    assert_eq!(content.snapshots, history()[SCRIPT_COUNT].snapshots);
     assert_eq!(look(), (content, report));
 }
 
@@ -393,13 +403,13 @@ fn a_lost_row_is_noticed_wherever_it_was() {
 #[test]
 fn a_truncated_store_is_noticed() {
     let (store, mark, mut engine) = create();
-    assert_eq!(run(&mut engine, &script()).0, SCRIPT_COUNT);
+    assert_eq!(run(&mut engine, script()).0, SCRIPT_COUNT);
     drop(engine);
-    let expected = history(&script()).pop().unwrap();
+    let expected = &history()[SCRIPT_COUNT];
     let image = store.kill();
     for sixteenth in 1..16 {
         let cut = image[..image.len() * sixteenth / 16].to_vec();
         let what = format!("{sixteenth} sixteenths");
-        assert!(judge_damaged(cut, mark.kill(), &expected, &what).is_some(), "{what}");
+        assert!(judge_damaged(cut, mark.kill(), expected, &what).is_some(), "{what}");
     }
 }

@@ -32,6 +32,11 @@ fn twelve_nodes_find_each_other_from_one_address_and_are_restarted_one_by_one() 
         println!("all know all again: {:?} after the last restart", all_known(&mut nodes));
         nodes.iter_mut().for_each(|node| node.say("load off"));
         println!("settled in {:?}, {} KiB were sent", cluster.settle(&mut nodes, &[]), kib_sent(&mut nodes));
-        nodes.iter_mut().for_each(Node::close);
+        // All at once: each takes its leave of those that are still there, up to seconds.
+        std::thread::scope(|scope| {
+            for node in &mut nodes {
+                scope.spawn(|| node.close());
+            }
+        });
     });
 }
