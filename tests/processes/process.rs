@@ -108,6 +108,9 @@ pub(crate) struct Node {
     running: Option<(Child, ChildStdin)>,
     /// Each may have left a write behind that was durable, and not told of yet.
     kills: i128,
+    /// For one that never returns: the units that it had acknowledged when all held the same for the last time. What it
+    /// acknowledged later is on its disk, and on others as far as it came to send it.
+    left_behind: Option<(i128, i128)>,
 }
 
 /// The nodes of a cluster, and what they have in common.
@@ -140,7 +143,7 @@ impl Cluster {
         std::fs::write(root.join(format!("{name}.key")), issued.key_pem).unwrap();
         std::fs::write(root.join(format!("{name}.address")), address.to_string()).unwrap();
         let (name, told) = (name.to_owned(), Arc::default());
-        Node { name, address, root, within, has_bad_disk: false, told, running: None, kills: 0 }
+        Node { name, address, root, within, has_bad_disk: false, told, running: None, kills: 0, left_behind: None }
     }
 
     pub(crate) fn start(&self, node: &mut Node, peers: &[SocketAddr]) {
@@ -206,10 +209,11 @@ impl Cluster {
         for node in nodes.iter().chain(gone.iter().copied()) {
             let told = node.told.lock().unwrap();
             let found = status.owns.get(&node.name).copied().unwrap_or_default();
-            let known = told.own..=told.own + told.own_unsure + node.kills;
+            let (own, least) = node.left_behind.unwrap_or((told.own, told.sold));
+            let known = own..=told.own + told.own_unsure + node.kills;
             assert!(known.contains(&found), "{}: {found} were counted in, {known:?} were told", node.name);
             let most = told.sold + told.sold_unsure + node.kills;
-            sold = (sold.0 + told.sold, sold.1 + most);
+            sold = (sold.0 + least, sold.1 + most);
             let failed = told.own_unsure + told.sold_unsure + i128::from(told.refused);
             assert!(failed == 0 || node.has_bad_disk, "{}: its disk failed: {told:?}", node.name);
         }
@@ -324,6 +328,12 @@ impl Node {
         child.kill().unwrap();
         child.wait().unwrap();
         self.kills += 1;
+    }
+
+    /// Kills it, never to be started again, its disk lost too. `settled` is what it had told when all held the same.
+    pub(crate) fn lose(&mut self, settled: &Told) {
+        self.kill();
+        self.left_behind = Some((settled.own, settled.sold));
     }
 
     pub(crate) fn close(&mut self) {
