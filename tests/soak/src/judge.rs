@@ -360,3 +360,6 @@ fn traffic(samples: &[Sample], verdict: &mut Verdict) {
     let found = format!("{operations:.0} operations per second, {OPERATIONS_PER_SECOND_MIN} at the least");
     verdict.hold("the nodes had work", operations >= OPERATIONS_PER_SECOND_MIN, &found);
 }
+
+#[cfg(test)]
+mod tests;
