@@ -17,7 +17,7 @@ use crate::error::WriteError;
 use crate::limits::{
     HEIRS_IN_A_ROW_MAX, INHERIT_AGAIN_AFTER, INHERIT_PAUSE, PLACES_AT_ONCE_MAX, RETIRED_HOLD_TIME_DEFAULT,
 };
-use crate::retirements::{HeirClaim, Retirements};
+use crate::retirements::{HeirClaim, Retirements, last_heir};
 use crate::table::Table;
 
 /// What was taken over.
@@ -201,19 +201,6 @@ fn missing_of(state: &Shard, former: &[ReplicaId]) -> Vec<Operation> {
         }));
     }
     operations
-}
-
-/// Who takes over for a replica in the end: its heir, or the heir of an heir that was retired too.
-fn last_heir(retired: ReplicaId, retirements: &Retirements) -> Option<ReplicaId> {
-    let mut heir = retirements.get(&retired).filter(|retirement| retirement.is_closed)?.heir;
-    for _ in 0..retirements.len() {
-        match retirements.get(&heir) {
-            Some(next) => heir = next.heir,
-            None => return Some(heir),
-        }
-    }
-    // They go round in a circle: nobody.
-    None
 }
 
 /// Takes over what turns up of retired replicas whose heir this one is, and counts what it alone had if it was retired

@@ -63,7 +63,8 @@ impl Retire {
         Self { replica, retired, heir: None, without: BTreeSet::new(), deadline, hold_time }
     }
 
-    /// Who takes over: this node unless said; another one must be linked with this one.
+    /// Who takes over: this node unless said. Another one is asked over a link that is made for it if there is none; if that
+    /// is lost before the answer came, it is asked again, and what it took over before that is not counted in the answer.
     pub fn heir(mut self, heir: ReplicaId) -> Self {
         self.heir = Some(heir);
         self
@@ -151,10 +152,13 @@ async fn retire_here(replica: &Replica, wanted: &Wanted) -> Result<TakenOver, Re
     if !has_written && !is_member && !committer.former_replicas().contains(&retired) && !is_named() {
         return Err(RetireError::Unknown(retired));
     }
-    if let Some(node) = node {
-        let until = Instant::now() + Duration::from_millis(wanted.deadline_ms).min(RETIRE_TIME_MAX);
-        node.fence(retired, &wanted.without.iter().copied().collect(), until).await?;
-    }
+    let _turn = match node {
+        Some(node) => {
+            let until = Instant::now() + Duration::from_millis(wanted.deadline_ms).min(RETIRE_TIME_MAX);
+            Some(node.fence(retired, &wanted.without.iter().copied().collect(), until).await?)
+        }
+        None => None,
+    };
     // Before the fence is closed: whoever takes over in the background waits for this one.
     let taking_over = committer.taking_over();
     let _guard = taking_over.lock().await;

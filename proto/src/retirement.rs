@@ -92,3 +92,18 @@ fn gives_way(noted: &Retirement, claim: &HeirClaim, own: ReplicaId) -> bool {
     };
     is_given_up && !noted.is_closed
 }
+
+/// Who takes over for a replica in the end: its heir, or the heir of an heir that was retired too (rule Q4). Nobody while
+/// one of their fences is open: the heir before may have taken over what is not known here yet, and have sold it. Nobody
+/// either if they name each other in a circle.
+pub fn last_heir(retired: ReplicaId, known: &Retirements) -> Option<ReplicaId> {
+    let closed_heir = |replica: &ReplicaId| known.get(replica).filter(|noted| noted.is_closed).map(|noted| noted.heir);
+    let mut heir = closed_heir(&retired)?;
+    for _ in 0..known.len() {
+        if !known.contains_key(&heir) {
+            return Some(heir);
+        }
+        heir = closed_heir(&heir)?;
+    }
+    None
+}

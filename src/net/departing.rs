@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::node::Node;
+use super::retiring::RetiringTurn;
 use super::wishes::RetireRequest;
 use super::{hand_over, retire};
 use crate::error::RetireError;
@@ -26,8 +27,8 @@ impl Node {
         retired: ReplicaId,
         without: &BTreeSet<ReplicaId>,
         until: Instant,
-    ) -> Result<(), RetireError> {
-        retire::fence_everywhere(retired, without, until, &self.shared).await
+    ) -> Result<RetiringTurn, RetireError> {
+        retire::fence_once(retired, without, until, &self.shared).await
     }
 
     /// Asks another node to retire a replica, as its heir.

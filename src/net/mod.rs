@@ -57,6 +57,7 @@ mod raw_keys;
 mod refusal;
 mod registry;
 mod retire;
+mod retiring;
 mod revocation;
 mod rights;
 #[cfg(feature = "testing")]

@@ -155,6 +155,7 @@ impl Node {
             urgent,
             links_wanted,
             retire_requests,
+            retiring: Arc::default(),
             leaving: AtomicBool::new(false),
             offline: watch::Sender::new(false),
             #[cfg(feature = "clients")]

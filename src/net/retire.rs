@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use quinn::SendStream;
 use stockmesh_proto::limits::OPEN_BYTES_MAX;
@@ -17,14 +18,16 @@ use tracing::{debug, info, warn};
 use super::fencing::{Attempt, Fencing};
 use super::frames::{FrameError, OwnStream, read_message, write_message};
 use super::link::Link;
+use super::members::MemberState;
 use super::pull::reconcile;
+use super::retiring::RetiringTurn;
 use super::session::SyncError;
 use super::shared::Shared;
-use super::wishes::RetireRequest;
+use super::wishes::{Errand, RetireRequest};
 use crate::commit::FenceOutcome;
 use crate::error::RetireError;
 use crate::limits::{REPLY_TIME_MAX, RETIRE_LOOK_EVERY};
-use crate::retirements::{HeirClaim, noted};
+use crate::retirements::{HeirClaim, Retirement, noted};
 
 /// Answers a heir that asks to fence a replica. One that is linked here is alive, and is not fenced.
 pub(super) async fn receive_fence(
@@ -83,6 +86,8 @@ pub(super) async fn receive_retire(
         return Err(FrameError::Violation("a read-only member asks to retire a replica".into()).into());
     }
     info!(peer = %link.replica, retired = %wanted.retired, "a peer asks this node to retire a replica");
+    // Its answer goes over it: what was made for a while would end once the peer itself was asked.
+    link.is_temporary.store(false, Ordering::SeqCst);
     let (reply, answered) = oneshot::channel();
     let queued = shared.retire_requests.try_send(RetireRequest { wanted, reply });
     let refused = |reason: &str| {
@@ -103,21 +108,62 @@ async fn answer(message: Message, mut send: SendStream) -> Result<(), SyncError>
     Ok(())
 }
 
-/// Asks another node to retire a replica, as its heir.
+/// Asks another node to retire a replica, as its heir. In a cluster of few links it may not be linked, and its link may end
+/// before it has asked all others: one is made for as long as it takes, and it is asked again, which goes on where it was.
 pub(super) async fn retire_at(
     heir: ReplicaId,
-    wanted: Retire,
-    until: tokio::time::Instant,
+    mut wanted: Retire,
+    until: Instant,
     shared: &Shared,
 ) -> Result<Retired, RetireError> {
-    let failed = |why: String| RetireError::Heir { heir, why };
-    let link = shared.registry.link(heir).ok_or_else(|| failed("it is not linked with this node".into()))?;
-    let asking = ask(&link, Message::Retire(wanted));
-    match tokio::time::timeout_at(until + REPLY_TIME_MAX, asking).await {
-        Ok(Ok(Some(Message::Retired(retired)))) => Ok(retired),
-        Ok(Ok(_)) => Err(failed("it answered with something else".into())),
-        Ok(Err(error)) => Err(failed(error.to_string())),
-        Err(_) => Err(failed("it did not answer in time".into())),
+    let failed = |why: &str| RetireError::Heir { heir, why: why.to_owned() };
+    let mut why = "it is not linked with this node".to_owned();
+    loop {
+        if shared.committer.is_closed() {
+            return Err(RetireError::Stopped);
+        }
+        if let Some(link) = shared.registry.link(heir).filter(|link| link.is_open()) {
+            let left = until.saturating_duration_since(Instant::now());
+            wanted.deadline_ms = wanted.deadline_ms.min(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+            match ask_heir(&link, wanted.clone(), until + REPLY_TIME_MAX, shared).await {
+                Some(Ok(Some(Message::Retired(retired)))) => return Ok(retired),
+                Some(Ok(_)) => return Err(failed("it answered with something else")),
+                Some(Err(error)) if link.is_open() => return Err(failed(&error.to_string())),
+                Some(Err(error)) => why = error.to_string(),
+                None => return Err(failed("it did not answer in time")),
+            }
+        } else if !shared.follows_members
+            || shared.members.get(heir).is_none_or(|member| member.state == MemberState::Left)
+        {
+            return Err(failed(&why));
+        }
+        shared.want_link(heir, Errand::Retirement);
+        tokio::select! {
+            biased;
+            () = tokio::time::sleep_until(until) => return Err(failed(&why)),
+            () = shared.until_changed() => {}
+            () = tokio::time::sleep(RETIRE_LOOK_EVERY) => {}
+        }
+    }
+}
+
+/// Nothing if no answer came in time. The link is kept meanwhile.
+async fn ask_heir(
+    link: &Link,
+    wanted: Retire,
+    until: Instant,
+    shared: &Shared,
+) -> Option<Result<Option<Message>, SyncError>> {
+    let asking = ask(link, Message::Retire(wanted));
+    tokio::pin!(asking);
+    loop {
+        shared.want_link(link.replica, Errand::Retirement);
+        tokio::select! {
+            biased;
+            answer = &mut asking => return Some(answer),
+            () = tokio::time::sleep_until(until) => return None,
+            () = tokio::time::sleep(RETIRE_LOOK_EVERY) => {}
+        }
     }
 }
 
@@ -131,12 +177,35 @@ async fn ask(link: &Link, message: Message) -> Result<Option<Message>, SyncError
     Ok(read_message(&mut stream.receive, OPEN_BYTES_MAX, None).await?)
 }
 
-/// Fences a replica at all members, and pulls what each of them knew of it then. When it returns, nothing that it wrote
-/// and that any of them knows is missing here, and none of them takes more of it.
-pub(super) async fn fence_everywhere(
+/// Fences a replica everywhere, unless another call here has done so while this one waited for its end. What is returned
+/// must live until the fence is closed.
+pub(super) async fn fence_once(
     retired: ReplicaId,
     without: &BTreeSet<ReplicaId>,
-    until: tokio::time::Instant,
+    until: Instant,
+    shared: &Shared,
+) -> Result<RetiringTurn, RetireError> {
+    let is_closed = || {
+        let closed = Retirement { heir: shared.table.own(), is_closed: true };
+        shared.committer.retired(|known| known.get(&retired) == Some(&closed))
+    };
+    let was_closed = is_closed();
+    let Ok(turn) = tokio::time::timeout_at(until, shared.retiring.turn(retired)).await else {
+        let why = "another call is retiring it, and has not ended yet".into();
+        return Err(RetireError::Heir { heir: shared.table.own(), why });
+    };
+    if was_closed || !is_closed() {
+        fence_everywhere(retired, without, until, shared).await?;
+    }
+    Ok(turn)
+}
+
+/// Fences a replica at all members, and pulls what each of them knew of it then. When it returns, nothing that it wrote
+/// and that any of them knows is missing here, and none of them takes more of it.
+async fn fence_everywhere(
+    retired: ReplicaId,
+    without: &BTreeSet<ReplicaId>,
+    until: Instant,
     shared: &Shared,
 ) -> Result<(), RetireError> {
     let heir = shared.table.own();

@@ -25,6 +25,7 @@ use super::meter::PeerLimits;
 use super::own_dials::OwnDials;
 use super::penalties::Penalties;
 use super::registry::Registry;
+use super::retiring::Retiring;
 use super::revocation::Revoked;
 use super::rights::Rights;
 use super::sightings::Sightings;
@@ -80,6 +81,8 @@ pub(super) struct SharedInner {
     pub(super) links_wanted: mpsc::Sender<LinkWanted>,
     /// Wishes of peers that this node retire a replica.
     pub(super) retire_requests: mpsc::Sender<RetireRequest>,
+    /// Replicas that this node retires right now.
+    pub(super) retiring: Arc<Retiring>,
     /// The node leaves for good: it wants no more rights.
     pub(super) leaving: AtomicBool,
     pub(super) offline: watch::Sender<bool>,

@@ -17,7 +17,7 @@ use crate::limits::{
     STREAMS_MAX,
 };
 
-/// The protocol's name and major version, agreed in the TLS handshake (rule H1).
+/// The protocol's name and major version, agreed in the TLS handshake (section 7 of the protocol).
 const ALPN: &[u8] = b"stockmesh/1";
 /// The same of the protocol between a node and its clients (rule X1).
 #[cfg(feature = "clients")]

@@ -1,7 +1,7 @@
 //! Who is noted as the heir of a retired replica (rule Q1). What follows from it for several heirs is searched by the model.
 
 use stockmesh_proto::ReplicaId;
-use stockmesh_proto::retirement::{HeirClaim, Retirement, Retirements, noted};
+use stockmesh_proto::retirement::{HeirClaim, Retirement, Retirements, last_heir, noted};
 
 const LOW: u64 = 1;
 const HIGH: u64 = 2;
@@ -63,4 +63,21 @@ fn an_heir_that_was_retired_too_is_replaced() {
     let known: Retirements = [(id(DEAD), Retirement { heir: id(HIGH), is_closed: true }), (id(HIGH), retired)].into();
     let now = noted(&known, id(DEAD), &asks(OTHER, &[]), id(LOW));
     assert_eq!(now, Retirement { heir: id(OTHER), is_closed: false });
+}
+
+/// Rule Q4: what was taken over behind an open fence might be somebody else's already.
+#[test]
+fn an_heir_is_the_last_one_only_behind_closed_fences() {
+    let known = |rows: &[(u64, u64, bool)]| -> Retirements {
+        rows.iter().map(|&(dead, heir, is_closed)| (id(dead), Retirement { heir: id(heir), is_closed })).collect()
+    };
+    let last = |rows| last_heir(id(DEAD), &known(rows)).map(ReplicaId::bits);
+    assert_eq!(last(&[]), None);
+    assert_eq!(last(&[(DEAD, HIGH, true)]), Some(HIGH));
+    assert_eq!(last(&[(DEAD, HIGH, false)]), None);
+    assert_eq!(last(&[(DEAD, HIGH, true), (HIGH, LOW, true)]), Some(LOW));
+    assert_eq!(last(&[(DEAD, HIGH, true), (HIGH, LOW, false)]), None);
+    assert_eq!(last(&[(DEAD, HIGH, true), (HIGH, OTHER, true), (OTHER, LOW, true)]), Some(LOW));
+    assert_eq!(last(&[(DEAD, HIGH, true), (HIGH, OTHER, true), (OTHER, LOW, false)]), None);
+    assert_eq!(last(&[(DEAD, HIGH, true), (HIGH, LOW, true), (LOW, HIGH, true)]), None, "a circle");
 }

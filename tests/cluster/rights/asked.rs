@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use quinn::SendStream;
-use stockmesh::{NeedOnly, ReplicaId, RetireError, Store};
-use stockmesh_proto::wire::{Fence, Fenced, Hello, Message};
+use stockmesh::{MemberState, NeedOnly, ReplicaId, RetireError, Store};
+use stockmesh_proto::wire::{Fence, Fenced, Hello, Message, Retire, Retired};
 
 use super::peer::{push_of, stock};
 use super::{MUG, own_rights, rights_of, wait_available};
@@ -129,6 +129,82 @@ async fn who_ends_without_an_answer_is_asked_again() {
     assert!(matches!(&refused, RetireError::Unreachable { members } if *members == [member.replica]), "{refused}");
 }
 
+/// The next wish of a node that this member retire a replica, as the heir.
+async fn wished(heir: &Raw) -> (SendStream, Retire) {
+    loop {
+        let accepted = tokio::time::timeout(PATIENCE, heir.connection.accept_bi()).await;
+        let (send, mut receive) = accepted.expect("the node asks").unwrap();
+        if let Some(Message::Retire(wanted)) = read(&mut receive).await {
+            return (send, wanted);
+        }
+    }
+}
+
+/// Has the node expect it back.
+fn is_member(store: &Store, member: &Raw) {
+    store.learn_member(member.replica, member.address().parse().unwrap(), "by hand", MemberState::Alive);
+}
+
+/// Its links come and go in a cluster of few, and each time it goes on where it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_heir_elsewhere_is_asked_again_over_its_next_link() {
+    let mesh = Mesh::new();
+    let (store, dead, heir) = heir_and_member(&mesh).await;
+    let retiring = tokio::spawn(store.retire(dead).heir(heir.replica).deadline(LONG).into_future());
+    let (_unanswered, first) = wished(&heir).await;
+    assert_eq!(first.retired, dead);
+    is_member(&store, &heir);
+    heir.connection.close(0_u32.into(), b"ends");
+    let mut again = Raw::silent_as(&mesh, crate::support::address(&store), &heir.issued).await;
+    again.replica = heir.replica;
+    let hello = Hello { features_known: 17, ..hello(again.replica) };
+    assert!(matches!(again.greet(hello).await, Some(Message::Hello(_))));
+    let (mut send, second) = wished(&again).await;
+    assert!(second.deadline_ms < first.deadline_ms, "less time is left: {second:?}");
+    assert_eq!(second, Retire { deadline_ms: second.deadline_ms, ..first });
+    write(&mut send, &Message::Retired(Retired { places: 1, units: 9, held: 0, refused: None })).await;
+    let retired = retiring.await.unwrap().unwrap();
+    assert_eq!((retired.heir, retired.units), (heir.replica, 9));
+}
+
+/// An heir that never comes back is waited for no longer than said.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_heir_elsewhere_that_goes_is_named_at_the_deadline() {
+    let mesh = Mesh::new();
+    let (store, dead, heir) = heir_and_member(&mesh).await;
+    let (begun, deadline) = (Instant::now(), Duration::from_secs(2));
+    let retiring = tokio::spawn(store.retire(dead).heir(heir.replica).deadline(deadline).into_future());
+    let _unanswered = wished(&heir).await;
+    is_member(&store, &heir);
+    heir.connection.close(0_u32.into(), b"ends");
+    let refused = tokio::time::timeout(LONG, retiring).await.unwrap().unwrap().unwrap_err();
+    assert!(matches!(&refused, RetireError::Heir { heir: named, .. } if *named == heir.replica), "{refused}");
+    assert!(begun.elapsed() >= deadline, "{:?}", begun.elapsed());
+}
+
+/// Each would end links that the other needs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_calls_for_one_replica_at_one_node_the_second_waits() {
+    let mesh = Mesh::new();
+    let (heir, dead, member) = heir_and_member(&mesh).await;
+    let retire = || tokio::spawn(heir.retire(dead).deadline(LONG).into_future());
+    let first = retire();
+    let (mut send, _fence) = asked(&member).await;
+    let second = retire();
+    let early = tokio::time::timeout(Duration::from_secs(1), asked(&member)).await;
+    assert!(early.is_err(), "the second call does not wait: {early:?}");
+    let refusal = Message::Fenced(Fenced { heir: None, is_alive: false });
+    write(&mut send, &refusal).await;
+    assert!(matches!(first.await.unwrap(), Err(RetireError::Unreachable { .. })));
+    // The first did not do it, so the second tries.
+    let (mut send, fence) = asked(&member).await;
+    assert!(fence.is_trial && !second.is_finished());
+    let waits = heir.retire(dead).deadline(Duration::from_millis(300)).await;
+    assert!(matches!(&waits, Err(RetireError::Heir { heir: own, .. }) if *own == heir.replica_id()), "{waits:?}");
+    write(&mut send, &refusal).await;
+    assert!(matches!(second.await.unwrap(), Err(RetireError::Unreachable { .. })));
+}
+
 /// Who takes a new id meanwhile asks nobody under the old one any more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_heir_that_takes_a_new_id_says_so_at_once() {
@@ -149,6 +225,8 @@ async fn an_heir_that_takes_a_new_id_says_so_at_once() {
 async fn retiring_ends_with_the_store() {
     let mesh = Mesh::new();
     let (heir, dead, member) = heir_and_member(&mesh).await;
+    // Else it would be asked for as long as it is linked.
+    is_member(&heir, &member);
     let begun = Instant::now();
     let retiring = tokio::spawn(heir.retire(dead).deadline(LONG).into_future());
     let _unanswered = asked(&member).await;

@@ -3,14 +3,16 @@
 use std::time::{Duration, Instant};
 
 use stockmesh::{ReplicaId, RetireError, Retired, Store};
+use stockmesh_proto::Location;
+use stockmesh_proto::product::{InheritanceSlot, Product, Taken};
 use stockmesh_proto::wire::{Fence, Fenced, Message};
 
 use super::asked::{asked, heir_and_member, member_of};
 use super::peer::{push_of, stock};
 use super::retired::node;
-use super::{MUG, own_rights, wait_available};
+use super::{MUG, SHOP, own_rights, rights_of, wait_available};
 use crate::support::raw::{Raw, read, write};
-use crate::support::{Mesh, PATIENCE, full_mesh, wait_converged, wait_linked};
+use crate::support::{Mesh, PATIENCE, full_mesh, wait_converged, wait_linked, wait_until};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -68,6 +70,27 @@ async fn of_three_that_retire_the_same_at_once_one_ends_it() {
     }
     wait_converged(&stores).await;
     assert_eq!(stores.iter().map(own_rights).sum::<i128>(), all);
+}
+
+/// Of calls for the same at one node the others have nothing left to do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_at_one_node_are_done_with_the_first() {
+    let mesh = Mesh::new();
+    let stores = [node(&mesh, "a").await, node(&mesh, "b").await, node(&mesh, "c").await];
+    full_mesh(&stores);
+    wait_linked(&stores, 2).await;
+    let raw = member_of(&mesh, &stores[0], None).await;
+    let dead = ReplicaId::from_random(100);
+    let _pushes = raw.push_bytes(&push_of(dead, MUG, 1, stock(dead, 1, 9)), false).await;
+    wait_available(&stores, 9).await;
+    raw.connection.close(0_u32.into(), b"leaves it to them");
+    let [heir, asker, _] = &stores;
+    let here = || heir.retire(dead).without([raw.replica]).deadline(PATIENCE).into_future();
+    let elsewhere = asker.retire(dead).heir(heir.replica_id()).without([raw.replica]).deadline(PATIENCE);
+    let (one, two, three) = tokio::join!(here(), here(), elsewhere);
+    assert_eq!(one.unwrap().units + two.unwrap().units + three.unwrap().units, 9);
+    wait_converged(&stores).await;
+    assert_eq!(stores.iter().map(own_rights).sum::<i128>(), 9);
 }
 
 /// Who has begun gives way to a lower id, to nobody else, and ends its own attempt.
@@ -155,4 +178,38 @@ async fn another_heir_that_cannot_be_asked_is_named() {
     let refused = retiring.await.unwrap().unwrap_err();
     assert!(matches!(refused, RetireError::OtherHeir { heir, .. } if heir == rival.replica), "{refused}");
     assert!(begun.elapsed() < LONG / 2, "{:?}", begun.elapsed());
+}
+
+/// What an heir that died did not take over of another one is open, as far as this node knows. It must not take it over
+/// before all others told what they know: they may have seen that heir do it, and sell (rules Q3, Q4).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_taken_over_behind_an_heir_whose_fence_is_open() {
+    let mesh = Mesh::new();
+    let (store, first, member) = heir_and_member(&mesh).await;
+    let heir = ReplicaId::from_random(8);
+    // The heir took over elsewhere: its fence is known to be closed.
+    let taken = Taken { added: 3, rights: 3, is_heir: true, ..Taken::default() };
+    let location = Location::new(SHOP).unwrap();
+    let slot = InheritanceSlot { location, from: first, to: heir, sequence: 1, taken };
+    let mut pushes = push_of(first, "PEN", 1, stock(first, 1, 3));
+    pushes.extend(push_of(heir, "PEN", 1, Product::of_inheritance(slot)));
+    let _pushes = member.push_bytes(&pushes, false).await;
+    wait_until("it is known", || store.version_vectors().iter().any(|vector| vector.contains_key(&heir))).await;
+    assert_eq!((rights_of(&store, first), own_rights(&store)), (9, 0));
+
+    let retiring = tokio::spawn(store.retire(heir).deadline(LONG).into_future());
+    assert!(answers(&member, store.replica_id()).await.is_trial);
+    let (mut send, _fence) = asked(&member).await;
+    // Its own fence is noted by now. What turns up of the retired is looked at every two seconds.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!((rights_of(&store, first), own_rights(&store)), (9, 0), "the member has not told what it knows");
+    write(&mut send, &Message::Fenced(Fenced { heir: None, is_alive: false })).await;
+    let refused = retiring.await.unwrap().unwrap_err();
+    assert!(matches!(refused, RetireError::Unreachable { .. }), "{refused}");
+
+    // Once it is left out on purpose, all of it is taken over.
+    member.connection.close(0_u32.into(), b"leaves it to the others");
+    wait_until("the link ends", || crate::support::links_up(&store) == 0).await;
+    store.retire(heir).without([member.replica]).await.unwrap();
+    wait_until("all is taken over", || own_rights(&store) == 9).await;
 }
