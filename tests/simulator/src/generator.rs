@@ -76,6 +76,12 @@ struct Generator {
 }
 
 impl Plan {
+    /// All features that a seed may have on.
+    #[must_use]
+    pub fn all_features() -> BTreeSet<Feature> {
+        FEATURES.into_iter().chain(later::FEATURES).map(|(feature, _)| feature).collect()
+    }
+
     /// What a seed means in a run of this size.
     #[must_use]
     pub fn generate(seed: u64, size: Size) -> Self {

@@ -53,6 +53,9 @@ impl World {
 
     fn ended(&self, number: u16, dead: u16, retired: Result<(), RetireError>) -> Result<(), Broken> {
         self.trace.note(format_args!("node {number}: retires node {dead} at last: {retired:?}"));
+        if retired.is_ok() {
+            self.books.note_retired(dead);
+        }
         retired.map_err(|error| {
             let what = format!("node {number} cannot retire the dead node {dead}, though all is well: {error}");
             Broken { checker: "healthy", what }

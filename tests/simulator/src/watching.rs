@@ -21,6 +21,8 @@ pub struct Told {
     pub held: i128,
     /// The price, as text.
     pub price: Option<String>,
+    /// Whether it is listed.
+    pub listed: Option<bool>,
 }
 
 impl Told {
@@ -28,7 +30,7 @@ impl Told {
     #[must_use]
     pub fn of(view: &ProductView) -> Self {
         let price = view.price().map(|price| price.to_string());
-        Self { on_hand: view.on_hand(), held: view.held(), price }
+        Self { on_hand: view.on_hand(), held: view.held(), price, listed: view.listed() }
     }
 }
 

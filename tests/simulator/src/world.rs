@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stockmesh::{Builder, OpenError, ReplicaId, Store, simulation};
+use stockmesh::{Builder, CloseError, OpenError, ReplicaId, Store, simulation};
 use tokio::task::JoinSet;
 
 use crate::books::Books;
@@ -196,8 +196,9 @@ impl World {
         trace.note(format_args!("node {number}: {}", if power.is_some() { "loses power" } else { "is killed" }));
     }
 
-    /// Closes these nodes at once.
-    async fn close(&mut self, numbers: &[u16]) -> Result<(), Broken> {
+    /// Closes these nodes at once. Returns those whose stores say that something went wrong.
+    async fn close(&mut self, numbers: &[u16]) -> Result<Vec<(u16, CloseError)>, Broken> {
+        let mut faults = Vec::new();
         let mut closing = Vec::new();
         for number in numbers {
             // Whoever leaves closes the store itself.
@@ -215,8 +216,9 @@ impl World {
             if !in_time {
                 return Err(unanswered("callers have not heard of their writes after it was closed"));
             }
+            faults.extend(closed.err().map(|fault| (number, fault)));
         }
-        Ok(())
+        Ok(faults)
     }
 
     /// The process of a closed node ends. Whether its callers were answered in time.
@@ -244,7 +246,11 @@ impl World {
         let numbers = self.plan.numbers.clone();
         let at_once = if self.plan.nodes > LARGE { CLOSED_AT_ONCE_OF_LARGE } else { 1 };
         for numbers in numbers.chunks(at_once) {
-            self.close(numbers).await?;
+            // Their disks are well by now.
+            if let Some((number, fault)) = self.close(numbers).await?.into_iter().next() {
+                let what = format!("node {number} does not close well, though all is well: {fault}");
+                return Err(Broken { checker: "healthy", what });
+            }
         }
         Ok(())
     }
@@ -257,7 +263,7 @@ impl World {
         match action {
             Action::Kill => self.kill(number, None),
             Action::LosePower { seed } => self.kill(number, Some(seed)),
-            Action::Close => self.close(&[number]).await?,
+            Action::Close => drop(self.close(&[number]).await?),
             Action::Open { with } => self.open(number, with).await.map_err(unopened)?,
             Action::Rot { seed } => self.rot(number, seed),
             Action::Leave => self.leave(number),

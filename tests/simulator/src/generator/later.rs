@@ -7,7 +7,7 @@ use crate::plan::Feature::{Listings, Twins};
 use crate::plan::{Action, Directory, Feature, Size};
 
 /// Each with how often of a thousand seeds it is on.
-const FEATURES: [(Feature, u64); 2] = [(Listings, 250), (Twins, 60)];
+pub(super) const FEATURES: [(Feature, u64); 2] = [(Listings, 250), (Twins, 60)];
 
 /// What is on of them.
 pub(super) fn features(chance: &mut Chance, size: Size) -> Vec<Feature> {
