@@ -53,13 +53,16 @@ fn process(node: usize, growth: Growth) -> Vec<Sample> {
     (0..SAMPLES).map(sample).collect()
 }
 
+fn judged(samples: &[Sample]) -> Vec<String> {
+    let mut verdict = Verdict::default();
+    processes(samples, &mut verdict);
+    verdict.broken
+}
+
 /// What is broken if one of the processes grows so, and the others are well.
 fn broken(node: usize, growth: Growth) -> Vec<String> {
-    let mut samples = process(1 - node.min(1), Growth::default());
-    samples.extend(process(node, growth));
-    let mut verdict = Verdict::default();
-    processes(&samples, &mut verdict);
-    verdict.broken
+    let growth_of = |other: usize| if other == node { growth } else { Growth::default() };
+    judged(&(0..=LONG_LIVED).flat_map(|node| process(node, growth_of(node))).collect::<Vec<_>>())
 }
 
 #[test]
@@ -94,4 +97,16 @@ fn who_cannot_be_seen_to_be_flat_is_not_taken_for_it() {
 #[test]
 fn a_descriptor_that_stays_open_is_seen() {
     assert_eq!(broken(0, Growth { descriptors: 1, ..Growth::default() }), ["descriptors are flat"]);
+}
+
+/// Of one that is not there, or was never warm, nothing is known to be flat.
+#[test]
+fn who_lives_long_must_be_there_to_be_flat() {
+    let of =
+        |nodes: std::ops::Range<usize>| nodes.flat_map(|node| process(node, Growth::default())).collect::<Vec<_>>();
+    let unseen = ["memory is seen to be flat", "what is allocated is seen to be flat"];
+    assert_eq!(judged(&of(1..LONG_LIVED + 1)), unseen);
+    assert_eq!(judged(&of(LONG_LIVED..LONG_LIVED + 1)), unseen);
+    assert!(judged(&of(0..LONG_LIVED)).is_empty());
+    assert_eq!(judged(&[]), ["memory is flat", "descriptors are flat"]);
 }
