@@ -53,6 +53,7 @@ async fn a_name_leads_to_a_node_and_is_resolved_again() {
     let seeker = mesh.builder("seeker").discover(lost).discover(names).open().await.unwrap();
     wait_linked(&[seeker.clone(), known.clone()], 1).await;
     wait_until("the name is resolved again", || seeker.status().sources[1].told >= 3).await;
+    wait_until("the other one has failed", || seeker.status().sources[0].last_error.is_some()).await;
     let sources = seeker.status().sources;
     assert!(sources[1].candidates > 0 && sources[1].last_error.is_none(), "{sources:?}");
     // The other one is shown with the reason, and tried on.

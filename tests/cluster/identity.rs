@@ -8,8 +8,8 @@ use stockmesh::{CertificateFingerprint, Change, Filter, Identity, ReloadError, S
 use crate::support::proxy::{Proxy, Weather};
 use crate::support::writers::Ledger;
 use crate::support::{
-    Mesh, address, agree, dial, full_mesh, links_up, metrics, on_hand, peer_error_with, refused_with, wait_linked,
-    wait_until, wait_within,
+    Mesh, PATIENCE, address, agree, dial, full_mesh, links_up, metrics, on_hand, peer_error_with, refused_with,
+    wait_linked, wait_until, wait_within,
 };
 
 /// The certificate of the peer at this location, as `store` sees it.
@@ -150,7 +150,8 @@ async fn a_node_whose_farewell_was_lost_keeps_its_replica_id() {
     let words = ["is linked with another certificate"];
     wait_until("it is refused at first", || refused_with(&stores[1], &words)).await;
     // Under both addresses.
-    wait_until("it is linked in the end", || links_up(&stores[1]) == 2).await;
+    // The old link's idle time, then the pause between dials, and the dial itself.
+    wait_within(2 * PATIENCE, "it is linked in the end", || links_up(&stores[1]) == 2).await;
     assert_eq!(stores[1].replica_id(), replica);
     assert!(stores[1].status().former_replicas.is_empty());
 }

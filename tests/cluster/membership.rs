@@ -71,8 +71,8 @@ async fn a_node_that_falls_silent_is_noticed_by_all_and_comes_back() {
     println!("all noticed after {took:?}; the bound on an idle machine is {:?}", Timing::Lan.noticed_within());
     assert!(metrics::counter("stockmesh_member_failures_total") >= failures + 4);
     for store in &stores {
-        let alive = store.members().iter().filter(|member| member.state == MemberState::Alive).count();
-        assert_eq!(alive, 3, "nobody else is taken for dead");
+        let down = store.members().iter().filter(|member| member.state == MemberState::Down).count();
+        assert_eq!(down, 1, "nobody else is taken for dead");
     }
     let told = async {
         loop {
@@ -129,11 +129,14 @@ async fn a_restarted_node_lives_again_in_a_later_generation() {
     drop(restarting);
     wait_state(&[&stores[0], &stores[1]], replica, MemberState::Down).await;
 
+    // Else it might be linked with them before this has looked.
+    stores.iter().for_each(Store::go_offline);
     let restarted = open().await;
     for store in &stores {
         let kept = seen(&restarted, store.replica_id()).expect("it is known from disk");
         assert_eq!((kept.state, kept.address), (MemberState::Down, address(store)));
     }
+    stores.iter().for_each(Store::go_online);
     dial(&restarted, &stores[0]);
     wait_state(&[&stores[0], &stores[1]], replica, MemberState::Alive).await;
     let second = seen(&stores[0], replica).unwrap().generation;
@@ -292,9 +295,11 @@ async fn liars_garbage_and_floods_cost_their_own_link_alone() {
     let _stream = question.session_bytes(&frame, true).await;
     assert!(question.closed().await.contains("a question for members holds members"));
 
-    let member = seen(victim, healthy.replica_id()).unwrap();
-    assert_eq!((member.state, member.address), (MemberState::Alive, address(healthy)));
-    assert_eq!(state(healthy, victim.replica_id()), Some(MemberState::Alive));
+    let members = [seen(victim, healthy.replica_id()).unwrap(), seen(healthy, victim.replica_id()).unwrap()];
+    assert_eq!(members[0].address, address(healthy));
+    // A slow machine may have one of them be suspected for a while.
+    let is_alive = |member: &Member| matches!(member.state, MemberState::Alive | MemberState::Suspect);
+    assert!(members.iter().all(is_alive), "{members:?}");
     // The flood's link was closed for a rule that it broke, and it is dead for all it says: not so the honest one.
     assert!(honest.connection.close_reason().is_none());
 }

@@ -140,14 +140,14 @@ async fn a_role_changes_while_the_node_runs() {
     let mug = node.product("MUG").unwrap();
     mug.receive(5).await.unwrap();
     let hold = mug.hold(2, Duration::from_secs(3_600)).await.unwrap();
-    let held = Instant::now();
-    mug.hold(1, Duration::from_secs(4)).await.unwrap();
     wait_until("the peer has it", || on_hand(&peer, "MUG") == 5).await;
     let seen = || {
         let peers = peer.status().peers;
         peers.iter().find(|peer| peer.state == LinkState::Up).map(|peer| peer.read_only)
     };
     let replica = node.replica_id();
+    let held = Instant::now();
+    mug.hold(1, Duration::from_secs(4)).await.unwrap();
     node.reload_identity(mesh.reader("node")).unwrap();
     assert!(is_read_only(mug.receive(1).await) && is_read_only(hold.commit().await));
     wait_until("the peer sees it", || seen() == Some(true)).await;

@@ -63,6 +63,8 @@ async fn what_waits_for_a_stuck_peer_is_bounded() {
         tokio::time::timeout(PATIENCE, batch.commit()).await.expect("a writer waits for a stuck peer").unwrap();
         largest = largest.max(resident_bytes());
     }
+    // The healthy one has taken them in first: what follows is about the stuck one alone.
+    wait_until("all of it is there", || on_hand(&stores[1], "BULK-2499") == (1..=60).sum::<i128>()).await;
     for unit in 1..=300 {
         ledger.receive(&stores[0], "SMALL", 1).await.unwrap();
         if unit % 50 == 0 {

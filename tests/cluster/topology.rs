@@ -210,7 +210,8 @@ async fn a_link_that_is_asked_for_is_there_for_a_while() {
     let told = || others.iter().filter(|other| on_hand(other, "PUSHED") == 1).count() >= 2;
     wait_until("the chosen are told", told).await;
     let pushed = tokio::time::timeout(Duration::from_secs(2), connection.accept_uni()).await;
-    assert!(pushed.is_err(), "it carries pushes");
+    // On a slow machine the link may have ended meanwhile.
+    assert!(!matches!(pushed, Ok(Ok(_))), "it carries pushes");
     let ended = tokio::time::timeout(2 * PATIENCE, connection.closed()).await.expect("it ends");
     let quinn::ConnectionError::ApplicationClosed(close) = ended else { panic!("{ended}") };
     assert_eq!((u64::from(close.error_code), &*close.reason), (12, &b"the link was wanted for a while only"[..]));

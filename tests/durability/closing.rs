@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use stockmesh::{Durability, OpenError, Store, WriteError};
 
@@ -123,7 +123,7 @@ async fn a_store_dropped_without_a_close_loses_no_acknowledged_write() {
         stop.store(true, Ordering::SeqCst);
         let _ = task.await;
         let store = reopen(root.path()).await;
-        let more = store.get("MUG").unwrap().on_hand() - before;
+        let more = store.get("MUG").map_or(0, |product| product.on_hand()) - before;
         let sure = i128::from(acknowledged.load(Ordering::SeqCst));
         assert!(
             (sure..=sure + i128::from(round % 2 == 0)).contains(&more),
@@ -145,6 +145,17 @@ async fn reopen(path: &Path) -> Store {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_closing_node_hands_over_what_its_peer_lacks() {
+    // More than once, since on a slow machine a second may not be enough for it.
+    for _ in 0..5 {
+        if hands_over_what_its_peer_lacks().await {
+            return;
+        }
+    }
+    panic!("no close ended before it gave up waiting for its peer");
+}
+
+/// Returns false if the node waited for its peer for as long as it does, and so promises nothing.
+async fn hands_over_what_its_peer_lacks() -> bool {
     let root = tempfile::tempdir().unwrap();
     let peer = node("peer").in_memory().open().await.unwrap();
     let store = node_at("closing", root.path()).await;
@@ -152,8 +163,13 @@ async fn a_closing_node_hands_over_what_its_peer_lacks() {
     until("linked", || store.status().peers.iter().any(|peer| peer.round_trip.is_some())).await;
     let write: Vec<_> = (0..2_000).map(|number| add(format!("P-{number}"), 1)).collect();
     perform(&store, &write).await.unwrap();
+    let begun = Instant::now();
     store.close().await.unwrap();
+    if begun.elapsed() >= Duration::from_secs(1) {
+        return false;
+    }
     assert_eq!(Model::of(&peer), Model::of(&store), "closing waits up to a second for this");
     let again = node_at("closing", root.path()).await;
     assert_eq!(Model::of(&again), Model::of(&peer));
+    true
 }

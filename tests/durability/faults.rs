@@ -116,6 +116,7 @@ async fn no_acknowledged_write_is_lost_whatever_operation_of_the_disk_fails() {
 #[tokio::test]
 async fn a_store_that_cannot_be_made_or_opened_is_whole_the_next_time() {
     for mode in MODES {
+        let (mut failed, mut has_ended) = (0, false);
         for nth in 1..64 {
             let disks = Disks::default();
             disks.store.fail_at(nth, mode);
@@ -123,8 +124,10 @@ async fn a_store_that_cannot_be_made_or_opened_is_whole_the_next_time() {
             let made = opened.is_ok();
             drop(opened);
             if made && disks.store.operations() < nth {
+                has_ended = true;
                 break;
             }
+            failed += usize::from(!made);
             disks.store.heal();
             // What was being made held nothing yet, so it may be there or not; in the way it must not be.
             let left = disks.left(None);
@@ -133,6 +136,7 @@ async fn a_store_that_cannot_be_made_or_opened_is_whole_the_next_time() {
                 Err(error) => assert!(!made, "operation {nth}, {mode:?}: {error}"),
             }
         }
+        assert!(has_ended && failed > 0, "each operation failed once, and some of them mattered: {failed}");
     }
 }
 

@@ -13,6 +13,8 @@ use crate::model::{Model, Write, add, perform};
 
 /// The size of the journal at which folding begins, and somewhat more.
 const FULL: u64 = 16 << 20;
+/// More than one of the batches here takes.
+const BATCH: u64 = 1 << 20;
 
 fn batch(units: i64) -> Write {
     (0..4_000).map(|number| add(format!("{number:04}-{}", "f".repeat(120)), units)).collect()
@@ -41,7 +43,8 @@ async fn a_long_journal_is_folded_and_nothing_is_lost() {
     let open = || Store::builder().data_dir(&directory).shards(8).open();
     let store = open().await.unwrap();
     let (model, largest) = fold(&store).await;
-    assert!((FULL..FULL + (6 << 20)).contains(&largest), "{largest}");
+    // The round may have ended before the size was seen at which it began.
+    assert!((FULL - BATCH..FULL + (6 << 20)).contains(&largest), "{largest}");
     // Folding goes on between commits, also when nobody writes.
     until("the round ends", || store.status().journal_bytes < FULL / 2).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -107,9 +110,8 @@ async fn a_loss_of_power_while_shards_are_folded_loses_nothing() {
     let disks = (Box::new(watched.clone()), Box::new(mark.clone()));
     let store = Store::builder().disks(disks.0, disks.1).shards(4).open().await.unwrap();
     let mut model = Model::default();
-    let largest_batch = 1 << 20;
     for units in 1.. {
-        if store.status().journal_bytes > FULL - largest_batch {
+        if store.status().journal_bytes > FULL - BATCH {
             break;
         }
         perform(&store, &batch(units)).await.unwrap();

@@ -78,6 +78,8 @@ fn kill_under_load(directory: &Path, after: Duration) -> BTreeMap<u64, u64> {
     let first = lines.by_ref().find(|line| line.starts_with("acknowledged"));
     let killer = std::thread::spawn(move || {
         std::thread::sleep(after);
+        let ended = child.try_wait().unwrap();
+        assert!(ended.is_none(), "the writer ended by itself: {ended:?}");
         // On Unix this is SIGKILL.
         child.kill().unwrap();
         child.wait().unwrap();

@@ -1,4 +1,4 @@
-//! No byte of an own write leaves the node before it is durable (rule D4): else a crash takes it back, its number is
+//! No byte of an own write leaves the node before it is durable (rule R8): else a crash takes it back, its number is
 //! used again, and the maximum swallows a real sale.
 
 use std::time::{Duration, Instant};

@@ -38,7 +38,7 @@ fn a_full_disk_costs_no_acknowledged_write_and_no_other_node() {
         (0..2).for_each(|number| world.writes(number));
         world.rest();
         world.cluster.settle_alive(&mut world.nodes[..2]);
-        let status = world.status(0);
+        let (told, status) = (world.nodes[2].told(), world.status(0));
         assert!(!status.is_poisoned);
         assert!(
             status.owns["n2"] <= told.own,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::process::{Cluster, Node, all_known, kib_sent, phase, scenario};
+use crate::process::{Cluster, Node, PATIENCE, all_known, kib_sent, phase, scenario, until};
 
 /// Nodes that stay.
 const STABLE: usize = 4;
@@ -22,7 +22,8 @@ fn nodes_join_and_leave_every_second_under_writes() {
         let (begun, length) = (Instant::now(), phase(10));
         let (mut gone, mut coming): (Vec<Node>, Vec<Node>) = (Vec::new(), Vec::new());
         for number in 0_usize.. {
-            if begun.elapsed() >= length {
+            // A slow machine takes longer for the least that counts as coming and going.
+            if begun.elapsed() >= length && gone.len() >= 2 {
                 break;
             }
             let mut joins = cluster.node(&format!("c{number}"));
@@ -40,12 +41,11 @@ fn nodes_join_and_leave_every_second_under_writes() {
             }
         }
         println!("{} joined and {} left within {:?}", gone.len() + coming.len(), gone.len(), begun.elapsed());
-        assert!(gone.len() >= 2);
         nodes.append(&mut coming);
         nodes.iter_mut().for_each(|node| node.say("load off"));
         println!("those that stay know each other after {:?}", all_known(&mut nodes));
         let gone: Vec<&Node> = gone.iter().collect();
         println!("settled in {:?}, {} KiB were sent", cluster.settle(&mut nodes, &gone), kib_sent(&mut nodes));
-        assert!(nodes[0].status().left >= gone.len(), "they are known to have left");
+        until("they are known to have left", PATIENCE, || nodes[0].status().left >= gone.len());
     });
 }

@@ -72,7 +72,11 @@ fn tell_answer(kind: &str, units: u64, answer: Result<(), WriteError>) -> bool {
         Err(WriteError::Insufficient { .. }) if kind == "sold" => {}
         Err(WriteError::Indeterminate { .. }) => tell(&format!("unsure {kind} {units}")),
         Err(WriteError::Poisoned { .. }) => tell("refused"),
-        Err(error) => panic!("{error}"),
+        // A panic would end this task alone, and nobody would hear of it.
+        Err(error) => {
+            eprintln!("a write failed: {error}");
+            std::process::exit(1);
+        }
     }
     true
 }
@@ -199,7 +203,10 @@ pub(crate) async fn run(name: String) {
                 network.delay(ms(delay_ms), ms(jitter_ms));
             }
             ["leave"] => {
-                match store.leave().deadline(Duration::from_secs(60)).await {
+                let left = store.leave().deadline(Duration::from_secs(60)).await;
+                // What was acknowledged last is told first.
+                drop(at_work.lock().await);
+                match left {
                     Ok(left) => tell(&format!("left {}", left.units)),
                     Err(error) => tell(&format!("stayed {error}")),
                 }
@@ -208,6 +215,7 @@ pub(crate) async fn run(name: String) {
             ["close"] => {
                 is_on.store(false, Ordering::SeqCst);
                 store.close().await.unwrap();
+                drop(at_work.lock().await);
                 loading.abort();
                 tell("closed");
                 return;

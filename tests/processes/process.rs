@@ -271,7 +271,7 @@ impl Node {
 
     pub(crate) fn say(&mut self, line: &str) {
         let (_, stdin) = self.running.as_mut().expect("the node runs");
-        writeln!(stdin, "{line}").unwrap();
+        writeln!(stdin, "{line}").unwrap_or_else(|error| panic!("{} ended by itself: {error}", self.name));
     }
 
     pub(crate) fn status(&mut self) -> Status {
@@ -325,6 +325,8 @@ impl Node {
     /// On Unix this is SIGKILL.
     pub(crate) fn kill(&mut self) {
         let (mut child, _) = self.running.take().expect("the node runs");
+        let ended = child.try_wait().unwrap();
+        assert!(ended.is_none(), "{} ended by itself: {ended:?}", self.name);
         child.kill().unwrap();
         child.wait().unwrap();
         self.kills += 1;
@@ -358,7 +360,8 @@ impl Node {
             last.starts_with(answer)
         });
         let (mut child, _) = self.running.take().expect("the node runs");
-        child.wait().unwrap();
+        let ended = child.wait().unwrap();
+        assert!(ended.success(), "{} ended with a failure: {ended}", self.name);
     }
 }
 

@@ -227,7 +227,7 @@ fn vector(first: u64, entries: usize) -> VersionVector {
     (first..).take(entries).map(|bits| (replica_id(bits), 1)).collect()
 }
 
-/// Rule R7: a session keeps a bounded number of version-vector entries of its peer, and names the limit.
+/// Section 2: a session keeps a bounded number of version-vector entries of its peer, and names the limit.
 #[test]
 fn a_session_refuses_version_vectors_beyond_its_limit() {
     let count = shard_count(4096);

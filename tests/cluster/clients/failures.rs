@@ -9,7 +9,7 @@ use stockmesh_proto::wire::Ask;
 
 use super::{LONG, connect, identity, node_and_client, soon};
 use crate::rights::peer::Peer;
-use crate::support::{Mesh, address, on_hand};
+use crate::support::{Mesh, PATIENCE, address, on_hand, wait_until};
 
 fn mug() -> Goods {
     Goods::of("MUG-01").unwrap()
@@ -165,13 +165,13 @@ async fn waiting_node(mesh: &Mesh) -> (Store, Peer) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_later_request_of_a_reference_ends_the_earlier() {
     let mesh = Mesh::new();
-    let (store, _silent) = waiting_node(&mesh).await;
+    let (store, silent) = waiting_node(&mesh).await;
     let (first, second) = (connect(&mesh, &store).await, connect(&mesh, &store).await);
     let order = mug().reference("order 7").unwrap();
     let patient = order.clone().deadline(LONG);
     let begun = Instant::now();
     let waiting = tokio::spawn(async move { first.sell(&patient, 5).await });
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    wait_until("the silent peer is asked", || !silent.in_need().is_empty()).await;
     assert!(!waiting.is_finished(), "it waits for rights");
     match second.sell(&order.deadline(Duration::ZERO), 5).await {
         Err(ClientError::Insufficient { here, elsewhere, .. }) => assert_eq!((here, elsewhere), (0, 100)),
@@ -201,7 +201,6 @@ async fn requests_of_clients_that_left_are_given_up() {
         }
         clients.push(client);
     }
-    tokio::time::sleep(Duration::from_secs(1)).await;
     let next = connect_in_vain(&mesh, &store).await;
     assert!(next.contains("too many requests") || next.contains("did not answer"), "{next}");
     waiting.abort_all();
@@ -223,7 +222,15 @@ async fn requests_of_clients_that_left_are_given_up() {
     assert!(begun.elapsed() < LONG / 2, "{:?}", begun.elapsed());
 }
 
+/// Connects until the node has enough to do, and so refuses.
 async fn connect_in_vain(mesh: &Mesh, store: &Store) -> String {
-    let error = Client::connect(address(store).to_string(), identity(mesh, "late")).await;
-    error.expect_err("the node has enough to do").to_string()
+    let begun = Instant::now();
+    loop {
+        match Client::connect(address(store).to_string(), identity(mesh, "late")).await {
+            Err(error) => return error.to_string(),
+            Ok(client) => client.close().await,
+        }
+        assert!(begun.elapsed() < PATIENCE, "the node has enough to do");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

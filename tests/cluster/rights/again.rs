@@ -313,6 +313,11 @@ async fn messages_that_wait_do_not_keep_a_sale_from_its_rights() {
         mug(&asker).sell(7).deadline(Duration::from_secs(4)).await.unwrap();
         assert_eq!((available(&asker), own_rights(&asker)), (1_000 - 7 * sold, 0));
     }
-    assert!(sending.try_join_next().is_none(), "no message was answered");
-    assert_eq!((messages.load(Ordering::SeqCst), links_up(&asker)), (8, 1));
+    // On a slow machine some may have waited in vain by now, and others have come in their places.
+    let (told, mut ended) = (messages.load(Ordering::SeqCst), 0);
+    while let Some(answer) = sending.try_join_next() {
+        assert!(answer.unwrap().is_err(), "no message was answered");
+        ended += 1;
+    }
+    assert!((8..=8 + ended).contains(&told) && links_up(&asker) == 1, "{told} messages, {ended} have ended");
 }

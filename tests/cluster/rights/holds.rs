@@ -40,8 +40,8 @@ async fn holds_are_seen_at_all_nodes_and_so_is_what_became_of_them() {
     let (stores, _) = giver_and_asker(&mesh, 100).await;
     let [giver, asker] = &stores;
     // With rights of its own, and with rights that it has to get.
-    let (first, second) = (mug(giver).hold(30, HOUR).await.unwrap(), mug(asker).hold(70, HOUR).await);
-    let second = second.unwrap();
+    let first = mug(giver).hold(30, HOUR).await.unwrap();
+    let second = mug(asker).hold(70, HOUR).deadline(PATIENCE).await.unwrap();
     wait_stock(&stores, 100, 100).await;
     for store in &stores {
         assert!(is_insufficient(&mug(store).sell(1).await));
@@ -123,8 +123,8 @@ async fn a_hold_expires_once() {
     let mesh = Mesh::new();
     let (stores, _) = giver_and_asker(&mesh, 100).await;
     let asker = &stores[1];
-    let short = mug(asker).hold(40, Duration::from_millis(300)).await.unwrap();
-    let long = mug(asker).hold(20, HOUR).await.unwrap();
+    let long = mug(asker).hold(20, HOUR).deadline(PATIENCE).await.unwrap();
+    let short = mug(asker).hold(40, Duration::from_millis(300)).deadline(PATIENCE).await.unwrap();
     wait_stock(&stores, 100, 20).await;
     assert!(matches!(asker.hold(short.id()).unwrap().state(), HoldState::Expired { .. }));
     assert!(matches!(refusal(short.commit().await), OperationRefused::HoldResolved { .. }));

@@ -1,9 +1,10 @@
 //! Rights are had from those who have them: whom is asked, how many, and what is said if it does not suffice.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use stockmesh::{Store, WriteError};
 
+use super::waiting::ASK_TIME;
 use super::{
     assert_shared_out, available, giver_and_asker, is_insufficient, mug, own_rights, recording, rights_of,
     wait_available,
@@ -24,6 +25,17 @@ fn figures(answer: Result<(), WriteError>) -> (u64, u64, u64) {
 /// A sale without rights asks the peer with by far the most, and no other; the rights are gone there and the sum stays.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_peer_with_the_most_rights_is_asked() {
+    // More than once, since the machine may stall within so short a time.
+    for _ in 0..10 {
+        if is_the_one_with_the_most_asked().await {
+            return;
+        }
+    }
+    panic!("no sale took less than {ASK_TIME:?}");
+}
+
+/// Returns false if the sale took so long that another may have been asked as well.
+async fn is_the_one_with_the_most_asked() -> bool {
     let mesh = Mesh::new();
     let ((few, asked_few), (many, asked_many)) = (recording(&mesh, "few").await, recording(&mesh, "many").await);
     let stores = [few, many, mesh.node("asker").await];
@@ -33,13 +45,18 @@ async fn the_peer_with_the_most_rights_is_asked() {
     mug(&stores[1]).receive(1_000).await.unwrap();
     wait_available(&stores, 1_010).await;
 
+    let begun = Instant::now();
     mug(&stores[2]).sell(5).deadline(PATIENCE).await.unwrap();
+    if begun.elapsed() >= ASK_TIME {
+        return false;
+    }
     assert_eq!((asked_few.in_need(), asked_many.in_need()), (0, 1));
     wait_converged(&stores).await;
     for store in &stores {
         assert_eq!((available(store), rights_of(store, stores[1].replica_id())), (1_005, 995));
         assert_shared_out(store);
     }
+    true
 }
 
 /// Of two peers with as many rights the one that is nearer is asked.

@@ -105,7 +105,7 @@ impl Peer {
     }
 
     /// Questions in need.
-    pub(super) fn in_need(&self) -> Vec<Ask> {
+    pub(crate) fn in_need(&self) -> Vec<Ask> {
         self.asks.lock().iter().filter(|ask| ask.needed > 0).cloned().collect()
     }
 }

@@ -85,7 +85,7 @@ async fn operations_of_every_kind_are_done_once_under_their_reference() {
         assert_eq!(named("count").stocktake(130).await.unwrap(), -8, "138 were on hand");
         let batch = asker.batch().reference("batch").unwrap().at(super::SHOP).unwrap();
         let batch = batch.sell(super::MUG, 3).unwrap().hold(super::MUG, 2, HOUR).unwrap();
-        let committed = batch.commit().await.unwrap();
+        let committed = batch.deadline(PATIENCE).unwrap().commit().await.unwrap();
         holds.push(committed.holds[0].id());
         let now = (all_of(asker), holds[holds.len() - 2..].to_vec());
         assert_eq!(now, *after.get_or_insert(now.clone()));

@@ -16,7 +16,7 @@ use super::{
 use crate::support::{Mesh, PATIENCE, dial, wait_converged, wait_linked, wait_until};
 
 /// How long one peer is waited for before another is asked.
-const ASK_TIME: Duration = Duration::from_millis(200);
+pub(super) const ASK_TIME: Duration = Duration::from_millis(200);
 
 /// A peer that takes the question and stays silent costs its time, then the other is asked; and the silent one is left
 /// alone for a pause that doubles, instead of costing each sale the same again.

@@ -1,6 +1,6 @@
 //! Exhaustive model checking of the core: every interleaving of small clusters, with messages lost, repeated and late.
 //!
-//! `cargo run --release -p stockmesh-model` searches all models as far as ten minutes go, prints what each search came to,
+//! `cargo run --release -p stockmesh-model` searches all models, which takes some ten minutes, prints what each search came to,
 //! and fails with a path of actions if a rule is broken. `cargo test -p stockmesh-model` searches smaller ones, and shows of
 //! each model that it finds what is broken on purpose.
 //!
