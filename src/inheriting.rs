@@ -38,6 +38,8 @@ struct Place {
     from: ReplicaId,
     /// Units to be held on.
     held: u64,
+    /// This replica took over there before: what turns up since is its own.
+    settles: bool,
 }
 
 /// Takes over everything of a retired replica as it is known here. What was taken over before stays as it is. The caller
@@ -53,7 +55,12 @@ pub(crate) async fn take_over(
     for shard in table.count().indexes() {
         // Of an heir that is retired in turn, what it was the heir of is open only once its own place was taken.
         for _ in 0..HEIRS_IN_A_ROW_MAX {
-            let places = table.read(shard, |state| places_of(state, retired, table.own())).unwrap_or_default();
+            let own = table.own();
+            let mut places = table.read(shard, |state| places_of(state, retired, own)).unwrap_or_default();
+            // Another heir may be noted by now for some of them, or the fence of one be open (rules E7, Q4).
+            committer.retired(|known| {
+                places.retain(|place| place.settles || last_heir(place.from, known) == Some(own));
+            });
             for places in places.chunks(PLACES_AT_ONCE_MAX) {
                 taken.add(take_places(places, ttl_ms, committer).await?);
             }
@@ -89,12 +96,14 @@ fn places_of(state: &Shard, retired: ReplicaId, own: ReplicaId) -> Vec<Place> {
             || product.inheritances().iter().any(|slot| slot.from == retired || slot.to == retired);
         let mut open = if is_concerned { product.estate(retired) } else { Vec::new() };
         open.retain(|(location, from)| product.heir(location, *from).is_none());
-        open.extend(product.to_settle(own));
-        places.extend(open.into_iter().map(|(location, from)| {
+        let open = open.into_iter().map(|place| (place, false));
+        let to_settle = product.to_settle(own).into_iter().map(|place| (place, true));
+        places.extend(open.chain(to_settle).map(|((location, from), settles)| {
             let legacy = product.legacy(location, from);
             let rights = u64::try_from(legacy.rights.max(0)).unwrap_or(u64::MAX);
             // What the replica owes takes from what it held.
-            Place { sku: product.sku.clone(), location: location.clone(), from, held: legacy.held.min(rights) }
+            let held = legacy.held.min(rights);
+            Place { sku: product.sku.clone(), location: location.clone(), from, held, settles }
         }));
     }
     places
@@ -113,9 +122,8 @@ async fn take_places(places: &[Place], ttl_ms: u64, committer: &Committer) -> Re
         // Facts elsewhere may have taken what is to be held.
         let done = match whole {
             Err(WriteError::Refused(_)) => {
-                let bare =
-                    Place { sku: place.sku.clone(), location: place.location.clone(), from: place.from, held: 0 };
-                write(operations(&bare, ttl_ms), committer).await
+                let (sku, location) = (place.sku.clone(), place.location.clone());
+                write(vec![Operation::Inherit { sku, location, from: place.from }], committer).await
             }
             whole => whole,
         };

@@ -401,8 +401,9 @@ pub(crate) const HEIRS_IN_A_ROW_MAX: usize = 4;
 pub(crate) const INHERIT_PAUSE: Duration = Duration::from_secs(2);
 /// Pause after which it is tried again where something could not be taken over.
 pub(crate) const INHERIT_AGAIN_AFTER: Duration = Duration::from_secs(30);
-/// Requests of peers that this node retire a replica, which may wait.
+/// Requests of peers that this node retire a replica, of all and of one: its link may end, and it ask again.
 pub(crate) const RETIRE_REQUESTS_MAX: usize = 16;
+pub(crate) const RETIRE_REQUESTS_OF_PEER_MAX: usize = 4;
 
 // Readers, and closing.
 

@@ -17,7 +17,8 @@ use crate::commit::FenceOutcome;
 use crate::error::{RetireError, WriteError};
 use crate::inheriting::{TakenOver, take_over};
 use crate::limits::{
-    RETIRE_FOR_PEERS_MS_MAX, RETIRE_REQUESTS_MAX, RETIRE_TIME_DEFAULT, RETIRE_TIME_MAX, RETIRED_HOLD_TIME_DEFAULT,
+    RETIRE_FOR_PEERS_MS_MAX, RETIRE_REQUESTS_MAX, RETIRE_REQUESTS_OF_PEER_MAX, RETIRE_TIME_DEFAULT, RETIRE_TIME_MAX,
+    RETIRED_HOLD_TIME_DEFAULT,
 };
 use crate::net::RetireRequest;
 use crate::replica::Replica;
@@ -157,19 +158,33 @@ async fn retire_here(replica: &Replica, wanted: &Wanted) -> Result<TakenOver, Re
             let until = Instant::now() + Duration::from_millis(wanted.deadline_ms).min(RETIRE_TIME_MAX);
             Some(node.fence(retired, &wanted.without.iter().copied().collect(), until).await?)
         }
-        None => None,
+        None => {
+            let claim = HeirClaim::Asks { heir: own, gave_way: Vec::new() };
+            noted_as_heir(committer.fence(retired, claim).await, retired, own)?;
+            None
+        }
     };
     // Before the fence is closed: whoever takes over in the background waits for this one.
     let taking_over = committer.taking_over();
     let _guard = taking_over.lock().await;
-    match committer.fence(retired, HeirClaim::Closes { heir: own }).await {
-        Ok(FenceOutcome::Fenced(heir)) if heir == own => {}
-        Ok(FenceOutcome::Fenced(heir)) => return Err(RetireError::OtherHeir { replica: retired, heir }),
-        Ok(FenceOutcome::Own) => return Err(RetireError::Own(retired)),
-        Ok(FenceOutcome::Full) => return Err(RetireError::TooMany),
-        Err(_) => return Err(RetireError::Stopped),
+    noted_as_heir(committer.fence(retired, HeirClaim::Closes { heir: own }).await, retired, own)?;
+    let taken = take_over(retired, Duration::from_millis(wanted.hold_ms), table, committer).await?;
+    if table.own() != own {
+        let why = "it took a new replica id meanwhile, and may not have taken over all; call again".into();
+        return Err(RetireError::Heir { heir: own, why });
     }
-    Ok(take_over(retired, Duration::from_millis(wanted.hold_ms), table, committer).await?)
+    Ok(taken)
+}
+
+/// Whether this node is noted as the heir.
+fn noted_as_heir<E>(noted: Result<FenceOutcome, E>, retired: ReplicaId, own: ReplicaId) -> Result<(), RetireError> {
+    match noted {
+        Ok(FenceOutcome::Fenced(heir)) if heir == own => Ok(()),
+        Ok(FenceOutcome::Fenced(heir)) => Err(RetireError::OtherHeir { replica: retired, heir }),
+        Ok(FenceOutcome::Own) => Err(RetireError::Own(retired)),
+        Ok(FenceOutcome::Full) => Err(RetireError::TooMany),
+        Err(_) => Err(RetireError::Stopped),
+    }
 }
 
 /// What another node says of what it was asked to retire.
@@ -211,23 +226,29 @@ fn told(result: Result<TakenOver, RetireError>) -> Answer {
 pub(crate) async fn serve_retirements(replica: Weak<Replica>) {
     let taken = replica.upgrade().and_then(|replica| replica.node.as_ref()?.retire_requests());
     let Some(mut requests) = taken else { return };
-    let mut running = Vec::new();
-    while let Some(RetireRequest { wanted, reply }) = requests.recv().await {
+    let mut running: Vec<(ReplicaId, JoinHandle<()>)> = Vec::new();
+    while let Some(RetireRequest { from, wanted, reply }) = requests.recv().await {
         let Some(replica) = replica.upgrade() else { return };
         // One that waits for its members keeps no other from being done; the asker may go away meanwhile.
-        running.retain(|task: &JoinHandle<()>| !task.is_finished());
-        if running.len() >= RETIRE_REQUESTS_MAX {
+        running.retain(|(_, task)| !task.is_finished());
+        let of_peer = running.iter().filter(|(asker, _)| *asker == from).count();
+        if running.len() >= RETIRE_REQUESTS_MAX || of_peer >= RETIRE_REQUESTS_OF_PEER_MAX {
+            let (heir, why) = (replica.table.own(), "it has too many such requests".to_owned());
+            let _ = reply.send(told(Err(RetireError::Heir { heir, why })));
             continue;
         }
-        running.push(tokio::spawn(async move {
-            let (mut reply, mut wanted) = (reply, wanted);
-            // The store is kept for no longer, should it be dropped meanwhile.
-            wanted.deadline_ms = wanted.deadline_ms.min(RETIRE_FOR_PEERS_MS_MAX);
-            tokio::select! {
-                biased;
-                done = retire_here(&replica, &wanted) => drop(reply.send(told(done))),
-                () = reply.closed() => {}
-            }
-        }));
+        running.push((
+            from,
+            tokio::spawn(async move {
+                let (mut reply, mut wanted) = (reply, wanted);
+                // The store is kept for no longer, should it be dropped meanwhile.
+                wanted.deadline_ms = wanted.deadline_ms.min(RETIRE_FOR_PEERS_MS_MAX);
+                tokio::select! {
+                    biased;
+                    done = retire_here(&replica, &wanted) => drop(reply.send(told(done))),
+                    () = reply.closed() => {}
+                }
+            }),
+        ));
     }
 }

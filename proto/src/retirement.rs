@@ -72,11 +72,15 @@ impl HeirClaim {
 pub fn noted(known: &Retirements, retired: ReplicaId, claim: &HeirClaim, own: ReplicaId) -> Retirement {
     let heir = claim.heir();
     let is_closed = !matches!(claim, HeirClaim::Asks { .. });
-    // An heir that was retired too takes over nothing any more.
-    match known.get(&retired).filter(|noted| !known.contains_key(&noted.heir)) {
+    // An heir that was retired too takes over nothing any more. But who gave way to it does not close its fence for that.
+    let is_replaced =
+        |noted: &Retirement| known.contains_key(&noted.heir) && !matches!(claim, HeirClaim::Closes { .. });
+    // And that it took over somewhere before says nothing against whom all agreed on since.
+    let is_late = matches!(claim, HeirClaim::TookOver { heir } if known.contains_key(heir));
+    match known.get(&retired) {
         None => Retirement { heir, is_closed },
         Some(noted) if noted.heir == heir => Retirement { heir, is_closed: noted.is_closed || is_closed },
-        Some(noted) if gives_way(noted, claim, own) => Retirement { heir, is_closed },
+        Some(noted) if is_replaced(noted) || !is_late && gives_way(noted, claim, own) => Retirement { heir, is_closed },
         Some(noted) => *noted,
     }
 }

@@ -12,6 +12,7 @@ use super::batch::Gathered;
 use super::{Asked, Given, Stopped, Worker};
 use crate::clock::time_to_remember;
 use crate::error::WriteError;
+use crate::retirements::last_heir;
 use crate::settings::Stored;
 use crate::storage::StorageError;
 use crate::sync::atomic::Ordering;
@@ -94,7 +95,25 @@ impl Worker {
         self.progress.read_only.load(Ordering::SeqCst)
     }
 
+    /// Only the last heir takes over, or who has done so at this place before (rules E4, E7, Q4). It is looked at here, where
+    /// fences are noted too: so what is written before this node's word for another heir is shown to that one, and after it
+    /// nothing more is written.
+    fn check_heirs(&self, request: &Request) -> Result<(), OperationRefused> {
+        let own = self.table.own();
+        for operation in &request.operations {
+            let Operation::Inherit { sku, location, from } = operation else { continue };
+            let settles =
+                self.table.get(sku.as_str()).is_some_and(|product| product.heir(location, *from) == Some(own));
+            if !settles && last_heir(*from, &self.progress.retired.read()) != Some(own) {
+                let (sku, location) = (sku.clone(), location.clone());
+                return Err(OperationRefused::NotTheHeir { sku, location, retired: *from });
+            }
+        }
+        Ok(())
+    }
+
     fn apply_request(&mut self, request: &Request, gathered: &mut Gathered) -> Result<Vec<Outcome>, OperationRefused> {
+        self.check_heirs(request)?;
         let (own, shards, drift_ms_max) = (self.table.own(), self.table.count(), self.drift_ms_max);
         let writer = Writer { own, shards, drift_ms_max };
         let now_ms = self.wall.now_ms();

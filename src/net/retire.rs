@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use quinn::SendStream;
 use stockmesh_proto::limits::OPEN_BYTES_MAX;
@@ -86,15 +87,16 @@ pub(super) async fn receive_retire(
         return Err(FrameError::Violation("a read-only member asks to retire a replica".into()).into());
     }
     info!(peer = %link.replica, retired = %wanted.retired, "a peer asks this node to retire a replica");
-    // Its answer goes over it: what was made for a while would end once the peer itself was asked.
-    link.is_temporary.store(false, Ordering::SeqCst);
-    let (reply, answered) = oneshot::channel();
-    let queued = shared.retire_requests.try_send(RetireRequest { wanted, reply });
     let refused = |reason: &str| {
         let reason = reason.to_owned();
         let refused = NotRetired { unreachable: Vec::new(), alive_at: None, other_heir: None, reason };
         Retired { places: 0, units: 0, held: 0, refused: Some(refused) }
     };
+    if shared.leaving.load(Ordering::SeqCst) {
+        return answer(Message::Retired(refused("the heir leaves")), send).await;
+    }
+    let (reply, answered) = oneshot::channel();
+    let queued = shared.retire_requests.try_send(RetireRequest { from: link.replica, wanted, reply });
     let retired = match queued {
         Ok(()) => answered.await.unwrap_or_else(|_| refused("the heir closes")),
         Err(_) => refused("the heir has too many such requests"),
@@ -108,6 +110,9 @@ async fn answer(message: Message, mut send: SendStream) -> Result<(), SyncError>
     Ok(())
 }
 
+/// How long to wait before an heir is asked again whose link ended, and how much time it must have then.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// Asks another node to retire a replica, as its heir. In a cluster of few links it may not be linked, and its link may end
 /// before it has asked all others: one is made for as long as it takes, and it is asked again, which goes on where it was.
 pub(super) async fn retire_at(
@@ -117,24 +122,31 @@ pub(super) async fn retire_at(
     shared: &Shared,
 ) -> Result<Retired, RetireError> {
     let failed = |why: &str| RetireError::Heir { heir, why: why.to_owned() };
-    let mut why = "it is not linked with this node".to_owned();
+    let (mut why, mut was_asked) = ("it is not linked with this node".to_owned(), false);
     loop {
         if shared.committer.is_closed() {
             return Err(RetireError::Stopped);
         }
         if let Some(link) = shared.registry.link(heir).filter(|link| link.is_open()) {
             let left = until.saturating_duration_since(Instant::now());
+            // In less it would take all whom it does not come to for unreachable.
+            if was_asked && left < AGAIN_AFTER {
+                return Err(failed(&why));
+            }
+            was_asked = true;
             wanted.deadline_ms = wanted.deadline_ms.min(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
             match ask_heir(&link, wanted.clone(), until + REPLY_TIME_MAX, shared).await {
                 Some(Ok(Some(Message::Retired(retired)))) => return Ok(retired),
                 Some(Ok(_)) => return Err(failed("it answered with something else")),
                 Some(Err(error)) if link.is_open() => return Err(failed(&error.to_string())),
-                Some(Err(error)) => why = error.to_string(),
+                Some(Err(error)) => {
+                    why = error.to_string();
+                    // However fast links come and go.
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                }
                 None => return Err(failed("it did not answer in time")),
             }
-        } else if !shared.follows_members
-            || shared.members.get(heir).is_none_or(|member| member.state == MemberState::Left)
-        {
+        } else if !may_link(heir, shared) {
             return Err(failed(&why));
         }
         shared.want_link(heir, Errand::Retirement);
@@ -145,6 +157,12 @@ pub(super) async fn retire_at(
             () = tokio::time::sleep(RETIRE_LOOK_EVERY) => {}
         }
     }
+}
+
+/// Whether a link with a member may come about.
+fn may_link(member: ReplicaId, shared: &Shared) -> bool {
+    let is_there = shared.members.get(member).is_some_and(|member| member.state != MemberState::Left);
+    shared.follows_members && is_there && !shared.committer.retired(|known| known.contains_key(&member))
 }
 
 /// Nothing if no answer came in time. The link is kept meanwhile.

@@ -6,6 +6,8 @@ use tokio::sync::oneshot;
 
 /// A peer asks this node to retire a replica, as the heir.
 pub(crate) struct RetireRequest {
+    /// The peer.
+    pub(crate) from: ReplicaId,
     pub(crate) wanted: Retire,
     pub(crate) reply: oneshot::Sender<Retired>,
 }

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use stockmesh_proto::{Location, Price, ReplicaId};
+use stockmesh_proto::operation::Operation;
+use stockmesh_proto::{Location, Price, ReplicaId, Sku};
 
 use super::Store;
 use crate::commit::snapshot;
+use crate::error::WriteError;
 use crate::member::{Member, MemberState};
 
 impl Store {
@@ -38,6 +40,14 @@ impl Store {
     pub fn listed_written(&self, sku: &str) -> Option<(bool, u64, ReplicaId)> {
         let product = self.inner.table.get(sku)?;
         product.listed().map(|register| (register.value, register.stamp.bits(), register.dot.replica))
+    }
+
+    /// Takes over from a retired replica at one place, as what was decided a moment ago would.
+    #[doc(hidden)]
+    pub async fn inherit(&self, sku: &str, location: &str, from: ReplicaId) -> Result<(), WriteError> {
+        let (sku, location) = (Sku::new(sku)?, Location::new(location)?);
+        let operations = vec![Operation::Inherit { sku, location, from }];
+        self.inner.committer.write(operations.into()).await.map(drop)
     }
 
     /// Puts a member into the table of members.

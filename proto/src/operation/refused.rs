@@ -125,6 +125,16 @@ pub enum OperationRefused {
         /// This replica.
         own: ReplicaId,
     },
+    /// Another replica takes over from the retired one, or this one cannot yet.
+    #[error("product {sku} at {location}: this replica is not the heir of {retired} now; nothing was changed")]
+    NotTheHeir {
+        /// The product.
+        sku: Sku,
+        /// Where.
+        location: Location,
+        /// From whom it was to take over.
+        retired: ReplicaId,
+    },
     /// The reference was used for a request of other content.
     #[error("reference {reference} was used for another request; nothing was changed")]
     ReferenceReused {

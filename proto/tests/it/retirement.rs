@@ -81,3 +81,27 @@ fn an_heir_is_the_last_one_only_behind_closed_fences() {
     assert_eq!(last(&[(DEAD, HIGH, true), (HIGH, OTHER, true), (OTHER, LOW, false)]), None);
     assert_eq!(last(&[(DEAD, HIGH, true), (HIGH, LOW, true), (LOW, HIGH, true)]), None, "a circle");
 }
+
+/// What `own` notes, having noted `heir`, which was retired with another one as its heir.
+fn noted_behind_the_dead(own: u64, heir: u64, dead_heir: u64, claim: &HeirClaim) -> (u64, bool) {
+    let open = |heir| Retirement { heir: id(heir), is_closed: false };
+    let known: Retirements = [(id(DEAD), open(heir)), (id(dead_heir), open(OTHER))].into();
+    let now = noted(&known, id(DEAD), claim, id(own));
+    (now.heir.bits(), now.is_closed)
+}
+
+/// All agreed on another heir since: it may have taken over already.
+#[test]
+fn a_retired_heir_that_took_over_somewhere_does_not_come_back() {
+    assert_eq!(noted_behind_the_dead(OTHER, LOW, HIGH, &HeirClaim::TookOver { heir: id(HIGH) }), (LOW, false));
+    assert_eq!(noted_behind_the_dead(LOW, LOW, HIGH, &HeirClaim::TookOver { heir: id(HIGH) }), (LOW, false));
+    // Of nobody else is known that they agreed on it.
+    assert_eq!(noted_behind_the_dead(OTHER, HIGH, HIGH, &HeirClaim::TookOver { heir: id(HIGH) }), (HIGH, true));
+}
+
+/// Its word was given once, and the other one may have taken over before it died.
+#[test]
+fn who_gave_way_does_not_close_its_fence_once_the_other_is_retired() {
+    assert_eq!(noted_behind_the_dead(HIGH, LOW, LOW, &HeirClaim::Closes { heir: id(HIGH) }), (LOW, false));
+    assert_eq!(noted_behind_the_dead(HIGH, LOW, LOW, &asks(HIGH, &[])), (HIGH, false), "it begins anew");
+}

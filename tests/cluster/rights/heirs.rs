@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use stockmesh::{ReplicaId, RetireError, Retired, Store};
+use stockmesh::{ReplicaId, RetireError, Retired, Store, WriteError};
 use stockmesh_proto::Location;
 use stockmesh_proto::product::{InheritanceSlot, Product, Taken};
 use stockmesh_proto::wire::{Fence, Fenced, Message};
@@ -12,7 +12,7 @@ use super::peer::{push_of, stock};
 use super::retired::node;
 use super::{MUG, SHOP, own_rights, rights_of, wait_available};
 use crate::support::raw::{Raw, read, write};
-use crate::support::{Mesh, PATIENCE, full_mesh, wait_converged, wait_linked, wait_until};
+use crate::support::{Mesh, PATIENCE, full_mesh, on_hand, wait_converged, wait_linked, wait_until};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -212,4 +212,41 @@ async fn nothing_is_taken_over_behind_an_heir_whose_fence_is_open() {
     wait_until("the link ends", || crate::support::links_up(&store) == 0).await;
     store.retire(heir).without([member.replica]).await.unwrap();
     wait_until("all is taken over", || own_rights(&store) == 9).await;
+}
+
+/// The last word is where fences are noted: what a takeover decided before this node's word for another heir is refused
+/// behind it (rule E7).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_taken_over_by_who_is_not_the_heir_any_more() {
+    let mesh = Mesh::new();
+    let (store, first, other) = heir_and_member(&mesh).await;
+    let refused = |result: Result<(), WriteError>| {
+        let error = result.unwrap_err();
+        assert!(error.to_string().contains("is not the heir of"), "{error}");
+    };
+    // Of one that lives, and of one whose heir is another node, or may become it.
+    refused(store.inherit(MUG, SHOP, first).await);
+    assert_eq!(named(&other, first, false, &[]).await, Some(other.replica));
+    refused(store.inherit(MUG, SHOP, first).await);
+    assert_eq!((rights_of(&store, first), own_rights(&store)), (9, 0));
+
+    // That one took over elsewhere and died, and this node is its heir.
+    let taken = Taken { added: 3, rights: 3, is_heir: true, ..Taken::default() };
+    let (location, to) = (Location::new(SHOP).unwrap(), other.replica);
+    let slot = InheritanceSlot { location, from: first, to, sequence: 1, taken };
+    let mut pushes = push_of(first, "PEN", 1, stock(first, 1, 3));
+    pushes.extend(push_of(to, "PEN", 1, Product::of_inheritance(slot)));
+    let _pushes = other.push_bytes(&pushes, false).await;
+    wait_until("it is known", || store.version_vectors().iter().any(|vector| vector.contains_key(&to))).await;
+    other.connection.close(0_u32.into(), b"dies");
+    wait_until("the link ends", || crate::support::links_up(&store) == 0).await;
+    assert_eq!(store.retire(to).await.unwrap().units, 3);
+    wait_until("all is taken over", || own_rights(&store) == 9).await;
+    // It agrees to a third one, who takes over what turns up from here on.
+    let third = member_of(&mesh, &store, None).await;
+    assert_eq!(named(&third, first, false, &[]).await, Some(third.replica));
+    let _pushes = third.push_bytes(&push_of(first, "CUP", 1, stock(first, 1, 5)), false).await;
+    wait_until("it is known", || on_hand(&store, "CUP") == 5).await;
+    refused(store.inherit("CUP", SHOP, first).await);
+    store.inherit(MUG, SHOP, first).await.unwrap();
 }
