@@ -72,9 +72,9 @@ async fn of_three_that_retire_the_same_at_once_one_ends_it() {
     assert_eq!(stores.iter().map(own_rights).sum::<i128>(), all);
 }
 
-/// Of calls for the same at one node the others have nothing left to do.
+/// Of calls for the same at one node each ends well, and one of them takes over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_at_one_node_are_done_with_the_first() {
+async fn calls_at_one_node_take_over_once() {
     let mesh = Mesh::new();
     let stores = [node(&mesh, "a").await, node(&mesh, "b").await, node(&mesh, "c").await];
     full_mesh(&stores);
