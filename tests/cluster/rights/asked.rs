@@ -131,13 +131,15 @@ async fn who_ends_without_an_answer_is_asked_again() {
 
 /// The next wish of a node that this member retire a replica, as the heir.
 async fn wished(heir: &Raw) -> (SendStream, Retire) {
-    loop {
-        let accepted = tokio::time::timeout(PATIENCE, heir.connection.accept_bi()).await;
-        let (send, mut receive) = accepted.expect("the node asks").unwrap();
-        if let Some(Message::Retire(wanted)) = read(&mut receive).await {
-            return (send, wanted);
+    let wish = async {
+        loop {
+            let (send, mut receive) = heir.connection.accept_bi().await.unwrap();
+            if let Some(Message::Retire(wanted)) = read(&mut receive).await {
+                return (send, wanted);
+            }
         }
-    }
+    };
+    tokio::time::timeout(PATIENCE, wish).await.expect("the node asks")
 }
 
 /// Has the node expect it back.
