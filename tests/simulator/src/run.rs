@@ -206,7 +206,10 @@ async fn drive(world: &mut World) -> Result<(), Broken> {
     world.retire_dead().await?;
     checkers::wait_converged(world, world.plan.agree_time_max).await?;
     // Taking over for the dead moves rights and holds, and changes nothing that anybody counted.
-    checkers::ask(&mut checkers, |checker| checker.at_end(world))?;
+    checkers::ask(&mut checkers, |checker| checker.at_end(world)).map_err(|Broken { checker, what }| {
+        let what = format!("once the last of the dead are retired: {what}");
+        Broken { checker, what }
+    })?;
     world.close_all().await?;
     let drained = checkers::wait_no_tasks().await?;
     world.trace.note(format_args!("the last task ended {drained:?} after the last node was closed"));
