@@ -20,7 +20,7 @@ use crate::limits::{
     RETIRE_FOR_PEERS_MS_MAX, RETIRE_REQUESTS_MAX, RETIRE_REQUESTS_OF_PEER_MAX, RETIRE_TIME_DEFAULT, RETIRE_TIME_MAX,
     RETIRED_HOLD_TIME_DEFAULT,
 };
-use crate::net::RetireRequest;
+use crate::net::{Asker, RetireRequest};
 use crate::replica::Replica;
 use crate::retirements::HeirClaim;
 use crate::withdraw::check_ttl;
@@ -170,8 +170,8 @@ async fn retire_here(replica: &Replica, wanted: &Wanted) -> Result<TakenOver, Re
     noted_as_heir(committer.fence(retired, HeirClaim::Closes { heir: own }).await, retired, own)?;
     let taken = take_over(retired, Duration::from_millis(wanted.hold_ms), table, committer).await?;
     if table.own() != own {
-        let why = "it took a new replica id meanwhile, and may not have taken over all; call again".into();
-        return Err(RetireError::Heir { heir: own, why });
+        let why = "it took a new replica id meanwhile, and may not have taken over all; retire its former id, then call again";
+        return Err(RetireError::Heir { heir: own, why: why.into() });
     }
     Ok(taken)
 }
@@ -209,6 +209,8 @@ fn told(result: Result<TakenOver, RetireError>) -> Answer {
     let reason = match &error {
         // The list stands beside it, and is long.
         RetireError::Unreachable { .. } => "members cannot be reached".to_owned(),
+        // The asker says itself that it was this heir.
+        RetireError::Heir { why, .. } => why.clone(),
         error => error.to_string(),
     };
     let (mut unreachable, mut alive_at, mut other_heir) = (Vec::new(), None, None);
@@ -226,29 +228,52 @@ fn told(result: Result<TakenOver, RetireError>) -> Answer {
 pub(crate) async fn serve_retirements(replica: Weak<Replica>) {
     let taken = replica.upgrade().and_then(|replica| replica.node.as_ref()?.retire_requests());
     let Some(mut requests) = taken else { return };
-    let mut running: Vec<(ReplicaId, JoinHandle<()>)> = Vec::new();
-    while let Some(RetireRequest { from, wanted, reply }) = requests.recv().await {
+    let mut running: Vec<Running> = Vec::new();
+    while let Some(RetireRequest { asker, wanted, reply }) = requests.recv().await {
         let Some(replica) = replica.upgrade() else { return };
-        // One that waits for its members keeps no other from being done; the asker may go away meanwhile.
-        running.retain(|(_, task)| !task.is_finished());
-        let of_peer = running.iter().filter(|(asker, _)| *asker == from).count();
+        forget_repeated(&mut running);
+        let of_peer = running.iter().filter(|other| other.asker.replica == asker.replica).count();
         if running.len() >= RETIRE_REQUESTS_MAX || of_peer >= RETIRE_REQUESTS_OF_PEER_MAX {
             let (heir, why) = (replica.table.own(), "it has too many such requests".to_owned());
             let _ = reply.send(told(Err(RetireError::Heir { heir, why })));
             continue;
         }
-        running.push((
-            from,
-            tokio::spawn(async move {
-                let (mut reply, mut wanted) = (reply, wanted);
-                // The store is kept for no longer, should it be dropped meanwhile.
-                wanted.deadline_ms = wanted.deadline_ms.min(RETIRE_FOR_PEERS_MS_MAX);
-                tokio::select! {
-                    biased;
-                    done = retire_here(&replica, &wanted) => drop(reply.send(told(done))),
-                    () = reply.closed() => {}
-                }
-            }),
-        ));
+        // One that waits for its members keeps no other from being done; the asker may go away meanwhile.
+        let retired = wanted.retired;
+        let task = tokio::spawn(async move {
+            let (mut reply, mut wanted) = (reply, wanted);
+            // The store is kept for no longer, should it be dropped meanwhile.
+            wanted.deadline_ms = wanted.deadline_ms.min(RETIRE_FOR_PEERS_MS_MAX);
+            tokio::select! {
+                biased;
+                done = retire_here(&replica, &wanted) => drop(reply.send(told(done))),
+                () = reply.closed() => {}
+            }
+        });
+        running.push(Running { asker, retired, task });
     }
+}
+
+/// What a peer asked this node to retire.
+struct Running {
+    asker: Asker,
+    retired: ReplicaId,
+    task: JoinHandle<()>,
+}
+
+/// Leaves out what has ended, and what nobody waits for any more since its asker's link ended; but of an asker's wishes to retire
+/// one replica the oldest goes on: the asker asks again, and then it is done.
+fn forget_repeated(running: &mut Vec<Running>) {
+    let mut seen = BTreeSet::new();
+    running.retain(|Running { asker, retired, task }| {
+        if task.is_finished() {
+            return false;
+        }
+        let is_oldest = seen.insert((asker.replica, *retired));
+        let goes_on = is_oldest || asker.waits();
+        if !goes_on {
+            task.abort();
+        }
+        goes_on
+    });
 }

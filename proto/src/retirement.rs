@@ -52,7 +52,8 @@ impl HeirClaim {
 ///
 /// Whoever was noted first stays the heir, unless it was retired too. But an heir whose fence is open gives way to one with
 /// a lower id that asks it, and the others follow once they are told that it did: so of several that begin at once, one
-/// can always end it. Nobody gives way once it closed, so that no two of them take over.
+/// can always end it. Nobody gives way once it closed, or once it is the [last heir](last_heir), so that no two of them take
+/// over.
 ///
 /// ```
 /// use stockmesh_proto::ReplicaId;
@@ -72,15 +73,21 @@ impl HeirClaim {
 pub fn noted(known: &Retirements, retired: ReplicaId, claim: &HeirClaim, own: ReplicaId) -> Retirement {
     let heir = claim.heir();
     let is_closed = !matches!(claim, HeirClaim::Asks { .. });
+    // Whoever is its last heir may have taken over already, also where heirs before it are noted: it gives no word away.
+    if !is_closed && last_heir(retired, known) == Some(own) {
+        return Retirement { heir: own, is_closed: true };
+    }
     // An heir that was retired too takes over nothing any more. But who gave way to it does not close its fence for that.
     let is_replaced =
         |noted: &Retirement| known.contains_key(&noted.heir) && !matches!(claim, HeirClaim::Closes { .. });
-    // And that it took over somewhere before says nothing against whom all agreed on since.
-    let is_late = matches!(claim, HeirClaim::TookOver { heir } if known.contains_key(heir));
+    // And that it took over somewhere before says nothing against whom all agreed on since; nor does what this node itself
+    // took over against its own word for another.
+    let is_late = matches!(claim, HeirClaim::TookOver { heir } if known.contains_key(heir) || *heir == own);
+    let gives_way = |noted: &Retirement| is_replaced(noted) || gives_way(noted, claim, own);
     match known.get(&retired) {
         None => Retirement { heir, is_closed },
         Some(noted) if noted.heir == heir => Retirement { heir, is_closed: noted.is_closed || is_closed },
-        Some(noted) if is_replaced(noted) || !is_late && gives_way(noted, claim, own) => Retirement { heir, is_closed },
+        Some(noted) if !is_late && gives_way(noted) => Retirement { heir, is_closed },
         Some(noted) => *noted,
     }
 }

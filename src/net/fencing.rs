@@ -50,7 +50,13 @@ fn concerned(
     concerned.retain(|replica| !without.contains(replica));
     let links = shared.registry.links().into_iter();
     concerned.extend(links.filter(|link| !link.read_only).map(|link| link.replica));
-    shared.committer.retired(|known| concerned.retain(|replica| !known.contains_key(replica)));
+    // Behind a fence that is open one may live: whoever asked for it has not come to the end, and it was not retired.
+    let lives = |replica: ReplicaId| {
+        members.iter().any(|member| member.replica == replica && member.state == MemberState::Alive)
+    };
+    shared.committer.retired(|known| {
+        concerned.retain(|replica| known.get(replica).is_none_or(|noted| !noted.is_closed && lives(*replica)));
+    });
     let (former, own) = (shared.committer.former_replicas(), shared.table.own());
     concerned.retain(|replica| ![retired, own].contains(replica) && !former.contains(replica));
     concerned
@@ -306,7 +312,8 @@ impl Fencing<'_> {
             return Err(RetireError::Stopped);
         }
         if self.shared.table.own() != self.heir {
-            let why = "it took a new replica id meanwhile; call again".into();
+            let why = "it took a new replica id meanwhile; call again, and retire its former id first if that is named"
+                .into();
             return Err(RetireError::Heir { heir: self.heir, why });
         }
         let heir = self.shared.committer.retired(|known| {

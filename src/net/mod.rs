@@ -103,4 +103,4 @@ pub use registry::{LinkState, PeerStatus, Refused};
 pub(crate) use revocation::RevocationFile;
 pub(crate) use sources::TopologySettings;
 pub use targets::{DialStatus, SourceStatus};
-pub(crate) use wishes::RetireRequest;
+pub(crate) use wishes::{Asker, RetireRequest};

@@ -24,7 +24,7 @@ use super::pull::reconcile;
 use super::retiring::RetiringTurn;
 use super::session::SyncError;
 use super::shared::Shared;
-use super::wishes::{Errand, RetireRequest};
+use super::wishes::{Asker, Errand, RetireRequest};
 use crate::commit::FenceOutcome;
 use crate::error::RetireError;
 use crate::limits::{REPLY_TIME_MAX, RETIRE_LOOK_EVERY};
@@ -44,10 +44,12 @@ pub(super) async fn receive_fence(
     if heir != link.replica {
         return Err(FrameError::Violation("a fence names another heir than who asks for it".into()).into());
     }
+    if !link.may_be_answered() {
+        return answer(Message::Fenced(Fenced { heir: None, is_alive: false }), send).await;
+    }
     // Of a replica that nobody here has heard of there is nothing to fence; and each costs a row for good.
-    let is_known = shared.members.get(retired).is_some() || knows(retired, shared);
-    if !is_known || !link.may_be_answered() {
-        return answer(Message::Fenced(Fenced { heir: Some(heir).filter(|_| !is_known), is_alive: false }), send).await;
+    if shared.members.get(retired).is_none() && !knows(retired, shared) {
+        return answer(Message::Fenced(Fenced { heir: Some(heir), is_alive: false }), send).await;
     }
     let own = shared.table.own();
     let claim = HeirClaim::Asks { heir, gave_way };
@@ -96,7 +98,8 @@ pub(super) async fn receive_retire(
         return answer(Message::Retired(refused("the heir leaves")), send).await;
     }
     let (reply, answered) = oneshot::channel();
-    let queued = shared.retire_requests.try_send(RetireRequest { from: link.replica, wanted, reply });
+    let asker = Asker { replica: link.replica, link: Arc::downgrade(link) };
+    let queued = shared.retire_requests.try_send(RetireRequest { asker, wanted, reply });
     let retired = match queued {
         Ok(()) => answered.await.unwrap_or_else(|_| refused("the heir closes")),
         Err(_) => refused("the heir has too many such requests"),

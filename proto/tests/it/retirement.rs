@@ -61,7 +61,7 @@ fn who_took_over_is_the_heir_before_who_only_asks() {
 fn an_heir_that_was_retired_too_is_replaced() {
     let retired = Retirement { heir: id(LOW), is_closed: true };
     let known: Retirements = [(id(DEAD), Retirement { heir: id(HIGH), is_closed: true }), (id(HIGH), retired)].into();
-    let now = noted(&known, id(DEAD), &asks(OTHER, &[]), id(LOW));
+    let now = noted(&known, id(DEAD), &asks(OTHER, &[]), id(9));
     assert_eq!(now, Retirement { heir: id(OTHER), is_closed: false });
 }
 
@@ -104,4 +104,45 @@ fn a_retired_heir_that_took_over_somewhere_does_not_come_back() {
 fn who_gave_way_does_not_close_its_fence_once_the_other_is_retired() {
     assert_eq!(noted_behind_the_dead(HIGH, LOW, LOW, &HeirClaim::Closes { heir: id(HIGH) }), (LOW, false));
     assert_eq!(noted_behind_the_dead(HIGH, LOW, LOW, &asks(HIGH, &[])), (HIGH, false), "it begins anew");
+}
+
+/// What `own` notes of the dead, from rows of (retired, heir, is closed).
+fn noted_among(rows: &[(u64, u64, bool)], own: u64, claim: &HeirClaim) -> (u64, bool) {
+    let known: Retirements =
+        rows.iter().map(|&(dead, heir, is_closed)| (id(dead), Retirement { heir: id(heir), is_closed })).collect();
+    let now = noted(&known, id(DEAD), claim, id(own));
+    (now.heir.bits(), now.is_closed)
+}
+
+/// Else its heir would take over what the other one may have sold, behind a fence of that one that is open.
+#[test]
+fn of_two_heirs_that_were_retired_the_one_that_all_agreed_on_stays() {
+    let (first, second, next) = (LOW, HIGH, OTHER);
+    for is_closed in [false, true] {
+        let rows = [(DEAD, second, is_closed), (first, next, true), (second, 9, false)];
+        let late = HeirClaim::TookOver { heir: id(first) };
+        assert_eq!(noted_among(&rows, next, &late), (second, is_closed));
+        assert_eq!(noted_among(&rows, 9, &late), (second, is_closed));
+    }
+}
+
+/// It may have taken over already: of two living heirs each would name the other.
+#[test]
+fn the_last_heir_gives_no_word_away() {
+    let rows = [(DEAD, HIGH, true), (HIGH, OTHER, true)];
+    assert_eq!(noted_among(&rows, OTHER, &asks(LOW, &[])), (OTHER, true));
+    assert_eq!(noted_among(&rows, OTHER, &asks(OTHER, &[])), (OTHER, true), "begun again it stays closed");
+    assert_eq!(noted_among(&rows, 9, &asks(LOW, &[])), (LOW, false), "another member");
+    // One that does not know yet all that its predecessor took over.
+    for rows in [[(DEAD, HIGH, false), (HIGH, OTHER, true)], [(DEAD, HIGH, true), (HIGH, OTHER, false)]] {
+        assert_eq!(noted_among(&rows, OTHER, &asks(LOW, &[])), (LOW, false));
+    }
+}
+
+#[test]
+fn what_a_node_took_over_itself_says_nothing_against_its_word() {
+    assert_eq!(noted_by(OTHER, LOW, false, &HeirClaim::TookOver { heir: id(OTHER) }), (LOW, false));
+    let nothing = Retirements::new();
+    let now = noted(&nothing, id(DEAD), &HeirClaim::TookOver { heir: id(OTHER) }, id(OTHER));
+    assert_eq!(now, Retirement { heir: id(OTHER), is_closed: true }, "where it is all that is left of it");
 }

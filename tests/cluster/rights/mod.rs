@@ -19,6 +19,7 @@ mod references;
 mod retired;
 mod shares;
 mod waiting;
+mod wishes;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

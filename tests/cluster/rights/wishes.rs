@@ -1,0 +1,104 @@
+//! Peers that ask a node to retire a replica as its heir, and how many such wishes it bears (rule Q5).
+
+use std::time::Duration;
+
+use quinn::RecvStream;
+use stockmesh::{MemberState, ReplicaId, RetireError};
+use stockmesh_proto::wire::{Message, Retire, Retired};
+
+use super::asked::{heir_and_member, member_of};
+use super::peer::{push_of, stock};
+use super::{MUG, wait_available};
+use crate::support::raw::{Raw, read};
+use crate::support::{Mesh, PATIENCE, dial, full_mesh, links_up, wait_linked, wait_until};
+
+/// Longer than a test takes: the heir waits for members that do not answer.
+const LONG_MS: u64 = 50_000;
+/// How many wishes of one peer a node bears.
+const WISHES_MAX: u64 = 4;
+/// As long as a refusal takes to come, and many times that.
+const ANSWER_TIME: Duration = Duration::from_secs(1);
+
+async fn wish(asker: &Raw, retired: ReplicaId) -> RecvStream {
+    let wish = Retire { retired, without: Vec::new(), deadline_ms: LONG_MS, hold_ms: 1_000 };
+    let (_send, receive) = asker.session_bytes(&Message::Retire(wish).encode().unwrap(), true).await;
+    receive
+}
+
+/// Why a wish is refused at once, if it is.
+async fn refused(answer: &mut RecvStream) -> Option<String> {
+    match tokio::time::timeout(ANSWER_TIME, read(answer)).await.ok()? {
+        Some(Message::Retired(Retired { refused: Some(refused), .. })) => Some(refused.reason),
+        answer => panic!("{answer:?}"),
+    }
+}
+
+/// One peer does not take the places of all others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wishes_of_one_peer_are_bounded() {
+    let mesh = Mesh::new();
+    let (heir, dead, silent) = heir_and_member(&mesh).await;
+    let (greedy, other) = (member_of(&mesh, &heir, None).await, member_of(&mesh, &heir, None).await);
+    let mut waiting = Vec::new();
+    for number in 0..WISHES_MAX {
+        let next = ReplicaId::from_random(100 + number);
+        let _pushes = silent.push_bytes(&push_of(next, MUG, 1, stock(next, 1, 1)), false).await;
+        wait_available(std::slice::from_ref(&heir), 10 + i128::from(number)).await;
+        waiting.push(wish(&greedy, next).await);
+    }
+    for answer in &mut waiting {
+        assert_eq!(refused(answer).await, None);
+    }
+    let reason = refused(&mut wish(&greedy, dead).await).await;
+    assert_eq!(reason.as_deref(), Some("it has too many such requests"));
+    assert_eq!(refused(&mut wish(&other, dead).await).await, None);
+}
+
+/// Who asks again over its next link, since the last one ended, does not use up its wishes by that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wishes_that_are_told_again_count_once() {
+    let mesh = Mesh::new();
+    let (heir, dead, _silent) = heir_and_member(&mesh).await;
+    let mut asker = member_of(&mesh, &heir, None).await;
+    for _ in 0..2 * WISHES_MAX {
+        assert_eq!(refused(&mut wish(&asker, dead).await).await, None);
+        asker.connection.close(0_u32.into(), b"ends");
+        wait_until("the link ends", || links_up(&heir) == 1).await;
+        asker = member_of(&mesh, &heir, Some(asker.replica)).await;
+    }
+    assert_eq!(refused(&mut wish(&asker, dead).await).await, None);
+}
+
+/// Another heir had it fenced, and did not come to its end: it goes on selling, and what it knows counts (rule Q1).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_lives_behind_an_open_fence_is_asked() {
+    let mesh = Mesh::new();
+    let open = |name: &'static str| mesh.builder(name).only_peers().grant_policy(stockmesh::NeedOnly).open();
+    let stores = [open("heir").await.unwrap(), open("middle").await.unwrap()];
+    full_mesh(&stores);
+    let far = open("far").await.unwrap();
+    dial(&far, &stores[1]);
+    wait_linked(std::slice::from_ref(&far), 1).await;
+    let heir = &stores[0];
+    let replica = far.replica_id();
+    let far_lives = || {
+        let members = heir.members();
+        members.iter().any(|member| member.replica == replica && member.state == MemberState::Alive)
+    };
+    wait_until("it is known to live", far_lives).await;
+    let dead = ReplicaId::from_random(7);
+    let other = member_of(&mesh, heir, None).await;
+    let _pushes = other.push_bytes(&push_of(dead, MUG, 1, stock(dead, 1, 9)), false).await;
+    wait_available(&stores, 9).await;
+    assert_eq!(super::heirs::named(&other, replica, false, &[]).await, Some(other.replica));
+    other.connection.close(0_u32.into(), b"does not come to its end");
+    wait_until("the link ends", || links_up(heir) == 1).await;
+
+    let retire = heir.retire(dead).without([other.replica]).deadline(Duration::from_secs(3));
+    let error = tokio::time::timeout(PATIENCE, retire.into_future()).await.unwrap().unwrap_err();
+    assert!(matches!(&error, RetireError::Unreachable { members } if *members == [replica]), "{error:?}");
+    // Once it is down, nobody waits for it, as with others whom the members had fenced.
+    drop(far);
+    wait_until("it is down", || !far_lives()).await;
+    assert_eq!(heir.retire(dead).without([other.replica]).await.unwrap().units, 9);
+}
