@@ -229,8 +229,8 @@ fn is_kept(member: ReplicaId, shared: &Shared) -> bool {
 }
 
 impl Fencing<'_> {
-    /// Does something with all who are concerned, until nobody new is. Each is told which other heirs gave way. Returns how
-    /// many they were.
+    /// Does something with all who are concerned, until nobody new is, and once more with all if one of them is not concerned
+    /// any more before it was its turn (rule Q3). Each is told which other heirs gave way. Returns how many they were.
     pub(super) async fn with_all<Work>(
         &self,
         work: impl Fn(Arc<Link>, Vec<ReplicaId>) -> Work,
@@ -248,7 +248,11 @@ impl Fencing<'_> {
                 self.check()?;
                 return Ok(done.len());
             }
-            done = self.with_each(new, done, &holders, &work).await?;
+            done = self.with_each(new.clone(), done, &holders, &work).await?;
+            // Who is waited for no more may have told the others what they did not know when it was their turn.
+            if !new.is_subset(&done) {
+                done.clear();
+            }
         }
     }
 

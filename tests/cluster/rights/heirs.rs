@@ -36,7 +36,7 @@ pub(super) async fn named(peer: &Raw, retired: ReplicaId, is_trial: bool, gave_w
 }
 
 /// The next question to a peer by hand, and its answer: who is the heir.
-async fn answers(peer: &Raw, heir: ReplicaId) -> Fence {
+pub(super) async fn answers(peer: &Raw, heir: ReplicaId) -> Fence {
     let (mut send, fence) = asked(peer).await;
     write(&mut send, &Message::Fenced(Fenced { heir: Some(heir), is_alive: false })).await;
     fence

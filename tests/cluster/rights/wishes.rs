@@ -1,4 +1,5 @@
-//! Peers that ask a node to retire a replica as its heir, and how many such wishes it bears (rule Q5).
+//! Peers that ask a node to retire a replica as its heir, and how many such wishes it bears (rule Q5); and what other heirs
+//! change of who is asked (rules Q1, Q3).
 
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use quinn::RecvStream;
 use stockmesh::{MemberState, ReplicaId, RetireError};
 use stockmesh_proto::wire::{Message, Retire, Retired};
 
-use super::asked::{heir_and_member, member_of};
+use super::asked::{asked, heir_and_member, member_of};
 use super::peer::{push_of, stock};
 use super::{MUG, wait_available};
 use crate::support::raw::{Raw, read};
@@ -67,6 +68,26 @@ async fn wishes_that_are_told_again_count_once() {
         asker = member_of(&mesh, &heir, Some(asker.replica)).await;
     }
     assert_eq!(refused(&mut wish(&asker, dead).await).await, None);
+}
+
+/// It dies while it is waited for, and is retired by another heir: what it told others since they were asked is not told here by
+/// itself any more (rule Q3).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_are_asked_once_more_if_one_is_waited_for_no_more() {
+    let mesh = Mesh::new();
+    let (heir, dead, first) = heir_and_member(&mesh).await;
+    let dying = member_of(&mesh, &heir, None).await;
+    let _pushes = dying.push_bytes(&push_of(dying.replica, MUG, 1, stock(dying.replica, 1, 5)), false).await;
+    wait_available(std::slice::from_ref(&heir), 14).await;
+    let retiring = tokio::spawn(heir.retire(dead).deadline(PATIENCE).into_future());
+    assert!(super::heirs::answers(&first, heir.replica_id()).await.is_trial);
+    let _unanswered = asked(&dying).await;
+    dying.connection.close(0_u32.into(), b"dies");
+    wait_until("the link ends", || links_up(&heir) == 1).await;
+    assert_eq!(super::heirs::named(&first, dying.replica, false, &[]).await, Some(first.replica));
+    assert!(super::heirs::answers(&first, heir.replica_id()).await.is_trial, "all are asked again");
+    assert!(!super::heirs::answers(&first, heir.replica_id()).await.is_trial);
+    retiring.abort();
 }
 
 /// Another heir had it fenced, and did not come to its end: it goes on selling, and what it knows counts (rule Q1).

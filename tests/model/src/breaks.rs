@@ -1,6 +1,7 @@
 //! What is broken on purpose, and by which rule it must be found: so the models are known to bite.
 
 use crate::check::{Report, Search, System, check};
+use crate::models::chains::{self, Chains};
 use crate::models::grants::{self, Grants};
 use crate::models::heirs::{self, Heirs, LeftOut};
 use crate::models::holds::{self, Holds};
@@ -40,10 +41,14 @@ const RETIRE: Retire = Retire { replicas: 3, stock: 2, grants: 1, broken: retire
 const HEIRS: Heirs =
     Heirs { members: 3, heirs: 2, left_out: LeftOut::Nobody, attempts: 2, broken: heirs::Broken::Nothing };
 
+const CHAINS: Chains =
+    Chains { members: 4, dying: &[0, 2], products: 1, first_takes: 1, attempts: 3, broken: chains::Broken::Nothing };
+
 pub(crate) fn all() -> Vec<Break> {
     let mut all = of_deltas();
     all.extend(of_rights());
     all.extend(of_heirs());
+    all.extend(of_chains());
     all
 }
 
@@ -98,5 +103,20 @@ fn of_heirs() -> Vec<Break> {
         heirs("rivals are not asked", "Q1", LeftOut::Others, E::RivalsAreNotAsked),
         heirs("who closed its fence gives way", "Q1", LeftOut::Lower, E::TheClosedGiveWay),
         heirs("who gave way goes on", "Q1", LeftOut::Lower, E::GoesOn),
+    ]
+}
+
+fn of_chains() -> Vec<Break> {
+    use chains::Broken as C;
+    let few = Chains { members: 3, dying: &[0], ..CHAINS };
+    let two = Chains { products: 2, first_takes: 2, attempts: 1, broken: C::BehindOpenFences, ..few };
+    let told = Chains { broken: C::WithoutExchange, ..few };
+    // These need four, which takes too long for a test.
+    let word = Chains { broken: C::TheLastGiveWay, ..CHAINS };
+    vec![
+        entry("chains", "an heir takes over behind open fences", "oversold", two),
+        entry("chains", "a fence is closed without an exchange", "oversold", told),
+        entry("chains-4", "the last heir gives way", "Q4 ends", word),
+        entry("chains-4", "an heir asks in one round", "oversold", Chains { broken: C::OneRound, ..CHAINS }),
     ]
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::breaks;
 use crate::check::{Report, Search, System, check};
 use crate::models::heirs::LeftOut;
-use crate::models::{grants, heirs, holds, merge, push, reconcile, retire};
+use crate::models::{chains, grants, heirs, holds, merge, push, reconcile, retire};
 
 const THREADS: usize = 2;
 
@@ -72,6 +72,12 @@ fn heirs(members: usize, heirs: usize, left_out: LeftOut, attempts: u8) -> Entry
     entry("heirs", members, format!("{heirs} heirs{who}, {attempts} attempts"), system)
 }
 
+fn chains(members: usize, dying: &'static [usize], (products, first_takes): (usize, usize), attempts: u8) -> Entry {
+    let system = chains::Chains { members, dying, products, first_takes, attempts, broken: Default::default() };
+    let deaths = dying.len();
+    entry("chains", members, format!("{deaths} deaths, {products} products, {attempts} attempts"), system)
+}
+
 fn all() -> Vec<Entry> {
     vec![
         merge(2, 5),
@@ -91,6 +97,9 @@ fn all() -> Vec<Entry> {
         heirs(3, 2, LeftOut::Nobody, 4),
         heirs(3, 2, LeftOut::Lower, 4),
         heirs(3, 3, LeftOut::Nobody, 4),
+        chains(3, &[0], (2, 2), 2),
+        chains(3, &[0, 1], (2, 1), 2),
+        chains(4, &[0, 2], (1, 1), 4),
     ]
 }
 

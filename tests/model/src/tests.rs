@@ -2,6 +2,7 @@
 
 use crate::breaks;
 use crate::check::{Search, System, check};
+use crate::models::chains::{self, Chains};
 use crate::models::grants::{self, Grants};
 use crate::models::heirs::{self, Heirs, LeftOut};
 use crate::models::holds::{self, Holds};
@@ -76,6 +77,13 @@ fn of_several_heirs_one_takes_over_and_one_always_can() {
 }
 
 #[test]
+fn what_a_dead_heir_had_taken_over_is_taken_over_once() {
+    let broken = chains::Broken::Nothing;
+    assert_complete(Chains { members: 3, dying: &[0], products: 1, first_takes: 1, attempts: 3, broken }, 5_709);
+    assert_complete(Chains { members: 3, dying: &[0, 1], products: 1, first_takes: 1, attempts: 3, broken }, 19_183);
+}
+
+#[test]
 fn what_is_broken_in_merging_is_found() {
     assert_found("merge");
 }
@@ -108,4 +116,9 @@ fn what_is_broken_in_retirement_is_found() {
 #[test]
 fn what_is_broken_among_heirs_is_found() {
     assert_found("heirs");
+}
+
+#[test]
+fn what_is_broken_among_heirs_that_die_is_found() {
+    assert_found("chains");
 }

@@ -1,5 +1,6 @@
 //! The models: each a small system of replicas, messages and operations, over the core's own code.
 
+pub(crate) mod chains;
 pub(crate) mod grants;
 pub(crate) mod heirs;
 pub(crate) mod holds;
