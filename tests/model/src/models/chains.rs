@@ -290,7 +290,8 @@ impl Chains {
         let known = next.replicas[heir].product(&sku_of(product));
         let settles = known.to_settle(own).contains(&(&at, from));
         let is_open = known.heir(&at, from).is_none() && known.estate(from).contains(&(&at, from));
-        if !settles && !(is_open && self.last_heir(from, &next.known[heir]) == Some(own)) {
+        let takes_over = is_open && self.last_heir(from, &next.known[heir]) == Some(own);
+        if !settles && !takes_over {
             return Ok(());
         }
         if retired == self.members && heir != 0 {
