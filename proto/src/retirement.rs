@@ -52,8 +52,8 @@ impl HeirClaim {
 ///
 /// Whoever was noted first stays the heir, unless it was retired too. But an heir whose fence is open gives way to one with
 /// a lower id that asks it, and the others follow once they are told that it did: so of several that begin at once, one
-/// can always end it. Nobody gives way once it closed, or once it is the [last heir](last_heir), so that no two of them take
-/// over.
+/// can always end it. Nobody who is asked gives way once it closed, or once it is the [last heir](last_heir), so that no two of
+/// them take over.
 ///
 /// ```
 /// use stockmesh_proto::ReplicaId;

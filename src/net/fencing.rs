@@ -50,9 +50,10 @@ fn concerned(
     concerned.retain(|replica| !without.contains(replica));
     let links = shared.registry.links().into_iter();
     concerned.extend(links.filter(|link| !link.read_only).map(|link| link.replica));
-    // Behind a fence that is open one may live: whoever asked for it has not come to the end, and it was not retired.
+    // Behind a fence that is open here one may live: whoever asked for it may not have come to the end.
     let lives = |replica: ReplicaId| {
-        members.iter().any(|member| member.replica == replica && member.state == MemberState::Alive)
+        let is_up = |state| matches!(state, MemberState::Alive | MemberState::Suspect);
+        members.iter().any(|member| member.replica == replica && is_up(member.state))
     };
     shared.committer.retired(|known| {
         concerned.retain(|replica| known.get(replica).is_none_or(|noted| !noted.is_closed && lives(*replica)));
@@ -107,6 +108,8 @@ struct Turns<'a> {
     done: BTreeSet<ReplicaId>,
     /// All that are done, also in rounds before.
     agreed: BTreeSet<ReplicaId>,
+    /// All that were concerned at any time.
+    seen: BTreeSet<ReplicaId>,
     /// Who was the last for whom a link was asked for.
     last: Option<ReplicaId>,
 }
@@ -114,8 +117,8 @@ struct Turns<'a> {
 impl<'a> Turns<'a> {
     fn new(members: BTreeSet<ReplicaId>, agreed: BTreeSet<ReplicaId>, shared: &'a Shared) -> Self {
         let [running, again, refused, rivals, done] = std::array::from_fn(|_| BTreeSet::new());
-        let behind = BTreeMap::new();
-        Self { shared, waiting: members, running, again, refused, behind, rivals, done, agreed, last: None }
+        let (behind, seen) = (BTreeMap::new(), members.clone());
+        Self { shared, waiting: members, running, again, refused, behind, rivals, done, agreed, seen, last: None }
     }
 
     /// The next whose turn it is: only those that are linked take one up, the others may be away for long.
@@ -153,6 +156,7 @@ impl<'a> Turns<'a> {
 
     /// Whose turn comes again, of those that are still concerned. Fails with another heir that cannot be asked.
     fn again(&mut self, concerned: &BTreeSet<ReplicaId>) -> Result<(), ReplicaId> {
+        self.seen.extend(concerned);
         self.waiting.append(&mut self.again);
         let (ready, behind): (BTreeMap<ReplicaId, ReplicaId>, _) =
             std::mem::take(&mut self.behind).into_iter().partition(|(_, rival)| self.agreed.contains(rival));
@@ -238,34 +242,42 @@ impl Fencing<'_> {
     where
         Work: Future<Output = Result<Attempt, RetireError>> + Send + 'static,
     {
-        let mut done = BTreeSet::new();
+        let [mut done, mut ever_done, mut undone] = std::array::from_fn(|_| BTreeSet::new());
         loop {
             // Anew each time: rights may turn up in what the members tell.
             let holders = holders(self.shared).await;
             let mut new = self.concerned(&holders);
+            // Who is waited for no more may have told the others what they did not know when it was their turn.
+            if undone.difference(&new).any(|gone| !self.without.contains(gone)) {
+                done.clear();
+            }
             new.retain(|replica| !done.contains(replica));
             if new.is_empty() {
                 self.check()?;
                 return Ok(done.len());
             }
-            done = self.with_each(new.clone(), done, &holders, &work).await?;
-            // Who is waited for no more may have told the others what they did not know when it was their turn.
-            if !new.is_subset(&done) {
-                done.clear();
-            }
+            (done, undone) = self.with_each(new, done, &holders, &work).await.map_err(|error| match error {
+                // Those that were done once are there, and not what keeps it from its end.
+                RetireError::Unreachable { members } if !ever_done.is_superset(&members.iter().copied().collect()) => {
+                    let never = members.into_iter().filter(|member| !ever_done.contains(member));
+                    RetireError::Unreachable { members: never.collect() }
+                }
+                error => error,
+            })?;
+            ever_done.extend(done.iter().copied());
         }
     }
 
     /// Does something with each of these members, with some at a time: a node may be able to keep fewer links than there are
-    /// members. A link is asked for before, and kept for as long. Returns them besides those that were done before, but
-    /// for those that are not concerned any more.
+    /// members. A link is asked for before, and kept for as long. Returns them besides those that were done before; and
+    /// those that were concerned at any time and were not done.
     async fn with_each<Work>(
         &self,
         members: BTreeSet<ReplicaId>,
         done: BTreeSet<ReplicaId>,
         holders: &BTreeSet<ReplicaId>,
         work: impl Fn(Arc<Link>, Vec<ReplicaId>) -> Work,
-    ) -> Result<BTreeSet<ReplicaId>, RetireError>
+    ) -> Result<(BTreeSet<ReplicaId>, BTreeSet<ReplicaId>), RetireError>
     where
         Work: Future<Output = Result<Attempt, RetireError>> + Send + 'static,
     {
@@ -296,7 +308,10 @@ impl Fencing<'_> {
         }
         let missing = turns.missing();
         match turns.silent_rival() {
-            _ if missing.is_empty() => Ok(turns.agreed),
+            _ if missing.is_empty() => {
+                let undone = turns.seen.difference(&turns.agreed).copied().collect();
+                Ok((turns.agreed, undone))
+            }
             Some(heir) => Err(self.other(heir)),
             None => Err(RetireError::Unreachable { members: missing.into_iter().collect() }),
         }

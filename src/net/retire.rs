@@ -28,7 +28,7 @@ use super::wishes::{Asker, Errand, RetireRequest};
 use crate::commit::FenceOutcome;
 use crate::error::RetireError;
 use crate::limits::{REPLY_TIME_MAX, RETIRE_LOOK_EVERY};
-use crate::retirements::{HeirClaim, Retirement, noted};
+use crate::retirements::{HeirClaim, Retirement, last_heir, noted};
 
 /// Answers a heir that asks to fence a replica. One that is linked here is alive, and is not fenced.
 pub(super) async fn receive_fence(
@@ -210,12 +210,13 @@ pub(super) async fn fence_once(
         let closed = Retirement { heir: shared.table.own(), is_closed: true };
         shared.committer.retired(|known| known.get(&retired) == Some(&closed))
     };
-    let was_closed = is_closed();
+    // Through heirs that were retired too it may be the heir before anybody was asked.
+    let was_heir = shared.committer.retired(|known| last_heir(retired, known)) == Some(shared.table.own());
     let Ok(turn) = tokio::time::timeout_at(until, shared.retiring.turn(retired)).await else {
         let why = "another call is retiring it, and has not ended yet".into();
         return Err(RetireError::Heir { heir: shared.table.own(), why });
     };
-    if was_closed || !is_closed() {
+    if was_heir || !is_closed() {
         fence_everywhere(retired, without, until, shared).await?;
     }
     Ok(turn)
