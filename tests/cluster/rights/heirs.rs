@@ -214,10 +214,10 @@ async fn nothing_is_taken_over_behind_an_heir_whose_fence_is_open() {
     wait_until("all is taken over", || own_rights(&store) == 9).await;
 }
 
-/// The last word is where fences are noted: what a takeover decided before this node's word for another heir is refused
-/// behind it (rule E7).
+/// The last word is where fences are noted: what a takeover decided is refused there, unless this node is the last heir (rule
+/// E7), which it stays whoever asks next (rule Q1).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_taken_over_by_who_is_not_the_heir_any_more() {
+async fn nothing_is_taken_over_by_who_is_not_the_last_heir() {
     let mesh = Mesh::new();
     let (store, first, other) = heir_and_member(&mesh).await;
     let refused = |result: Result<(), WriteError>| {

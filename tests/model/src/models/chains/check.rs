@@ -47,7 +47,8 @@ impl Chains {
         Ok(())
     }
 
-    /// A whole attempt. What the members tell each other of their products does not matter to who is noted.
+    /// A whole attempt, but that the members tell nothing of their products: what they would learn of who took over is left out,
+    /// so that states which differ in products alone need one look.
     fn try_to_retire(&self, next: &mut State, heir: usize, retired: usize) {
         self.begin(next, heir, retired);
         let alive = self.alive(next);
