@@ -28,7 +28,7 @@ use super::faulty::TestNetwork;
 use super::identity::{Current, Identity};
 use super::mail::{PeerMessage, SendError};
 use super::members::{Member, Members};
-use super::membership::{MembershipSettings, find_out_who_lives};
+use super::membership::{MembershipSettings, find_out_who_lives, tell_leaving};
 use super::meter::PeerLimits;
 use super::own_dials::OwnDials;
 use super::penalties::Penalties;
@@ -338,9 +338,11 @@ impl Node {
         obtain(&self.shared, shortfalls, until, ticket).await
     }
 
-    /// Tells the other members that this node leaves for good. It takes part in membership no more after that.
+    /// Tells the other members that this node leaves for good. It takes part in membership no more after that. Returns once
+    /// the linked ones have taken it in.
     pub(crate) async fn leave_membership(&self) {
         self.shared.sightings.leave().await;
+        tell_leaving(&self.shared).await;
     }
 
     /// Closes all links, and waits a little for the peers to learn of it.

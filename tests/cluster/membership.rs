@@ -4,7 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use stockmesh::{Change, Filter, Member, MemberState, ReplicaId, Store};
+use stockmesh::{Change, FaultyNetwork, Filter, Member, MemberState, ReplicaId, Store};
 use stockmesh_proto::Location;
 use stockmesh_proto::member::{Generation, Labels, ListedMember, MemberRecord, Software, Standing};
 use stockmesh_proto::membership::{Effect, Membership, Timing};
@@ -109,6 +109,25 @@ async fn leaving_and_closing_are_told_apart() {
     let took = wait_state(&[&stores[0], &stores[1]], closing.replica_id(), MemberState::Down).await;
     println!("a closed node is down after {took:?}");
     assert_eq!(state(&stores[0], leaving.replica_id()), Some(MemberState::Left), "it stays so");
+}
+
+/// Rules N7, Q7: as soon as it has been told, whoever is linked knows who left, also if the datagrams that say so were lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leaving_is_told_also_if_its_datagrams_are_lost() {
+    let (mesh, network) = (Mesh::new(), FaultyNetwork::default());
+    let mut stores = mesh.nodes(2).await;
+    stores.push(mesh.builder("leaves").network(&network).open().await.unwrap());
+    full_mesh(&stores);
+    wait_all_alive(&stores).await;
+    let leaving = stores.pop().unwrap();
+    network.go_dark(true);
+    tokio::join!(leaving.leave_membership(), async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        network.go_dark(false);
+    });
+    for store in &stores {
+        assert_eq!(state(store, leaving.replica_id()), Some(MemberState::Left));
+    }
 }
 
 /// A node that restarts is the same member in a later generation, and knows at once whom it knew.

@@ -236,7 +236,8 @@ impl Membership {
         self.finish()
     }
 
-    /// Tells members that this one leaves. It takes part in nothing after that.
+    /// Tells members that this one leaves. It takes part in nothing after that, but for telling its list to whoever may have
+    /// lost that (rule N7).
     pub fn leave(&mut self, now: Duration) -> Vec<Effect> {
         self.reach(now);
         if !self.leaving {
@@ -250,6 +251,7 @@ impl Membership {
             self.settle(collected);
             self.effects.extend(linked.into_iter().map(|to| Effect::Send { to, bytes: word.clone() }));
             self.leaving = true;
+            self.digest = None;
             self.timers.clear();
         }
         self.finish()

@@ -27,7 +27,7 @@ impl Membership {
             return digest;
         }
         let mut hash = Xxh3Default::new();
-        let own = (self.own.replica, (self.own.generation, true));
+        let own = (self.own.replica, (self.own.generation, !self.leaving));
         let others =
             self.entries.iter().map(|(replica, entry)| (*replica, (entry.record.generation, entry.standing.is_up())));
         let all: BTreeMap<_, _> = others.chain([own]).collect();
@@ -39,7 +39,8 @@ impl Membership {
         *self.digest.insert(hash.digest())
     }
 
-    /// All members, this one included, by replica: at most `MEMBERS_MAX` + 1, since peers take no longer list.
+    /// All members, by replica: at most `MEMBERS_MAX` + 1, since peers take no longer list. This one too, once its generation
+    /// is durable (rule N2).
     pub fn list(&self) -> Vec<ListedMember> {
         let own = ListedMember {
             record: Arc::clone(&self.own),
@@ -48,7 +49,9 @@ impl Membership {
             down_for_s: 0,
         };
         let mut list: Vec<_> = self.entries.values().take(MEMBERS_MAX).map(|entry| self.listed(entry)).collect();
-        list.push(own);
+        if self.may_speak() {
+            list.push(own);
+        }
         list.sort_by_key(|listed| listed.record.replica);
         list
     }
@@ -70,7 +73,8 @@ impl Membership {
             return (effects, 0);
         }
         // Its own word first: it is not to be turned away for what it says of others.
-        if let Some(own) = list.iter().find(|listed| listed.record.replica == from && listed.standing.is_up()) {
+        let is_word = |listed: &&ListedMember| listed.standing.is_up() || listed.record.left;
+        if let Some(own) = list.iter().filter(|listed| listed.record.replica == from).find(is_word) {
             self.vouch(&own.record, own.incarnation);
         }
         let mut news = Vec::new();

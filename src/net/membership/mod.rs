@@ -12,6 +12,6 @@ mod rows;
 mod settings;
 mod task;
 
-pub(super) use exchange::{answer_list, take_datagrams};
+pub(super) use exchange::{answer_list, take_datagrams, tell_leaving};
 pub(crate) use settings::MembershipSettings;
 pub(super) use task::find_out_who_lives;

@@ -314,7 +314,7 @@ impl Task {
         let shared = self.shared.clone();
         self.shared.spawn(async move {
             let news = match exchange_lists(&link, &shared).await {
-                Ok(news) => news,
+                Ok(exchanged) => exchanged.news,
                 Err(error) => {
                     judge(&error, error.violation(), &link, &shared);
                     0

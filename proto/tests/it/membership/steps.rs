@@ -39,7 +39,9 @@ fn nothing_is_sent_before_the_generation_is_durable() {
     let mut one = Membership::new(record(1), Timing::Lan, 7, Duration::ZERO);
     let effects = one.linked(replica(2), Duration::ZERO);
     let [Effect::Reserve(through)] = effects[..] else { panic!("{effects:?}") };
+    assert_eq!(one.list(), [], "nor is it told by lists");
     let effects = one.reserved(through, seconds(1));
+    assert_eq!(one.list().len(), 1);
     assert_eq!(sends_to(&effects, replica(2)).len(), 1, "now it tells what it is");
     // Renewals within what is reserved are told at once; the next are reserved ahead.
     let mut reserved = through;
@@ -200,4 +202,27 @@ fn lists_make_knowledge_equal() {
     two.learn(replica(1), &back, seconds(1));
     assert_eq!(one.digest(), two.digest());
     assert!(one.lacking(&two.list()).is_empty() && two.lacking(&one.list()).is_empty());
+}
+
+/// Rule N7: who leaves is known to have left by its list alone, since its datagrams may be lost; and then both know the same.
+#[test]
+fn a_list_tells_that_its_sender_left() {
+    let mut one = member_of(record(1));
+    let mut two = member_of(record(2));
+    two.linked(replica(1), seconds(1));
+    two.learn(replica(1), &one.list(), seconds(1));
+    one.learn(replica(2), &two.list(), seconds(1));
+    assert_eq!((standing(&two, 1), one.digest()), (Some(Standing::Alive), two.digest()));
+    one.leave(seconds(2));
+    assert_ne!(one.digest(), two.digest());
+    two.learn(replica(1), &one.lacking(&two.list()), seconds(2));
+    assert_eq!((standing(&two, 1), one.digest()), (Some(Standing::Left), two.digest()));
+    // Only its own word says so: others may be wrong about who lives.
+    let mut three = member_of(record(3));
+    three.linked(replica(1), seconds(3));
+    let mut down = one.list().into_iter().find(|listed| listed.record.replica == replica(1)).unwrap();
+    down.record = Arc::new(record(1));
+    down.standing = Standing::Down;
+    three.learn(replica(1), &[down], seconds(3));
+    assert_eq!(standing(&three, 1), None);
 }
