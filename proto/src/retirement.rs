@@ -48,12 +48,12 @@ impl HeirClaim {
 }
 
 /// What the replica `own`, which knows these retirements, notes of a retired one when somebody claims to be its heir (rule
-/// Q1). The claim was heard if the heir that is returned is the one that claims.
+/// Q1). The claim was heard if whoever claims is [named](named_heir) then.
 ///
-/// Whoever was noted first stays the heir, unless it was retired too. But an heir whose fence is open gives way to one with
-/// a lower id that asks it, and the others follow once they are told that it did: so of several that begin at once, one
-/// can always end it. Nobody who is asked gives way once it closed, or once it is the [last heir](last_heir), so that no two of
-/// them take over.
+/// Whoever was noted first stays the heir while its fence is open, unless it was retired too. But it gives way to one with a
+/// lower id that asks it, and the others follow once they are told that it did: so of several that begin at once, one
+/// can always end it. It gives way to nobody once its fence is closed, also when it was retired itself: it may have taken
+/// over, and whoever takes over from it goes on. So no two of them take over.
 ///
 /// ```
 /// use stockmesh_proto::ReplicaId;
@@ -71,37 +71,42 @@ impl HeirClaim {
 /// assert_eq!(noted(&known, dead, &later, member).heir, low);
 /// ```
 pub fn noted(known: &Retirements, retired: ReplicaId, claim: &HeirClaim, own: ReplicaId) -> Retirement {
-    let heir = claim.heir();
-    let is_closed = !matches!(claim, HeirClaim::Asks { .. });
-    // Whoever is its last heir may have taken over already, also where heirs before it are noted: it gives no word away.
-    if !is_closed && last_heir(retired, known) == Some(own) {
-        return Retirement { heir: own, is_closed: true };
-    }
-    // An heir that was retired too takes over nothing any more. But who gave way to it does not close its fence for that.
-    let is_replaced =
-        |noted: &Retirement| known.contains_key(&noted.heir) && !matches!(claim, HeirClaim::Closes { .. });
-    // And that it took over somewhere before says nothing against whom all agreed on since; nor does what this node itself
-    // took over against its own word for another.
-    let is_late = matches!(claim, HeirClaim::TookOver { heir } if known.contains_key(heir) || *heir == own);
-    let gives_way = |noted: &Retirement| is_replaced(noted) || gives_way(noted, claim, own);
+    let claimed = Retirement { heir: claim.heir(), is_closed: !matches!(claim, HeirClaim::Asks { .. }) };
     match known.get(&retired) {
-        None => Retirement { heir, is_closed },
-        Some(noted) if noted.heir == heir => Retirement { heir, is_closed: noted.is_closed || is_closed },
-        Some(noted) if !is_late && gives_way(noted) => Retirement { heir, is_closed },
+        None => claimed,
+        Some(noted) if noted.is_closed => *noted,
+        Some(noted) if noted.heir == claimed.heir || gives_way(noted, claim, known, own) => claimed,
         Some(noted) => *noted,
     }
 }
 
-/// Whether what was noted gives way to what another heir claims.
-fn gives_way(noted: &Retirement, claim: &HeirClaim, own: ReplicaId) -> bool {
-    let is_given_up = match claim {
+/// Whether an heir whose fence is open, as it was noted, gives way to what another one claims.
+fn gives_way(noted: &Retirement, claim: &HeirClaim, known: &Retirements, own: ReplicaId) -> bool {
+    match claim {
+        // An heir that was retired too takes over nothing any more.
+        HeirClaim::Asks { .. } if known.contains_key(&noted.heir) => true,
         // Of itself each knows best how far it is.
         HeirClaim::Asks { heir, .. } if noted.heir == own => *heir < own,
         HeirClaim::Asks { gave_way, .. } => gave_way.contains(&noted.heir),
         HeirClaim::Closes { .. } => false,
         HeirClaim::TookOver { .. } => true,
-    };
-    is_given_up && !noted.is_closed
+    }
+}
+
+/// Whom the replica `own` names as the heir in answer to such a claim: the one that it [notes](noted), or behind a closed fence
+/// whoever goes on for that one (rules Q1, Q4). Where nobody is known to, it is the one to be retired before; and so it is
+/// for who closes its fence while one before it is open.
+pub fn named_heir(known: &Retirements, retired: ReplicaId, claim: &HeirClaim, own: ReplicaId) -> ReplicaId {
+    let noted = noted(known, retired, claim, own);
+    let is_asked = matches!(claim, HeirClaim::Asks { .. });
+    let mut heir = noted.heir;
+    for _ in 0..if noted.is_closed { known.len() } else { 0 } {
+        heir = match known.get(&heir) {
+            Some(next) if next.is_closed || (is_asked && !known.contains_key(&next.heir)) => next.heir,
+            _ => return heir,
+        };
+    }
+    heir
 }
 
 /// Who takes over for a replica in the end: its heir, or the heir of an heir that was retired too (rule Q4). Nobody while

@@ -10,7 +10,7 @@ use stockmesh_proto::{ReplicaId, Sku};
 use super::answer::Answer;
 use super::{Event, FenceOutcome, Stopped, Worker};
 use crate::limits::RETIRED_MAX;
-use crate::retirements::{HeirClaim, noted, row};
+use crate::retirements::{HeirClaim, named_heir, noted, row};
 use crate::sync::oneshot;
 
 impl Worker {
@@ -34,24 +34,26 @@ impl Worker {
         if retired == self.table.own() {
             return FenceOutcome::Own;
         }
-        let now = {
+        let (now, named) = {
             let mut retirements = self.progress.retired.write();
             let known = retirements.get(&retired).copied();
             if known.is_none() && retirements.len() >= RETIRED_MAX {
                 return FenceOutcome::Full;
             }
-            let now = noted(&retirements, retired, claim, self.table.own());
+            let own = self.table.own();
+            let now = noted(&retirements, retired, claim, own);
+            let named = named_heir(&retirements, retired, claim, own);
             if known == Some(now) {
-                return FenceOutcome::Fenced(now.heir);
+                return FenceOutcome::Fenced(named);
             }
             retirements.insert(retired, now);
-            now
+            (now, named)
         };
         self.settings.extend(row(retired, now));
         self.note_retirement_news();
         counter!("stockmesh_fences_total").increment(1);
         let _ = self.events.send(Event::Retired(retired));
-        FenceOutcome::Fenced(now.heir)
+        FenceOutcome::Fenced(named)
     }
 
     /// Wakes up whoever takes over for the retired.

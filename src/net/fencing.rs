@@ -19,6 +19,7 @@ use super::shared::Shared;
 use super::wishes::Errand;
 use crate::error::RetireError;
 use crate::limits::{RETIRE_AT_ONCE_MAX, RETIRE_LOOK_EVERY};
+use crate::retirements::{HeirClaim, named_heir};
 
 /// How it ended what was done with a member over a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -335,12 +336,10 @@ impl Fencing<'_> {
                 .into();
             return Err(RetireError::Heir { heir: self.heir, why });
         }
-        let heir = self.shared.committer.retired(|known| {
-            let living = known.get(&self.retired).filter(|noted| !known.contains_key(&noted.heir));
-            living.map(|noted| noted.heir)
-        });
-        if let Some(heir) = heir.filter(|heir| *heir != self.heir) {
-            return Err(self.other(heir));
+        let claim = HeirClaim::Asks { heir: self.heir, gave_way: Vec::new() };
+        let named = self.shared.committer.retired(|known| named_heir(known, self.retired, &claim, self.heir));
+        if named != self.heir {
+            return Err(self.other(named));
         }
         match self.shared.registry.link(self.retired) {
             Some(_) => Err(RetireError::Alive { replica: self.retired, at: self.heir }),

@@ -28,7 +28,7 @@ use super::wishes::{Asker, Errand, RetireRequest};
 use crate::commit::FenceOutcome;
 use crate::error::RetireError;
 use crate::limits::{REPLY_TIME_MAX, RETIRE_LOOK_EVERY};
-use crate::retirements::{HeirClaim, Retirement, last_heir, noted};
+use crate::retirements::{HeirClaim, last_heir, named_heir};
 
 /// Answers a heir that asks to fence a replica. One that is linked here is alive, and is not fenced.
 pub(super) async fn receive_fence(
@@ -53,13 +53,13 @@ pub(super) async fn receive_fence(
     }
     let own = shared.table.own();
     let claim = HeirClaim::Asks { heir, gave_way };
-    let (is_fenced, would_note) =
-        shared.committer.retired(|known| (known.contains_key(&retired), noted(known, retired, &claim, own).heir));
+    let (is_fenced, would_name) =
+        shared.committer.retired(|known| (known.contains_key(&retired), named_heir(known, retired, &claim, own)));
     let is_alive = !is_fenced && (retired == own || shared.registry.link(retired).is_some());
     let heir = if is_alive {
         None
     } else if is_trial {
-        Some(would_note)
+        Some(would_name)
     } else {
         match shared.committer.fence(retired, claim).await? {
             FenceOutcome::Fenced(heir) => Some(heir),
@@ -206,17 +206,14 @@ pub(super) async fn fence_once(
     until: Instant,
     shared: &Shared,
 ) -> Result<RetiringTurn, RetireError> {
-    let is_closed = || {
-        let closed = Retirement { heir: shared.table.own(), is_closed: true };
-        shared.committer.retired(|known| known.get(&retired) == Some(&closed))
-    };
-    // Through heirs that were retired too it may be the heir before anybody was asked.
-    let was_heir = shared.committer.retired(|known| last_heir(retired, known)) == Some(shared.table.own());
+    // Also where it goes on for another one that was retired too.
+    let is_heir = || shared.committer.retired(|known| last_heir(retired, known)) == Some(shared.table.own());
+    let was_heir = is_heir();
     let Ok(turn) = tokio::time::timeout_at(until, shared.retiring.turn(retired)).await else {
         let why = "another call is retiring it, and has not ended yet".into();
         return Err(RetireError::Heir { heir: shared.table.own(), why });
     };
-    if was_heir || !is_closed() {
+    if was_heir || !is_heir() {
         fence_everywhere(retired, without, until, shared).await?;
     }
     Ok(turn)

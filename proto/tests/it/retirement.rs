@@ -1,7 +1,7 @@
 //! Who is noted as the heir of a retired replica (rule Q1). What follows from it for several heirs is searched by the model.
 
 use stockmesh_proto::ReplicaId;
-use stockmesh_proto::retirement::{HeirClaim, Retirement, Retirements, last_heir, noted};
+use stockmesh_proto::retirement::{HeirClaim, Retirement, Retirements, last_heir, named_heir, noted};
 
 const LOW: u64 = 1;
 const HIGH: u64 = 2;
@@ -57,21 +57,15 @@ fn who_took_over_is_the_heir_before_who_only_asks() {
     }
 }
 
-#[test]
-fn an_heir_that_was_retired_too_is_replaced() {
-    let retired = Retirement { heir: id(LOW), is_closed: true };
-    let known: Retirements = [(id(DEAD), Retirement { heir: id(HIGH), is_closed: true }), (id(HIGH), retired)].into();
-    let now = noted(&known, id(DEAD), &asks(OTHER, &[]), id(9));
-    assert_eq!(now, Retirement { heir: id(OTHER), is_closed: false });
+/// These rows of (retired, heir, is closed).
+fn rows(rows: &[(u64, u64, bool)]) -> Retirements {
+    rows.iter().map(|&(dead, heir, is_closed)| (id(dead), Retirement { heir: id(heir), is_closed })).collect()
 }
 
 /// Rule Q4: what was taken over behind an open fence might be somebody else's already.
 #[test]
 fn an_heir_is_the_last_one_only_behind_closed_fences() {
-    let known = |rows: &[(u64, u64, bool)]| -> Retirements {
-        rows.iter().map(|&(dead, heir, is_closed)| (id(dead), Retirement { heir: id(heir), is_closed })).collect()
-    };
-    let last = |rows| last_heir(id(DEAD), &known(rows)).map(ReplicaId::bits);
+    let last = |known| last_heir(id(DEAD), &rows(known)).map(ReplicaId::bits);
     assert_eq!(last(&[]), None);
     assert_eq!(last(&[(DEAD, HIGH, true)]), Some(HIGH));
     assert_eq!(last(&[(DEAD, HIGH, false)]), None);
@@ -82,67 +76,69 @@ fn an_heir_is_the_last_one_only_behind_closed_fences() {
     assert_eq!(last(&[(DEAD, HIGH, true), (HIGH, LOW, true), (LOW, HIGH, true)]), None, "a circle");
 }
 
-/// What `own` notes, having noted `heir`, which was retired with another one as its heir.
-fn noted_behind_the_dead(own: u64, heir: u64, dead_heir: u64, claim: &HeirClaim) -> (u64, bool) {
-    let open = |heir| Retirement { heir: id(heir), is_closed: false };
-    let known: Retirements = [(id(DEAD), open(heir)), (id(dead_heir), open(OTHER))].into();
-    let now = noted(&known, id(DEAD), claim, id(own));
+/// What `own` notes of the dead, from such rows.
+fn noted_among(known: &[(u64, u64, bool)], own: u64, claim: &HeirClaim) -> (u64, bool) {
+    let now = noted(&rows(known), id(DEAD), claim, id(own));
     (now.heir.bits(), now.is_closed)
 }
 
-/// All agreed on another heir since: it may have taken over already.
+/// It may have taken over already, and whoever goes on for it does so for all that it had.
 #[test]
-fn a_retired_heir_that_took_over_somewhere_does_not_come_back() {
-    assert_eq!(noted_behind_the_dead(OTHER, LOW, HIGH, &HeirClaim::TookOver { heir: id(HIGH) }), (LOW, false));
-    assert_eq!(noted_behind_the_dead(LOW, LOW, HIGH, &HeirClaim::TookOver { heir: id(HIGH) }), (LOW, false));
-    // Of nobody else is known that they agreed on it.
-    assert_eq!(noted_behind_the_dead(OTHER, HIGH, HIGH, &HeirClaim::TookOver { heir: id(HIGH) }), (HIGH, true));
+fn an_heir_that_was_retired_too_is_replaced_while_its_fence_is_open() {
+    for own in [HIGH, OTHER] {
+        assert_eq!(noted_among(&[(DEAD, LOW, false), (LOW, OTHER, false)], own, &asks(HIGH, &[])), (HIGH, false));
+        for claim in [asks(HIGH, &[]), HeirClaim::TookOver { heir: id(HIGH) }] {
+            assert_eq!(noted_among(&[(DEAD, LOW, true), (LOW, OTHER, true)], own, &claim), (LOW, true));
+        }
+    }
 }
 
 /// Its word was given once, and the other one may have taken over before it died.
 #[test]
 fn who_gave_way_does_not_close_its_fence_once_the_other_is_retired() {
-    assert_eq!(noted_behind_the_dead(HIGH, LOW, LOW, &HeirClaim::Closes { heir: id(HIGH) }), (LOW, false));
-    assert_eq!(noted_behind_the_dead(HIGH, LOW, LOW, &asks(HIGH, &[])), (HIGH, false), "it begins anew");
+    let known = [(DEAD, LOW, false), (LOW, OTHER, false)];
+    assert_eq!(noted_among(&known, HIGH, &HeirClaim::Closes { heir: id(HIGH) }), (LOW, false));
+    assert_eq!(noted_among(&known, HIGH, &asks(HIGH, &[])), (HIGH, false), "it begins anew");
 }
 
-/// What `own` notes of the dead, from rows of (retired, heir, is closed).
-fn noted_among(rows: &[(u64, u64, bool)], own: u64, claim: &HeirClaim) -> (u64, bool) {
-    let known: Retirements =
-        rows.iter().map(|&(dead, heir, is_closed)| (id(dead), Retirement { heir: id(heir), is_closed })).collect();
-    let now = noted(&known, id(DEAD), claim, id(own));
-    (now.heir.bits(), now.is_closed)
-}
-
-/// Else its heir would take over what the other one may have sold, behind a fence of that one that is open.
+/// Who was retired may have taken over and sold before another one was noted in its place, of whom the fence is open: that one
+/// has not heard of it yet.
 #[test]
-fn of_two_heirs_that_were_retired_the_one_that_all_agreed_on_stays() {
-    let (first, second, next) = (LOW, HIGH, OTHER);
-    for is_closed in [false, true] {
-        let rows = [(DEAD, second, is_closed), (first, next, true), (second, 9, false)];
-        let late = HeirClaim::TookOver { heir: id(first) };
-        assert_eq!(noted_among(&rows, next, &late), (second, is_closed));
-        assert_eq!(noted_among(&rows, 9, &late), (second, is_closed));
+fn what_shows_that_a_retired_heir_took_over_counts_more_than_a_fence_that_is_open() {
+    let known = [(DEAD, LOW, false), (HIGH, 9, false)];
+    for own in [LOW, OTHER, HIGH] {
+        let late = HeirClaim::TookOver { heir: id(HIGH) };
+        assert_eq!(noted_among(&known, own, &late), (HIGH, true));
+        assert_eq!(noted_among(&[(DEAD, LOW, true), (HIGH, 9, false)], own, &late), (LOW, true));
     }
 }
 
-/// It may have taken over already: of two living heirs each would name the other.
+/// Whom a member names to who claims to be the heir of the dead.
+fn named(known: &[(u64, u64, bool)], claim: &HeirClaim) -> u64 {
+    named_heir(&rows(known), id(DEAD), claim, id(9)).bits()
+}
+
+/// So whoever goes on for an heir need not have all members note it anew.
 #[test]
-fn the_last_heir_gives_no_word_away() {
-    let rows = [(DEAD, HIGH, true), (HIGH, OTHER, true)];
-    assert_eq!(noted_among(&rows, OTHER, &asks(LOW, &[])), (OTHER, true));
-    assert_eq!(noted_among(&rows, OTHER, &asks(OTHER, &[])), (OTHER, true), "begun again it stays closed");
-    assert_eq!(noted_among(&rows, 9, &asks(LOW, &[])), (LOW, false), "another member");
-    // One that does not know yet all that its predecessor took over.
-    for rows in [[(DEAD, HIGH, false), (HIGH, OTHER, true)], [(DEAD, HIGH, true), (HIGH, OTHER, false)]] {
-        assert_eq!(noted_among(&rows, OTHER, &asks(LOW, &[])), (LOW, false));
-    }
+fn behind_a_closed_fence_whoever_goes_on_for_the_heir_is_named() {
+    let ask = asks(OTHER, &[]);
+    assert_eq!(named(&[], &ask), OTHER);
+    assert_eq!(named(&[(DEAD, HIGH, false)], &ask), HIGH);
+    assert_eq!(named(&[(DEAD, HIGH, true)], &ask), HIGH);
+    assert_eq!(named(&[(DEAD, HIGH, false), (HIGH, LOW, true)], &ask), OTHER, "what is open can be replaced");
+    assert_eq!(named(&[(DEAD, HIGH, true), (HIGH, LOW, true)], &ask), LOW);
+    assert_eq!(named(&[(DEAD, HIGH, true), (HIGH, LOW, false)], &ask), LOW, "it may have closed its fence since");
+    assert_eq!(named(&[(DEAD, HIGH, true), (HIGH, LOW, true), (LOW, OTHER, false)], &ask), OTHER);
+    assert_eq!(named(&[(DEAD, HIGH, true), (HIGH, LOW, true), (LOW, HIGH, true)], &ask), LOW, "an end of a circle");
 }
 
 #[test]
-fn what_a_node_took_over_itself_says_nothing_against_its_word() {
-    assert_eq!(noted_by(OTHER, LOW, false, &HeirClaim::TookOver { heir: id(OTHER) }), (LOW, false));
-    let nothing = Retirements::new();
-    let now = noted(&nothing, id(DEAD), &HeirClaim::TookOver { heir: id(OTHER) }, id(OTHER));
-    assert_eq!(now, Retirement { heir: id(OTHER), is_closed: true }, "where it is all that is left of it");
+fn where_nobody_goes_on_for_an_heir_it_is_named_itself_to_be_retired_first() {
+    let known = [(DEAD, HIGH, true), (HIGH, LOW, false), (LOW, OTHER, true)];
+    assert_eq!(named(&known, &asks(OTHER, &[])), HIGH, "nobody asks for it any more");
+    // Its own fence is not enough.
+    let closes = HeirClaim::Closes { heir: id(OTHER) };
+    assert_eq!(named(&[(DEAD, HIGH, true), (HIGH, OTHER, false)], &closes), HIGH);
+    assert_eq!(named(&[(DEAD, HIGH, true), (HIGH, OTHER, true)], &closes), OTHER);
+    assert_eq!(named(&[(DEAD, HIGH, true), (HIGH, LOW, true), (LOW, OTHER, false)], &closes), LOW);
 }

@@ -110,13 +110,15 @@ fn of_chains() -> Vec<Break> {
     use chains::Broken as C;
     let few = Chains { members: 3, dying: &[0], ..CHAINS };
     let two = Chains { products: 2, first_takes: 2, attempts: 1, broken: C::BehindOpenFences, ..few };
+    let units = Chains { products: 2, attempts: 1, broken: C::ItsOwnPlaceAlone, ..few };
     let told = Chains { broken: C::WithoutExchange, ..few };
     // These need four, which takes too long for a test.
-    let word = Chains { broken: C::TheLastGiveWay, ..CHAINS };
+    let word = Chains { broken: C::TheRetiredAreReplaced, ..CHAINS };
     vec![
+        entry("chains", "an heir takes over its own place alone", "Q4 units", units),
         entry("chains", "an heir takes over behind open fences", "oversold", two),
         entry("chains", "a fence is closed without an exchange", "oversold", told),
-        entry("chains-4", "the last heir gives way", "Q4 ends", word),
+        entry("chains-4", "heirs that were retired are replaced", "Q4 ends", word),
         entry("chains-4", "an heir asks in one round", "oversold", Chains { broken: C::OneRound, ..CHAINS }),
     ]
 }

@@ -98,8 +98,11 @@ fn all() -> Vec<Entry> {
         heirs(3, 2, LeftOut::Lower, 4),
         heirs(3, 3, LeftOut::Nobody, 4),
         chains(3, &[0], (2, 2), 2),
+        chains(3, &[0, 1], (1, 1), 3),
+        chains(3, &[1, 0], (1, 1), 3),
         chains(3, &[0, 1], (2, 1), 2),
-        chains(4, &[0, 2], (1, 1), 4),
+        chains(4, &[0, 2], (1, 1), 3),
+        chains(4, &[2, 0], (1, 1), 3),
     ]
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use stockmesh_proto::operation::{Operation, OversellPolicy};
 use stockmesh_proto::product::Product;
-use stockmesh_proto::retirement::{HeirClaim, Retirement, Retirements, last_heir, noted};
+use stockmesh_proto::retirement::{HeirClaim, Retirement, Retirements, last_heir, named_heir, noted};
 use stockmesh_proto::{ReplicaId, Sku};
 
 use crate::check::{Fault, Seen, System};
@@ -24,19 +24,22 @@ pub(crate) enum Broken {
     Nothing,
     /// An heir takes over what a dead heir left though the fence of one of them is open.
     BehindOpenFences,
-    /// The last heir gives its word to whoever asks next.
-    TheLastGiveWay,
+    /// Once an heir was retired too another one is noted in its place, though it closed its fence, and not again if a slot
+    /// shows that it took over.
+    TheRetiredAreReplaced,
     /// An heir closes its fence before the members told what they know.
     WithoutExchange,
     /// An heir that waits for one no more asks nobody else what they learnt from it.
     OneRound,
+    /// An heir takes over from the one that it retires alone, and not what that one had taken over.
+    ItsOwnPlaceAlone,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Chains {
-    /// How many there are besides the one that is dead from the start. The first has closed its fence around that one.
+    /// How many there are besides the one that is dead from the start.
     pub(crate) members: usize,
-    /// Those that may die, one behind the other, in this order.
+    /// Those that may die, one behind the other, in this order. The first has closed its fence around the one that is dead.
     pub(crate) dying: &'static [usize],
     /// How many products there are, of which the dead has one unit each.
     pub(crate) products: usize,
@@ -72,12 +75,35 @@ struct Attempt {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Action {
-    Begin { heir: usize, retired: usize },
-    Ask { heir: usize, retired: usize, member: usize },
-    Close { heir: usize, retired: usize },
-    TakeOver { heir: usize, retired: usize, product: usize },
-    Sell { member: usize, product: usize },
+    Begin {
+        heir: usize,
+        retired: usize,
+    },
+    Ask {
+        heir: usize,
+        retired: usize,
+        member: usize,
+    },
+    Close {
+        heir: usize,
+        retired: usize,
+    },
+    TakeOver {
+        heir: usize,
+        retired: usize,
+        product: usize,
+    },
+    Sell {
+        member: usize,
+        product: usize,
+    },
     Meet(usize, usize),
+    /// A member is shown again what an heir took over, and nothing else.
+    See {
+        heir: usize,
+        retired: usize,
+        member: usize,
+    },
     Die,
 }
 
@@ -107,7 +133,7 @@ impl System for Chains {
         let (_, push) = dead.write((0..self.products).map(receive).collect(), NOW_MS).unwrap();
         let mut replicas: Vec<Replica> = (0..self.members).map(Replica::new).collect();
         replicas.iter_mut().for_each(|replica| assert!(replica.take_push(push.as_ref().unwrap()).unwrap()));
-        let noted_by = |member| Retirement { heir: replica_id(0), is_closed: member == 0 };
+        let noted_by = |member| Retirement { heir: replica_id(self.dying[0]), is_closed: member == self.dying[0] };
         State {
             replicas: replicas.into_iter().map(Arc::new).collect(),
             known: (0..self.members).map(|member| [(dead.id, noted_by(member))].into()).collect(),
@@ -126,9 +152,12 @@ impl System for Chains {
             for retired in dead.iter().copied().filter(|_| state.attempts_left > 0) {
                 actions.push(Action::Begin { heir: member, retired });
             }
+            for heir in 0..self.members {
+                actions.extend(dead.iter().map(|&retired| Action::See { heir, retired, member }));
+            }
             for product in 0..self.products {
                 actions.push(Action::Sell { member, product });
-                if member != 0 || product < self.first_takes {
+                if member != self.dying[0] || product < self.first_takes {
                     actions.extend(dead.iter().map(|&retired| Action::TakeOver { heir: member, retired, product }));
                 }
             }
@@ -157,6 +186,17 @@ impl System for Chains {
                 next.sold[product] += u64::from(next.write(member, sale));
             }
             Action::Meet(left, right) => self.meet(&mut next, left, right, seen)?,
+            Action::See { heir, retired, member } => {
+                let (heir, retired) = (replica_id(heir), replica_id(retired));
+                let known = |product| next.replicas[member].product(&sku_of(product));
+                let shows = |product: Product| {
+                    let mut slots = product.inheritances().iter();
+                    slots.any(|slot| slot.taken.is_heir && slot.from == retired && slot.to == heir)
+                };
+                if (0..self.products).map(known).any(shows) {
+                    self.note(&mut next, member, retired, &HeirClaim::TookOver { heir });
+                }
+            }
             Action::Die => {
                 if next.deaths == self.dying.len() {
                     return Ok(None);
@@ -193,30 +233,27 @@ impl Chains {
         }
     }
 
-    /// What a member notes durably of a claim. Returns whom it knows as the heir.
+    /// What a member notes durably of a claim. Returns whom it names as the heir.
     fn note(&self, next: &mut State, member: usize, retired: ReplicaId, claim: &HeirClaim) -> ReplicaId {
         let (known, own) = (&mut next.known[member], replica_id(member));
-        let mut now = noted(known, retired, claim, own);
-        let before = known.get(&retired).copied();
-        let is_dead = |heir: ReplicaId| known.contains_key(&heir);
-        match (self.broken, claim) {
-            (Broken::TheLastGiveWay, HeirClaim::Asks { heir, .. })
-                if *heir != own && before.is_some_and(|before| before.heir != own && is_dead(before.heir)) =>
-            {
-                now = Retirement { heir: *heir, is_closed: false };
+        if self.broken == Broken::TheRetiredAreReplaced {
+            let is_late = matches!(claim, HeirClaim::TookOver { heir } if known.contains_key(heir));
+            match known.get(&retired) {
+                Some(noted) if is_late => return noted.heir,
+                _ if matches!(claim, HeirClaim::Closes { .. }) => {}
+                _ => open_if_its_heir_died(known, retired),
             }
-            _ => {}
         }
+        let named = named_heir(known, retired, claim, own);
+        let now = noted(known, retired, claim, own);
         known.insert(retired, now);
-        now.heir
+        named
     }
 
     /// The heir's own fence comes first. It begins only if no other heir that lives is known.
     fn begin(&self, next: &mut State, heir: usize, retired: usize) {
         let (own, retired_id) = (replica_id(heir), replica_id(retired));
-        let known = &next.known[heir];
-        let rival = known.get(&retired_id).map(|noted| noted.heir).filter(|rival| !known.contains_key(rival));
-        if rival.is_some_and(|rival| rival != own) {
+        if !self.is_heir(next, heir, retired) {
             return;
         }
         let claim = HeirClaim::Asks { heir: own, gave_way: Vec::new() };
@@ -257,9 +294,14 @@ impl Chains {
         Ok(())
     }
 
-    /// Whether an heir is the one that its own node notes.
+    /// Whether an heir is the one that its own node names.
     fn is_heir(&self, state: &State, heir: usize, retired: usize) -> bool {
-        state.known[heir].get(&replica_id(retired)).is_some_and(|noted| noted.heir == replica_id(heir))
+        let (own, mut known) = (replica_id(heir), state.known[heir].clone());
+        if self.broken == Broken::TheRetiredAreReplaced {
+            open_if_its_heir_died(&mut known, replica_id(retired));
+        }
+        let claim = HeirClaim::Asks { heir: own, gave_way: Vec::new() };
+        named_heir(&known, replica_id(retired), &claim, own) == own
     }
 
     /// Behind the exchange with all but those that are known to be retired. Who is dead and was not retired is waited for. If
@@ -291,11 +333,14 @@ impl Chains {
         let known = next.replicas[heir].product(&sku_of(product));
         let settles = known.to_settle(own).contains(&(&at, from));
         let is_open = known.heir(&at, from).is_none() && known.estate(from).contains(&(&at, from));
-        let takes_over = is_open && self.last_heir(from, &next.known[heir]) == Some(own);
+        let is_chain = next.known[heir].get(&from).is_some_and(|noted| noted.heir != own);
+        let takes_over = is_open
+            && self.last_heir(from, &next.known[heir]) == Some(own)
+            && !(is_chain && self.broken == Broken::ItsOwnPlaceAlone);
         if !settles && !takes_over {
             return Ok(());
         }
-        if retired == self.members && heir != 0 {
+        if retired == self.members && heir != self.dying[0] {
             seen.note(TOOK_OVER);
         }
         if !next.write(heir, Operation::Inherit { sku: sku_of(product), location: at, from }) {
@@ -351,6 +396,14 @@ impl Chains {
                 seen.note(LOST);
             }
         }
+    }
+}
+
+/// What is open can be replaced.
+fn open_if_its_heir_died(known: &mut Retirements, retired: ReplicaId) {
+    let heir = known.get(&retired).map(|noted| noted.heir).filter(|heir| known.contains_key(heir));
+    if let (Some(noted), Some(_)) = (known.get_mut(&retired), heir) {
+        noted.is_closed = false;
     }
 }
 

@@ -1,10 +1,10 @@
 //! What must hold of heirs that die.
 
-use stockmesh_proto::retirement::HeirClaim;
+use stockmesh_proto::product::Product;
 
-use super::{Attempt, Broken, Chains, State};
+use super::{Broken, Chains, State, sku_of};
 use crate::check::{Fault, Seen};
-use crate::replica::replica_id;
+use crate::replica::{place, replica_id};
 
 impl Chains {
     pub(super) fn check(&self, state: &State, seen: &Seen) -> Result<(), Fault> {
@@ -16,10 +16,13 @@ impl Chains {
             }
         }
         // Most breaks are to be found by what they lead to.
-        if !matches!(self.broken, Broken::Nothing | Broken::TheLastGiveWay) {
+        if !matches!(self.broken, Broken::Nothing | Broken::TheRetiredAreReplaced | Broken::ItsOwnPlaceAlone) {
             return Ok(());
         }
-        seen.once((&state.known, state.deaths), || self.check_that_all_are_taken_over(state))
+        seen.once((&state.replicas, &state.known, state.deaths), || {
+            self.check_that_the_units_come_back(state)?;
+            self.check_that_all_are_taken_over(state)
+        })
     }
 
     /// Whoever lives tries to retire each of the dead, again and again, and nothing is lost on the way: then one that lives
@@ -47,21 +50,53 @@ impl Chains {
         Ok(())
     }
 
-    /// A whole attempt, but that the members tell nothing of their products: what they would learn of who took over is left out,
-    /// so that states which differ in products alone need one look.
+    /// The same, and whoever lives exchanges all that it knows, and takes over what it may: then each unit that was not sold,
+    /// as far as they know, is somebody's who lives.
+    fn check_that_the_units_come_back(&self, state: &State) -> Result<(), Fault> {
+        let mut next = state.clone();
+        let (alive, dead) = (self.alive(state), self.dead(state));
+        let nobody = Seen::default();
+        for _ in 0..=self.members {
+            for (retired, heir) in dead.iter().flat_map(|retired| alive.iter().map(|heir| (*retired, *heir))) {
+                self.begin(&mut next, heir, retired);
+                for member in alive.iter().chain(&alive).copied() {
+                    if next.attempts.contains_key(&(heir, retired)) {
+                        self.ask(&mut next, (heir, retired), member, &nobody)?;
+                    }
+                }
+                if next.attempts.contains_key(&(heir, retired)) {
+                    self.close(&mut next, heir, retired);
+                }
+                next.attempts.remove(&(heir, retired));
+                for product in 0..self.products {
+                    self.take_over(&mut next, heir, retired, product, &nobody)?;
+                }
+            }
+        }
+        for (left, right) in alive.iter().flat_map(|left| alive.iter().map(|right| (*left, *right))) {
+            if left < right {
+                self.meet(&mut next, left, right, &nobody)?;
+            }
+        }
+        for product in 0..self.products {
+            let mut known = Product::default();
+            alive.iter().for_each(|member| known.absorb(&next.replicas[*member].product(&sku_of(product))));
+            let sold: u64 = known.stock().iter().map(|slot| slot.counters.removed).sum();
+            let rights: i128 = alive.iter().map(|member| known.rights(&place(), replica_id(*member))).sum();
+            if rights != 1 - i128::from(sold) {
+                return Err(Fault::new("Q4 units", format!("{rights} units can be sold, and {sold} of 1 were")));
+            }
+        }
+        Ok(())
+    }
+
+    /// A whole attempt. What the members tell each other of their products does not matter to who is noted.
     fn try_to_retire(&self, next: &mut State, heir: usize, retired: usize) {
         self.begin(next, heir, retired);
         let alive = self.alive(next);
-        // Once more for those that name one who gives way in between.
         for member in alive.iter().chain(&alive).copied() {
-            let Some(Attempt { agreed, .. }) = next.attempts.get(&(heir, retired)) else { return };
-            if agreed.contains(&member) || !self.is_heir(next, heir, retired) {
-                continue;
-            }
-            let gave_way = agreed.iter().filter(|other| **other != heir).map(|other| replica_id(*other)).collect();
-            let claim = HeirClaim::Asks { heir: replica_id(heir), gave_way };
-            if self.note(next, member, replica_id(retired), &claim) == replica_id(heir) {
-                next.attempts.entry((heir, retired)).and_modify(|attempt| attempt.agreed.extend([member]));
+            if next.attempts.contains_key(&(heir, retired)) {
+                let _ = self.ask(next, (heir, retired), member, &Seen::default());
             }
         }
         if next.attempts.contains_key(&(heir, retired)) {
