@@ -437,6 +437,31 @@ async fn an_heir_that_dies_leaves_all_to_its_own_heir() {
     assert_eq!(on_hand(&a, MUG), 0);
 }
 
+/// Rules Q1, Q4: who goes on for a dead heir is named for all that the heir had taken over, and may be asked for it again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_goes_on_for_a_dead_heir_is_the_heir_of_all_that_it_had() {
+    let mesh = Mesh::new();
+    let stores = [node(&mesh, "a").await, node(&mesh, "b").await, node(&mesh, "c").await, node(&mesh, "d").await];
+    full_mesh(&stores);
+    wait_linked(&stores, 3).await;
+    let [a, b, c, d] = stores;
+    mug(&c).receive(9).await.unwrap();
+    wait_available(&[a.clone(), b.clone(), d.clone()], 9).await;
+    let first = kill(c, &[a.clone(), b.clone(), d.clone()]).await;
+    assert_eq!(b.retire(first).deadline(PATIENCE).await.unwrap().units, 9);
+    wait_converged(&[a.clone(), b.clone(), d.clone()]).await;
+    let second = kill(b, &[a.clone(), d.clone()]).await;
+    let refused = d.retire(first).deadline(PATIENCE).await.unwrap_err();
+    assert!(matches!(refused, RetireError::OtherHeir { heir, .. } if heir == second), "{refused}");
+    assert_eq!(a.retire(second).deadline(PATIENCE).await.unwrap().units, 9);
+    assert_eq!(a.retire(first).deadline(PATIENCE).await.unwrap().units, 0);
+    for dead in [first, second] {
+        let refused = d.retire(dead).deadline(PATIENCE).await.unwrap_err();
+        assert!(matches!(refused, RetireError::OtherHeir { heir, .. } if heir == a.replica_id()), "{refused}");
+    }
+    mug(&d).sell(9).await.unwrap();
+}
+
 /// The heir dies before it took anything over: once it is retired too, another one can be named.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_heir_that_never_took_over_is_replaced_by_its_own() {

@@ -1,7 +1,7 @@
 //! Heirs that die themselves: who takes over what they had taken over, from what the members know of it, while others retire
 //! the same replicas (rules Q1, Q3, Q4). A question, its answer and the exchange behind it are one step here; what becomes of
 //! them when they are lost and late is for the model `heirs`. Left out are trials, replicas that live behind an open fence, and
-//! single slots: a member learns of all slots that it knows at once, and the one that dies first has the lowest id.
+//! members that come, leave or are left out by name.
 
 mod check;
 
