@@ -1,7 +1,7 @@
 //! Taking over for the retired: their rights pass to the heir, what they held is held on, and what a replica that returned
 //! alone had written is counted (rules Q4, Q6).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
@@ -243,21 +243,24 @@ pub(crate) async fn inherit_for_ever(committer: WeakCommitter, table: Arc<Table>
 
 /// The state says who was retired: also where what was stored of it is lost.
 async fn learn_of_state(table: &Table, committer: &Committer) {
-    let mut heirs: BTreeMap<ReplicaId, ReplicaId> = BTreeMap::new();
+    let mut heirs: BTreeMap<ReplicaId, BTreeSet<ReplicaId>> = BTreeMap::new();
     for shard in table.count().indexes() {
         table.read(shard, |state| {
             for product in state.range(Bound::Unbounded) {
                 for slot in product.inheritances().iter().filter(|slot| slot.taken.is_heir) {
-                    heirs.entry(slot.from).and_modify(|heir| *heir = slot.to.min(*heir)).or_insert(slot.to);
+                    heirs.entry(slot.from).or_default().insert(slot.to);
                 }
             }
         });
     }
-    for (retired, heir) in heirs {
+    for (retired, heirs) in heirs {
         if retired == table.own() {
             let _ = committer.retired_here(retired).await;
         }
-        if committer.retired(|known| !known.contains_key(&retired)) {
+        if committer.retired(|known| known.contains_key(&retired)) {
+            continue;
+        }
+        for heir in heirs {
             let _ = committer.fence(retired, HeirClaim::TookOver { heir }).await;
         }
     }

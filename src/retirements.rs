@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use stockmesh_proto::ReplicaId;
-pub(crate) use stockmesh_proto::retirement::{HeirClaim, Retirement, Retirements, last_heir, named_heir, noted};
+pub(crate) use stockmesh_proto::retirement::{HeirClaim, Retirement, Retirements, last_heir, named_heir, note, noted};
 use tracing::warn;
 
 use crate::storage::Stored;

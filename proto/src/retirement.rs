@@ -53,7 +53,8 @@ impl HeirClaim {
 /// Whoever was noted first stays the heir while its fence is open, unless it was retired too. But it gives way to one with a
 /// lower id that asks it, and the others follow once they are told that it did: so of several that begin at once, one
 /// can always end it. It gives way to nobody once its fence is closed, also when it was retired itself: it may have taken
-/// over, and whoever takes over from it goes on. So no two of them take over.
+/// over, and whoever takes over from it goes on. So no two of them take over. Only where heirs that were retired name each
+/// other in a circle, nobody goes on, and the one of them with the lowest id can get another heir.
 ///
 /// ```
 /// use stockmesh_proto::ReplicaId;
@@ -74,7 +75,7 @@ pub fn noted(known: &Retirements, retired: ReplicaId, claim: &HeirClaim, own: Re
     let claimed = Retirement { heir: claim.heir(), is_closed: !matches!(claim, HeirClaim::Asks { .. }) };
     match known.get(&retired) {
         None => claimed,
-        Some(noted) if noted.is_closed => *noted,
+        Some(noted) if noted.is_closed && lowest_of_circle(retired, known) != Some(retired) => *noted,
         Some(noted) if noted.heir == claimed.heir || gives_way(noted, claim, known, own) => claimed,
         Some(noted) => *noted,
     }
@@ -82,29 +83,89 @@ pub fn noted(known: &Retirements, retired: ReplicaId, claim: &HeirClaim, own: Re
 
 /// Whether an heir whose fence is open, as it was noted, gives way to what another one claims.
 fn gives_way(noted: &Retirement, claim: &HeirClaim, known: &Retirements, own: ReplicaId) -> bool {
+    let is_retired = known.contains_key(&noted.heir);
     match claim {
         // An heir that was retired too takes over nothing any more.
-        HeirClaim::Asks { .. } if known.contains_key(&noted.heir) => true,
+        HeirClaim::Asks { .. } if is_retired => true,
         // Of itself each knows best how far it is.
         HeirClaim::Asks { heir, .. } if noted.heir == own => *heir < own,
         HeirClaim::Asks { gave_way, .. } => gave_way.contains(&noted.heir),
         HeirClaim::Closes { .. } => false,
-        HeirClaim::TookOver { .. } => true,
+        // What was known of it as its own fence was closed is known here. It did the rest alone, and all may have agreed on
+        // another one before.
+        HeirClaim::TookOver { heir } => {
+            !noted.is_closed && (is_retired || known.get(heir).is_none_or(|noted| !noted.is_closed))
+        }
     }
+}
+
+/// Notes what follows from a claim, see [`noted`]. Whoever took over had closed its fence, and was the
+/// [last heir](last_heir): if others are noted between, it goes on for them, and their fences were closed too. Returns the
+/// rows that are new.
+pub fn note(
+    known: &mut Retirements,
+    retired: ReplicaId,
+    claim: &HeirClaim,
+    own: ReplicaId,
+) -> Vec<(ReplicaId, Retirement)> {
+    let way = match claim {
+        HeirClaim::TookOver { heir } => way_to(*heir, retired, known),
+        HeirClaim::Asks { .. } | HeirClaim::Closes { .. } => None,
+    };
+    let mut rows = way.unwrap_or_else(|| vec![(retired, noted(known, retired, claim, own))]);
+    rows.retain(|(replica, row)| known.get(replica) != Some(row));
+    known.extend(rows.iter().copied());
+    rows
+}
+
+/// The rows by which an heir goes on for a retired replica, each with its fence closed. None if it does not.
+fn way_to(heir: ReplicaId, retired: ReplicaId, known: &Retirements) -> Option<Vec<(ReplicaId, Retirement)>> {
+    let (mut way, mut replica) = (Vec::new(), retired);
+    while way.len() < known.len() {
+        let noted = known.get(&replica)?;
+        way.push((replica, Retirement { is_closed: true, ..*noted }));
+        if noted.heir == heir {
+            return Some(way);
+        }
+        replica = noted.heir;
+    }
+    None
+}
+
+/// The lowest of the replicas that name each other as heirs in a circle of closed fences, if a retired one leads there.
+fn lowest_of_circle(retired: ReplicaId, known: &Retirements) -> Option<ReplicaId> {
+    let next = |replica: &ReplicaId| known.get(replica).filter(|noted| noted.is_closed).map(|noted| noted.heir);
+    let mut inside = retired;
+    for _ in 0..known.len() {
+        inside = next(&inside)?;
+    }
+    let (mut lowest, mut replica) = (inside, next(&inside)?);
+    while replica != inside {
+        lowest = lowest.min(replica);
+        replica = next(&replica)?;
+    }
+    Some(lowest)
 }
 
 /// Whom the replica `own` names as the heir in answer to such a claim: the one that it [notes](noted), or behind a closed fence
 /// whoever goes on for that one (rules Q1, Q4). Where nobody is known to, it is the one to be retired before; and so it is
-/// for who closes its fence while one before it is open.
+/// for who closes its fence while one of its own before it is open.
 pub fn named_heir(known: &Retirements, retired: ReplicaId, claim: &HeirClaim, own: ReplicaId) -> ReplicaId {
     let noted = noted(known, retired, claim, own);
-    let is_asked = matches!(claim, HeirClaim::Asks { .. });
+    if !noted.is_closed {
+        return noted.heir;
+    }
+    if let Some(lowest) = lowest_of_circle(noted.heir, known) {
+        return lowest;
+    }
+    let goes_on = |next: &Retirement| {
+        let is_its_own = matches!(*claim, HeirClaim::Closes { heir } if heir == next.heir);
+        next.is_closed || !(known.contains_key(&next.heir) || is_its_own)
+    };
     let mut heir = noted.heir;
-    for _ in 0..if noted.is_closed { known.len() } else { 0 } {
-        heir = match known.get(&heir) {
-            Some(next) if next.is_closed || (is_asked && !known.contains_key(&next.heir)) => next.heir,
-            _ => return heir,
-        };
+    for _ in 0..known.len() {
+        let Some(next) = known.get(&heir).filter(|next| goes_on(next)) else { break };
+        heir = next.heir;
     }
     heir
 }

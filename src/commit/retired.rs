@@ -1,6 +1,6 @@
 //! Fences: no more is taken of a retired replica, and it is stored who takes over for it (rules Q1, Q2, Q6).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use metrics::counter;
 use stockmesh_proto::product::Product;
@@ -10,7 +10,7 @@ use stockmesh_proto::{ReplicaId, Sku};
 use super::answer::Answer;
 use super::{Event, FenceOutcome, Stopped, Worker};
 use crate::limits::RETIRED_MAX;
-use crate::retirements::{HeirClaim, named_heir, noted, row};
+use crate::retirements::{HeirClaim, named_heir, note, row};
 use crate::sync::oneshot;
 
 impl Worker {
@@ -34,22 +34,21 @@ impl Worker {
         if retired == self.table.own() {
             return FenceOutcome::Own;
         }
-        let (now, named) = {
+        let (rows, named) = {
             let mut retirements = self.progress.retired.write();
-            let known = retirements.get(&retired).copied();
-            if known.is_none() && retirements.len() >= RETIRED_MAX {
+            if !retirements.contains_key(&retired) && retirements.len() >= RETIRED_MAX {
                 return FenceOutcome::Full;
             }
             let own = self.table.own();
-            let now = noted(&retirements, retired, claim, own);
             let named = named_heir(&retirements, retired, claim, own);
-            if known == Some(now) {
-                return FenceOutcome::Fenced(named);
-            }
-            retirements.insert(retired, now);
-            (now, named)
+            (note(&mut retirements, retired, claim, own), named)
         };
-        self.settings.extend(row(retired, now));
+        if rows.is_empty() {
+            return FenceOutcome::Fenced(named);
+        }
+        for (replica, retirement) in rows {
+            self.settings.extend(row(replica, retirement));
+        }
         self.note_retirement_news();
         counter!("stockmesh_fences_total").increment(1);
         let _ = self.events.send(Event::Retired(retired));
@@ -63,19 +62,22 @@ impl Worker {
 
     /// Learns from slots that came in who was retired, and whether there is anything to take over.
     pub(super) fn learn_retirements<'a>(&mut self, products: impl Iterator<Item = &'a (Sku, Product)> + Clone) {
-        // Others only bring what had been missing. Of two heirs the lower id settles.
+        // Others only bring what had been missing. Of two heirs that are new the lower id counts, and the other one tells whether it
+        // goes on for that one.
         let heirs = products.clone().flat_map(|(_, product)| product.inheritances()).filter(|slot| slot.taken.is_heir);
-        let mut learnt: BTreeMap<ReplicaId, ReplicaId> = BTreeMap::new();
+        let mut learnt: BTreeMap<ReplicaId, BTreeSet<ReplicaId>> = BTreeMap::new();
         for slot in heirs {
-            learnt.entry(slot.from).and_modify(|heir| *heir = slot.to.min(*heir)).or_insert(slot.to);
+            learnt.entry(slot.from).or_default().insert(slot.to);
         }
         // Also of replicas that were known to be retired: one that returned brought what it alone had.
         let mut is_news = !learnt.is_empty();
-        for (retired, heir) in learnt {
+        for (retired, heirs) in learnt {
             if retired == self.table.own() {
                 self.mint_incarnation(RETIRED_HERE, None);
             }
-            self.note_retired(retired, &HeirClaim::TookOver { heir });
+            for heir in heirs {
+                self.note_retired(retired, &HeirClaim::TookOver { heir });
+            }
         }
         if !is_news {
             let retired = self.progress.retired.read();

@@ -19,7 +19,7 @@ use super::shared::Shared;
 use super::wishes::Errand;
 use crate::error::RetireError;
 use crate::limits::{RETIRE_AT_ONCE_MAX, RETIRE_LOOK_EVERY};
-use crate::retirements::{HeirClaim, named_heir};
+use crate::retirements::{HeirClaim, named_heir, noted};
 
 /// How it ended what was done with a member over a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -318,6 +318,16 @@ impl Fencing<'_> {
         }
     }
 
+    /// Another one that this node knows as the heir, or that is to be retired before.
+    pub(super) fn other_heir(&self) -> Option<ReplicaId> {
+        let (retired, heir) = (self.retired, self.heir);
+        let asks = HeirClaim::Asks { heir, gave_way: Vec::new() };
+        self.shared.committer.retired(|known| {
+            let is_noted = noted(known, retired, &asks, heir).heir == heir;
+            (!is_noted).then(|| named_heir(known, retired, &HeirClaim::Closes { heir }, heir))
+        })
+    }
+
     fn other(&self, heir: ReplicaId) -> RetireError {
         RetireError::OtherHeir { replica: self.retired, heir }
     }
@@ -336,10 +346,8 @@ impl Fencing<'_> {
                 .into();
             return Err(RetireError::Heir { heir: self.heir, why });
         }
-        let claim = HeirClaim::Asks { heir: self.heir, gave_way: Vec::new() };
-        let named = self.shared.committer.retired(|known| named_heir(known, self.retired, &claim, self.heir));
-        if named != self.heir {
-            return Err(self.other(named));
+        if let Some(heir) = self.other_heir() {
+            return Err(self.other(heir));
         }
         match self.shared.registry.link(self.retired) {
             Some(_) => Err(RetireError::Alive { replica: self.retired, at: self.heir }),

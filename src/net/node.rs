@@ -339,10 +339,10 @@ impl Node {
     }
 
     /// Tells the other members that this node leaves for good. It takes part in membership no more after that. Returns once
-    /// the linked ones have taken it in.
+    /// the linked ones have taken it in, or have had time for it.
     pub(crate) async fn leave_membership(&self) {
         self.shared.sightings.leave().await;
-        tell_leaving(&self.shared).await;
+        let _ = tokio::time::timeout(CLOSE_TIME_MAX, tell_leaving(&self.shared)).await;
     }
 
     /// Closes all links, and waits a little for the peers to learn of it.

@@ -206,29 +206,29 @@ pub(super) async fn fence_once(
     until: Instant,
     shared: &Shared,
 ) -> Result<RetiringTurn, RetireError> {
-    // Also where it goes on for another one that was retired too.
-    let is_heir = || shared.committer.retired(|known| last_heir(retired, known)) == Some(shared.table.own());
+    let heir = shared.table.own();
+    let is_heir = || shared.committer.retired(|known| last_heir(retired, known)) == Some(heir);
     let was_heir = is_heir();
     let Ok(turn) = tokio::time::timeout_at(until, shared.retiring.turn(retired)).await else {
         let why = "another call is retiring it, and has not ended yet".into();
-        return Err(RetireError::Heir { heir: shared.table.own(), why });
+        return Err(RetireError::Heir { heir, why });
     };
-    if was_heir || !is_heir() {
-        fence_everywhere(retired, without, until, shared).await?;
+    let fencing = Fencing { retired, without, heir, until, shared };
+    // Whoever goes on for an heir that closed its fence knows all that this one knew.
+    let is_fenced = || is_heir() && fencing.other_heir().is_some();
+    if !is_fenced() && (was_heir || !is_heir()) {
+        match fence_everywhere(&fencing).await {
+            Err(RetireError::OtherHeir { .. }) if is_fenced() => {}
+            fenced => fenced?,
+        }
     }
     Ok(turn)
 }
 
 /// Fences a replica at all members, and pulls what each of them knew of it then. When it returns, nothing that it wrote
 /// and that any of them knows is missing here, and none of them takes more of it.
-async fn fence_everywhere(
-    retired: ReplicaId,
-    without: &BTreeSet<ReplicaId>,
-    until: Instant,
-    shared: &Shared,
-) -> Result<(), RetireError> {
-    let heir = shared.table.own();
-    let fencing = Fencing { retired, without, heir, until, shared };
+async fn fence_everywhere(fencing: &Fencing<'_>) -> Result<(), RetireError> {
+    let Fencing { retired, heir, shared, .. } = *fencing;
     fencing.check()?;
     let fence = move |is_trial, gave_way| Fence { retired, heir, is_trial, gave_way };
     // First only asked: a replica that turns out to be alive, or a member that is missing, must not leave a fence behind.

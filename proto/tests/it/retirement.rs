@@ -1,7 +1,7 @@
 //! Who is noted as the heir of a retired replica (rule Q1). What follows from it for several heirs is searched by the model.
 
 use stockmesh_proto::ReplicaId;
-use stockmesh_proto::retirement::{HeirClaim, Retirement, Retirements, last_heir, named_heir, noted};
+use stockmesh_proto::retirement::{HeirClaim, Retirement, Retirements, last_heir, named_heir, note, noted};
 
 const LOW: u64 = 1;
 const HIGH: u64 = 2;
@@ -105,11 +105,56 @@ fn who_gave_way_does_not_close_its_fence_once_the_other_is_retired() {
 /// has not heard of it yet.
 #[test]
 fn what_shows_that_a_retired_heir_took_over_counts_more_than_a_fence_that_is_open() {
-    let known = [(DEAD, LOW, false), (HIGH, 9, false)];
+    let late = HeirClaim::TookOver { heir: id(HIGH) };
     for own in [LOW, OTHER, HIGH] {
-        let late = HeirClaim::TookOver { heir: id(HIGH) };
-        assert_eq!(noted_among(&known, own, &late), (HIGH, true));
+        assert_eq!(noted_among(&[(DEAD, LOW, false), (HIGH, 9, false)], own, &late), (HIGH, true));
+        assert_eq!(noted_among(&[(DEAD, LOW, false), (LOW, 9, false), (HIGH, 9, true)], own, &late), (HIGH, true));
         assert_eq!(noted_among(&[(DEAD, LOW, true), (HIGH, 9, false)], own, &late), (LOW, true));
+        // What all knew of it as its fence was closed was known here before.
+        assert_eq!(noted_among(&[(DEAD, LOW, false), (HIGH, 9, true)], own, &late), (LOW, false));
+    }
+}
+
+/// Who goes on for an heir has closed the fence of that one, though nobody else was told.
+#[test]
+fn an_heir_that_took_over_had_closed_the_fences_of_those_before_it() {
+    let took_over = HeirClaim::TookOver { heir: id(OTHER) };
+    let known = [(DEAD, LOW, false), (LOW, HIGH, true), (HIGH, OTHER, false)];
+    let mut now = rows(&known);
+    let new = note(&mut now, id(DEAD), &took_over, id(9));
+    assert_eq!(now, rows(&[(DEAD, LOW, true), (LOW, HIGH, true), (HIGH, OTHER, true)]));
+    assert_eq!(new.into_iter().collect::<Retirements>(), rows(&[(DEAD, LOW, true), (HIGH, OTHER, true)]));
+    assert_eq!(note(&mut now, id(DEAD), &took_over, id(9)), [], "known");
+    // By another way nothing is known of these.
+    let mut now = rows(&[(DEAD, LOW, true), (LOW, HIGH, false)]);
+    assert_eq!(note(&mut now, id(DEAD), &took_over, id(9)), []);
+    let mut now = rows(&[(DEAD, LOW, false), (LOW, HIGH, false)]);
+    note(&mut now, id(DEAD), &took_over, id(9));
+    assert_eq!(now, rows(&[(DEAD, OTHER, true), (LOW, HIGH, false)]));
+}
+
+/// Two that took each other for dead: nobody who lives goes on for them, until the lower id gets another heir.
+#[test]
+fn a_circle_is_opened_at_its_lowest_id() {
+    let known = [(LOW, HIGH, true), (HIGH, OTHER, true), (OTHER, LOW, true), (DEAD, OTHER, true)];
+    let noted_of = |of: u64, claim| {
+        let now = noted(&rows(&known), id(of), claim, id(9));
+        (now.heir.bits(), now.is_closed)
+    };
+    let ask = asks(9, &[]);
+    assert_eq!(noted_of(LOW, &ask), (9, false));
+    assert_eq!((noted_of(HIGH, &ask), noted_of(DEAD, &ask)), ((OTHER, true), (OTHER, true)));
+    // Not by what shows again how it came about.
+    assert_eq!(noted_of(LOW, &HeirClaim::TookOver { heir: id(HIGH) }), (HIGH, true));
+    for of in [HIGH, OTHER, DEAD] {
+        assert_eq!(named_heir(&rows(&known), id(of), &ask, id(9)), id(LOW));
+    }
+    let mut now = rows(&known);
+    note(&mut now, id(LOW), &ask, id(9));
+    note(&mut now, id(LOW), &HeirClaim::TookOver { heir: id(HIGH) }, id(9));
+    note(&mut now, id(LOW), &HeirClaim::Closes { heir: id(9) }, id(9));
+    for of in [LOW, HIGH, OTHER, DEAD] {
+        assert_eq!(last_heir(id(of), &now), Some(id(9)));
     }
 }
 
@@ -129,7 +174,7 @@ fn behind_a_closed_fence_whoever_goes_on_for_the_heir_is_named() {
     assert_eq!(named(&[(DEAD, HIGH, true), (HIGH, LOW, true)], &ask), LOW);
     assert_eq!(named(&[(DEAD, HIGH, true), (HIGH, LOW, false)], &ask), LOW, "it may have closed its fence since");
     assert_eq!(named(&[(DEAD, HIGH, true), (HIGH, LOW, true), (LOW, OTHER, false)], &ask), OTHER);
-    assert_eq!(named(&[(DEAD, HIGH, true), (HIGH, LOW, true), (LOW, HIGH, true)], &ask), LOW, "an end of a circle");
+    assert_eq!(named(&[(DEAD, HIGH, true), (HIGH, LOW, true), (LOW, HIGH, true)], &ask), LOW, "of a circle the lowest");
 }
 
 #[test]

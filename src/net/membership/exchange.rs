@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::counter;
-use quinn::{RecvStream, SendStream};
+use quinn::{RecvStream, SendStream, VarInt};
 use stockmesh_proto::limits::{FRAME_BYTES_MAX, MEMBERS_MAX};
 use stockmesh_proto::member::ListedMember;
 use stockmesh_proto::wire::{MemberList, Message};
@@ -55,7 +55,9 @@ pub(super) async fn exchange_lists(link: &Link, shared: &Shared) -> Result<Excha
         let digest = shared.sightings.digest().await?;
         write_message(&mut send, &Message::Members(MemberList { digest, last: true, members: Vec::new() })).await?;
         let (theirs, list) = read_list(&mut receive).await?;
-        if theirs == digest || list.is_empty() {
+        // A new member may know nobody, not even itself yet.
+        let is_refused = list.is_empty() && theirs == refusal(digest);
+        if theirs == digest || is_refused {
             let _ = send.finish();
             return Ok(Exchanged { news: 0, is_known: theirs == digest });
         }
@@ -98,7 +100,7 @@ pub(in crate::net) async fn answer_list(
     }
     // First, since even the digest is work.
     if !link.may_get_list() {
-        return write_list(!question.digest, &[], &mut send).await;
+        return write_list(refusal(question.digest), &[], &mut send).await;
     }
     let digest = shared.sightings.digest().await?;
     if question.digest == digest {
@@ -113,7 +115,16 @@ pub(in crate::net) async fn answer_list(
         Ok(())
     };
     let late = |_| FrameError::Silent;
-    tokio::time::timeout(LISTS_TIME_MAX, exchange).await.map_err(late)?
+    let taken = tokio::time::timeout(LISTS_TIME_MAX, exchange).await.map_err(late).map_err(SyncError::from).flatten();
+    if taken.is_err() {
+        let _ = send.reset(VarInt::from_u32(0));
+    }
+    taken
+}
+
+/// What stands for the digest where a list is not told since it is asked for too often: another one than was asked with.
+fn refusal(digest: u64) -> u64 {
+    !digest
 }
 
 async fn write_list(digest: u64, list: &[ListedMember], send: &mut SendStream) -> Result<(), SyncError> {

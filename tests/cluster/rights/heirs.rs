@@ -249,3 +249,35 @@ async fn nothing_is_taken_over_by_who_is_not_the_last_heir() {
     wait_until("it is taken over", || rights_to(&store, "CUP", store.replica_id()) == 5).await;
     store.inherit(MUG, SHOP, first).await.unwrap();
 }
+
+/// Rule Q1: who took over behind another heir had closed the fence of that one; also if slots of both come at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slots_of_several_heirs_tell_who_goes_on_for_whom() {
+    let (mesh, first, heir) = (Mesh::new(), ReplicaId::from_random(7), low());
+    let store = node(&mesh, "a").await;
+    let next = member_of(&mesh, &store, None).await;
+    let mut pushes = push_of(first, MUG, 1, stock(first, 1, 9));
+    pushes.extend(push_of(heir, MUG, 1, stock(heir, 1, 1)));
+    let _pushes = next.push_bytes(&pushes, false).await;
+    wait_available(std::slice::from_ref(&store), 10).await;
+    assert_eq!(named(&next, heir, false, &[]).await, Some(next.replica));
+    let took_over = |by: ReplicaId, sequence| {
+        let taken = Taken { added: 1, rights: 1, is_heir: true, ..Taken::default() };
+        let slot = InheritanceSlot { location: Location::new(SHOP).unwrap(), from: first, to: by, sequence, taken };
+        push_of(by, "PEN", sequence, Product::of_inheritance(slot))
+    };
+    let mut pushes = took_over(heir, 1);
+    pushes.extend(took_over(next.replica, 1));
+    let _more = next.push_bytes(&pushes, false).await;
+    let is_known = |of| store.version_vectors().iter().any(|vector| vector.contains_key(&of));
+    wait_until("they are known", || is_known(next.replica)).await;
+    next.connection.close(0_u32.into(), b"dies");
+    wait_until("the link ends", || crate::support::links_up(&store) == 0).await;
+
+    let third = member_of(&mesh, &store, None).await;
+    assert_eq!(named(&third, next.replica, false, &[]).await, Some(third.replica));
+    let fourth = member_of(&mesh, &store, None).await;
+    for dead in [first, heir, next.replica] {
+        assert_eq!(named(&fourth, dead, true, &[]).await, Some(third.replica));
+    }
+}

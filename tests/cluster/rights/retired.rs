@@ -462,6 +462,45 @@ async fn who_goes_on_for_a_dead_heir_is_the_heir_of_all_that_it_had() {
     mug(&d).sell(9).await.unwrap();
 }
 
+/// Two that took each other for dead, and are both wrong, go on under new ids. Then nobody who lives goes on for their former
+/// ones, until one of these is retired again (rule Q1).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_two_had_that_retired_each_other_is_had_again() {
+    let mesh = Mesh::new();
+    let stores = [node(&mesh, "a").await, node(&mesh, "b").await];
+    full_mesh(&stores);
+    wait_linked(&stores, 1).await;
+    let [a, b] = &stores;
+    mug(a).receive(9).await.unwrap();
+    mug(b).receive(5).await.unwrap();
+    wait_available(&stores, 14).await;
+    let former = stores.each_ref().map(Store::replica_id);
+    a.go_offline();
+    wait_until("they are apart", || stores.iter().all(|store| crate::support::links_up(store) == 0)).await;
+    assert_eq!(a.retire(former[1]).await.unwrap().units, 5);
+    assert_eq!(b.retire(former[0]).await.unwrap().units, 9);
+    a.go_online();
+    wait_until("both have new ids", || stores.iter().zip(former).all(|(store, former)| store.replica_id() != former))
+        .await;
+    wait_converged(&stores).await;
+    assert_eq!(stores.each_ref().map(own_rights), [0, 0]);
+
+    // As the errors say.
+    let mut to_retire = former.to_vec();
+    for _ in 0..10 {
+        let Some(dead) = to_retire.last() else { break };
+        match a.retire(*dead).deadline(PATIENCE).await {
+            Ok(_) => drop(to_retire.pop()),
+            Err(RetireError::OtherHeir { heir, .. }) => to_retire.push(heir),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(to_retire, []);
+    wait_converged(&stores).await;
+    assert_eq!((available(a), own_rights(a), own_rights(b)), (14, 14, 0));
+    mug(b).sell(14).deadline(PATIENCE).await.unwrap();
+}
+
 /// The heir dies before it took anything over: once it is retired too, another one can be named.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_heir_that_never_took_over_is_replaced_by_its_own() {

@@ -41,8 +41,15 @@ const RETIRE: Retire = Retire { replicas: 3, stock: 2, grants: 1, broken: retire
 const HEIRS: Heirs =
     Heirs { members: 3, heirs: 2, left_out: LeftOut::Nobody, attempts: 2, broken: heirs::Broken::Nothing };
 
-const CHAINS: Chains =
-    Chains { members: 4, dying: &[0, 2], products: 1, first_takes: 1, attempts: 3, broken: chains::Broken::Nothing };
+const CHAINS: Chains = Chains {
+    members: 4,
+    dying: &[0, 2],
+    products: 1,
+    first_takes: 1,
+    attempts: 3,
+    in_parts: false,
+    broken: chains::Broken::Nothing,
+};
 
 pub(crate) fn all() -> Vec<Break> {
     let mut all = of_deltas();

@@ -72,10 +72,17 @@ fn heirs(members: usize, heirs: usize, left_out: LeftOut, attempts: u8) -> Entry
     entry("heirs", members, format!("{heirs} heirs{who}, {attempts} attempts"), system)
 }
 
-fn chains(members: usize, dying: &'static [usize], (products, first_takes): (usize, usize), attempts: u8) -> Entry {
-    let system = chains::Chains { members, dying, products, first_takes, attempts, broken: Default::default() };
-    let deaths = dying.len();
-    entry("chains", members, format!("{deaths} deaths, {products} products, {attempts} attempts"), system)
+fn chains(
+    members: usize,
+    dying: &'static [usize],
+    (products, first_takes): (usize, usize),
+    attempts: u8,
+    in_parts: bool,
+) -> Entry {
+    let broken = Default::default();
+    let system = chains::Chains { members, dying, products, first_takes, attempts, in_parts, broken };
+    let (deaths, parts) = (dying.len(), if in_parts { ", in parts" } else { "" });
+    entry("chains", members, format!("{deaths} deaths, {products} products, {attempts} attempts{parts}"), system)
 }
 
 fn all() -> Vec<Entry> {
@@ -97,12 +104,14 @@ fn all() -> Vec<Entry> {
         heirs(3, 2, LeftOut::Nobody, 4),
         heirs(3, 2, LeftOut::Lower, 4),
         heirs(3, 3, LeftOut::Nobody, 4),
-        chains(3, &[0], (2, 2), 2),
-        chains(3, &[0, 1], (1, 1), 3),
-        chains(3, &[1, 0], (1, 1), 3),
-        chains(3, &[0, 1], (2, 1), 2),
-        chains(4, &[0, 2], (1, 1), 3),
-        chains(4, &[2, 0], (1, 1), 3),
+        chains(3, &[0], (2, 2), 2, false),
+        chains(3, &[0, 1], (1, 1), 3, false),
+        chains(3, &[1, 0], (1, 1), 3, false),
+        chains(3, &[0, 1], (2, 1), 2, false),
+        chains(4, &[0, 2], (1, 1), 3, false),
+        chains(4, &[2, 0], (1, 1), 3, false),
+        chains(4, &[0, 2], (2, 1), 2, true),
+        chains(4, &[2, 0], (2, 1), 2, true),
     ]
 }
 

@@ -1,7 +1,7 @@
 //! Heirs that die themselves: who takes over what they had taken over, from what the members know of it, while others retire
 //! the same replicas (rules Q1, Q3, Q4). A question, its answer and the exchange behind it are one step here; what becomes of
 //! them when they are lost and late is for the model `heirs`. Left out are trials, replicas that live behind an open fence, and
-//! members that come, leave or are left out by name.
+//! members that come, leave or are left out by name; and all who are retired are dead.
 
 mod check;
 
@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use stockmesh_proto::operation::{Operation, OversellPolicy};
 use stockmesh_proto::product::Product;
-use stockmesh_proto::retirement::{HeirClaim, Retirement, Retirements, last_heir, named_heir, noted};
+use stockmesh_proto::retirement::{HeirClaim, Retirement, Retirements, last_heir, named_heir, note};
 use stockmesh_proto::{ReplicaId, Sku};
 
 use crate::check::{Fault, Seen, System};
@@ -47,6 +47,8 @@ pub(crate) struct Chains {
     pub(crate) first_takes: usize,
     /// How often one may begin to retire another, all of them together.
     pub(crate) attempts: u8,
+    /// Whether members learn of single products, too; then nothing is sold, for the number of states.
+    pub(crate) in_parts: bool,
     pub(crate) broken: Broken,
 }
 
@@ -98,6 +100,12 @@ pub(crate) enum Action {
         product: usize,
     },
     Meet(usize, usize),
+    /// A member learns all that another one knows of one product, as by a push or the first chunk of an exchange.
+    Tell {
+        from: usize,
+        to: usize,
+        product: usize,
+    },
     /// A member is shown again what an heir took over, and nothing else.
     See {
         heir: usize,
@@ -126,6 +134,10 @@ impl System for Chains {
         "a retired heir was seen to have taken over",
         "the dead alone knew of a sale",
     ];
+
+    fn may_happen(&self, witness: usize) -> bool {
+        witness != LOST || !self.in_parts
+    }
 
     fn initial(&self) -> State {
         let mut dead = Replica::new(self.members);
@@ -156,12 +168,18 @@ impl System for Chains {
                 actions.extend(dead.iter().map(|&retired| Action::See { heir, retired, member }));
             }
             for product in 0..self.products {
-                actions.push(Action::Sell { member, product });
+                if !self.in_parts {
+                    actions.push(Action::Sell { member, product });
+                }
                 if member != self.dying[0] || product < self.first_takes {
                     actions.extend(dead.iter().map(|&retired| Action::TakeOver { heir: member, retired, product }));
                 }
             }
             actions.extend(alive.iter().filter(|other| **other > member).map(|other| Action::Meet(member, *other)));
+            let products = if self.in_parts { 0..self.products } else { 0..0 };
+            let others = alive.iter().copied().filter(|other| *other != member);
+            let pairs = others.flat_map(|to| products.clone().map(move |product| (to, product)));
+            actions.extend(pairs.map(|(to, product)| Action::Tell { from: member, to, product }));
         }
         for (heir, retired) in state.attempts.keys().copied() {
             actions.extend(alive.iter().map(|&member| Action::Ask { heir, retired, member }));
@@ -186,6 +204,7 @@ impl System for Chains {
                 next.sold[product] += u64::from(next.write(member, sale));
             }
             Action::Meet(left, right) => self.meet(&mut next, left, right, seen)?,
+            Action::Tell { from, to, product } => self.tell(&mut next, from, to, product, seen),
             Action::See { heir, retired, member } => {
                 let (heir, retired) = (replica_id(heir), replica_id(retired));
                 let known = |product| next.replicas[member].product(&sku_of(product));
@@ -245,19 +264,15 @@ impl Chains {
             }
         }
         let named = named_heir(known, retired, claim, own);
-        let now = noted(known, retired, claim, own);
-        known.insert(retired, now);
+        note(known, retired, claim, own);
         named
     }
 
-    /// The heir's own fence comes first. It begins only if no other heir that lives is known.
+    /// The heir's own fence comes first. It begins only if it is noted itself then.
     fn begin(&self, next: &mut State, heir: usize, retired: usize) {
         let (own, retired_id) = (replica_id(heir), replica_id(retired));
-        if !self.is_heir(next, heir, retired) {
-            return;
-        }
         let claim = HeirClaim::Asks { heir: own, gave_way: Vec::new() };
-        if self.note(next, heir, retired_id, &claim) == own {
+        if self.note(next, heir, retired_id, &claim) == own && self.is_heir(next, heir, retired) {
             let attempt = self.attempt(next, heir, retired);
             next.attempts.insert((heir, retired), attempt);
         }
@@ -294,14 +309,9 @@ impl Chains {
         Ok(())
     }
 
-    /// Whether an heir is the one that its own node names.
+    /// Whether an heir is the one that its own node notes.
     fn is_heir(&self, state: &State, heir: usize, retired: usize) -> bool {
-        let (own, mut known) = (replica_id(heir), state.known[heir].clone());
-        if self.broken == Broken::TheRetiredAreReplaced {
-            open_if_its_heir_died(&mut known, replica_id(retired));
-        }
-        let claim = HeirClaim::Asks { heir: own, gave_way: Vec::new() };
-        named_heir(&known, replica_id(retired), &claim, own) == own
+        state.known[heir].get(&replica_id(retired)).is_some_and(|noted| noted.heir == replica_id(heir))
     }
 
     /// Behind the exchange with all but those that are known to be retired. Who is dead and was not retired is waited for. If
@@ -366,13 +376,23 @@ impl Chains {
         Ok(())
     }
 
+    /// The same of one product, one way, and nothing is claimed.
+    fn tell(&self, next: &mut State, from: usize, to: usize, product: usize, seen: &Seen) {
+        if next.known[to].contains_key(&replica_id(from)) || next.known[from].contains_key(&replica_id(to)) {
+            return;
+        }
+        let sku = sku_of(product);
+        let mut replica = Replica::clone(&next.replicas[to]);
+        replica.merge(&[(sku.clone(), next.replicas[from].product(&sku))]);
+        next.put(to, replica);
+        self.learn(next, to, &[sku], seen);
+    }
+
     /// A member notes who took over, of all that it knows of these products: an answer may show it any of that again.
     fn learn(&self, next: &mut State, member: usize, products: &[Sku], seen: &Seen) {
         let known: Vec<Product> = products.iter().map(|sku| next.replicas[member].product(sku)).collect();
-        let mut learnt: BTreeMap<ReplicaId, ReplicaId> = BTreeMap::new();
-        for slot in known.iter().flat_map(Product::inheritances).filter(|slot| slot.taken.is_heir) {
-            learnt.entry(slot.from).and_modify(|heir| *heir = slot.to.min(*heir)).or_insert(slot.to);
-        }
+        let slots = known.iter().flat_map(Product::inheritances).filter(|slot| slot.taken.is_heir);
+        let learnt: BTreeSet<(ReplicaId, ReplicaId)> = slots.map(|slot| (slot.from, slot.to)).collect();
         for (retired, heir) in learnt {
             if next.known[member].contains_key(&heir) {
                 seen.note(LATE);

@@ -90,7 +90,7 @@ impl Chains {
         Ok(())
     }
 
-    /// A whole attempt. What the members tell each other of their products does not matter to who is noted.
+    /// A whole attempt, but that nothing is taken over.
     fn try_to_retire(&self, next: &mut State, heir: usize, retired: usize) {
         self.begin(next, heir, retired);
         let alive = self.alive(next);
