@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use stockmesh::{ReplicaId, RetireError, Retired, Store, WriteError};
-use stockmesh_proto::Location;
+use stockmesh_proto::hold::HoldId;
 use stockmesh_proto::product::{InheritanceSlot, Product, Taken};
-use stockmesh_proto::wire::{Fence, Fenced, Message};
+use stockmesh_proto::wire::{Fence, Fenced, Message, TakeHold};
+use stockmesh_proto::{Location, Sku};
 
 use super::asked::{asked, heir_and_member, member_of};
-use super::peer::{push_of, stock};
+use super::peer::{push_of, shard_of, stock};
 use super::retired::node;
 use super::{MUG, SHOP, own_rights, rights_of, rights_to, wait_available};
 use crate::support::raw::{Raw, read, write};
@@ -263,14 +264,18 @@ async fn slots_of_several_heirs_tell_who_goes_on_for_whom() {
     assert_eq!(named(&next, heir, false, &[]).await, Some(next.replica));
     let took_over = |by: ReplicaId, sequence| {
         let taken = Taken { added: 1, rights: 1, is_heir: true, ..Taken::default() };
-        let slot = InheritanceSlot { location: Location::new(SHOP).unwrap(), from: first, to: by, sequence, taken };
-        push_of(by, "PEN", sequence, Product::of_inheritance(slot))
+        let location = Location::new(SHOP).unwrap();
+        Product::of_inheritance(InheritanceSlot { location, from: first, to: by, sequence, taken })
     };
-    let mut pushes = took_over(heir, 1);
-    pushes.extend(took_over(next.replica, 1));
-    let _more = next.push_bytes(&pushes, false).await;
-    let is_known = |of| store.version_vectors().iter().any(|vector| vector.contains_key(&of));
-    wait_until("they are known", || is_known(next.replica)).await;
+    // At once, as in an exchange; here with a hold.
+    let mut both = took_over(heir, 1);
+    both.absorb(&took_over(next.replica, 1));
+    let (sku, location) = (Sku::new("PEN").unwrap(), Location::new(SHOP).unwrap());
+    let hold = HoldId { replica: next.replica, shard: shard_of("PEN"), sequence: 1 };
+    let products = vec![(sku.clone(), both)];
+    let take = TakeHold { hold, sku, location, units: 1, expires_ms: u64::MAX, products };
+    let (_send, mut receive) = next.session_bytes(&Message::Take(take).encode().unwrap(), true).await;
+    assert!(matches!(read(&mut receive).await, Some(Message::Taken(_))));
     next.connection.close(0_u32.into(), b"dies");
     wait_until("the link ends", || crate::support::links_up(&store) == 0).await;
 
