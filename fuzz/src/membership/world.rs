@@ -256,7 +256,10 @@ impl World {
                 list.len() <= MEMBERS_MAX + 1
                     && list.is_sorted_by(|left, right| left.record.replica < right.record.replica)
             );
-            assert!(list.iter().any(|listed| listed.record == *node.member.own()), "itself is in the list");
+            // Rule N2: once its generation is durable.
+            let may_speak = node.member.own().generation <= node.durable;
+            let is_listed = list.iter().any(|listed| listed.record == *node.member.own());
+            assert_eq!(is_listed, may_speak, "itself in the list");
             for listed in &list {
                 assert_eq!(ListedMember::decode(&listed.encode()).unwrap(), *listed);
             }
@@ -265,7 +268,7 @@ impl World {
             assert_eq!(node.member.lacking(&list), Vec::new(), "nothing is lacking in the own list");
             assert_eq!(node.member.digest(), node.member.digest());
             let up = list.iter().filter(|listed| listed.standing.is_up()).count();
-            let itself = usize::from(!node.has_left);
+            let itself = usize::from(may_speak && !node.has_left);
             assert_eq!(up, node.member.active() + itself);
         }
     }
