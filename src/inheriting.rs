@@ -17,7 +17,7 @@ use crate::error::WriteError;
 use crate::limits::{
     HEIRS_IN_A_ROW_MAX, INHERIT_AGAIN_AFTER, INHERIT_PAUSE, PLACES_AT_ONCE_MAX, RETIRED_HOLD_TIME_DEFAULT,
 };
-use crate::retirements::{HeirClaim, Retirements, last_heir};
+use crate::retirements::{HeirClaim, Retirements, given_up, last_heir};
 use crate::table::Table;
 
 /// What was taken over.
@@ -257,7 +257,7 @@ async fn learn_of_state(table: &Table, committer: &Committer) {
         if retired == table.own() {
             let _ = committer.retired_here(retired).await;
         }
-        if committer.retired(|known| known.contains_key(&retired)) {
+        if committer.retired(|known| known.get(&retired).is_some_and(|noted| *noted != given_up(retired))) {
             continue;
         }
         for heir in heirs {

@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use stockmesh_proto::ReplicaId;
-pub(crate) use stockmesh_proto::retirement::{HeirClaim, Retirement, Retirements, last_heir, named_heir, note, noted};
+pub(crate) use stockmesh_proto::retirement::{
+    HeirClaim, Retirement, Retirements, given_up, last_heir, named_heir, note, noted,
+};
 use tracing::warn;
 
 use crate::storage::Stored;

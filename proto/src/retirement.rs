@@ -54,7 +54,8 @@ impl HeirClaim {
 /// lower id that asks it, and the others follow once they are told that it did: so of several that begin at once, one
 /// can always end it. It gives way to nobody once its fence is closed, also when it was retired itself: it may have taken
 /// over, and whoever takes over from it goes on. So no two of them take over. Only where heirs that were retired name each
-/// other in a circle, nobody goes on, and the one of them with the lowest id can get another heir.
+/// other in a circle, nobody goes on, and the one of them with the lowest id can get another heir; the same is true before an
+/// id that this node itself [gave up](given_up).
 ///
 /// ```
 /// use stockmesh_proto::ReplicaId;
@@ -75,7 +76,7 @@ pub fn noted(known: &Retirements, retired: ReplicaId, claim: &HeirClaim, own: Re
     let claimed = Retirement { heir: claim.heir(), is_closed: !matches!(claim, HeirClaim::Asks { .. }) };
     match known.get(&retired) {
         None => claimed,
-        Some(noted) if noted.is_closed && lowest_of_circle(retired, known) != Some(retired) => *noted,
+        Some(noted) if noted.is_closed && !leads_nowhere(retired, known) => *noted,
         Some(noted) if noted.heir == claimed.heir || gives_way(noted, claim, known, own) => claimed,
         Some(noted) => *noted,
     }
@@ -130,6 +131,26 @@ fn way_to(heir: ReplicaId, retired: ReplicaId, known: &Retirements) -> Option<Ve
         replica = noted.heir;
     }
     None
+}
+
+/// Whether nobody can go on for the heir of a closed fence, and this is where another one may be noted: at the lowest id of
+/// a circle, or before an id that this node gave up since it was retired, see [`given_up`].
+fn leads_nowhere(retired: ReplicaId, known: &Retirements) -> bool {
+    let mut replica = retired;
+    for _ in 0..known.len() {
+        match known.get(&replica) {
+            Some(noted) if noted.heir == replica => return true,
+            Some(noted) if noted.is_closed => replica = noted.heir,
+            _ => return false,
+        }
+    }
+    lowest_of_circle(retired, known) == Some(retired)
+}
+
+/// What a node notes of its own former id if it is told that this one was retired, and not by whom (rule Q6): it names itself,
+/// until more is known.
+pub fn given_up(former: ReplicaId) -> Retirement {
+    Retirement { heir: former, is_closed: false }
 }
 
 /// The lowest of the replicas that name each other as heirs in a circle of closed fences, if a retired one leads there.

@@ -10,7 +10,7 @@ use stockmesh_proto::{ReplicaId, Sku};
 use super::answer::Answer;
 use super::{Event, FenceOutcome, Stopped, Worker};
 use crate::limits::RETIRED_MAX;
-use crate::retirements::{HeirClaim, named_heir, note, row};
+use crate::retirements::{HeirClaim, given_up, named_heir, note, row};
 use crate::sync::oneshot;
 
 impl Worker {
@@ -97,7 +97,17 @@ impl Worker {
     pub(super) fn heed_retirement(&mut self, replica: ReplicaId) {
         if replica == self.table.own() && !self.failed {
             self.mint_incarnation(RETIRED_HERE, None);
+            self.note_given_up(replica);
             self.note_retirement_news();
+        }
+    }
+
+    /// Who took over is known by a slot alone, and there may be none (rule Q6).
+    fn note_given_up(&mut self, former: ReplicaId) {
+        let mut retirements = self.progress.retired.write();
+        if retirements.len() < RETIRED_MAX && !retirements.contains_key(&former) {
+            retirements.insert(former, given_up(former));
+            self.settings.extend(row(former, given_up(former)));
         }
     }
 }

@@ -139,6 +139,9 @@ pub(super) fn may_take_ids(connection: &Connection, shared: &Shared) -> bool {
 /// Why a replica is not linked with any more, if it was retired (rule Q2).
 pub(super) fn retired(replica: ReplicaId, shared: &Shared) -> Option<String> {
     let heir = shared.committer.retired(|retired| retired.get(&replica).map(|retirement| retirement.heir))?;
+    if heir == replica {
+        return Some(format!("replica {replica} was retired: its node goes on under a new replica id"));
+    }
     Some(format!(
         "replica {replica} was retired, and replica {heir} took over for it: its node goes on under a new replica id"
     ))

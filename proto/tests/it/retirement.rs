@@ -1,7 +1,7 @@
 //! Who is noted as the heir of a retired replica (rule Q1). What follows from it for several heirs is searched by the model.
 
 use stockmesh_proto::ReplicaId;
-use stockmesh_proto::retirement::{HeirClaim, Retirement, Retirements, last_heir, named_heir, note, noted};
+use stockmesh_proto::retirement::{HeirClaim, Retirement, Retirements, given_up, last_heir, named_heir, note, noted};
 
 const LOW: u64 = 1;
 const HIGH: u64 = 2;
@@ -155,6 +155,23 @@ fn a_circle_is_opened_at_its_lowest_id() {
     note(&mut now, id(LOW), &HeirClaim::Closes { heir: id(9) }, id(9));
     for of in [LOW, HIGH, OTHER, DEAD] {
         assert_eq!(last_heir(id(of), &now), Some(id(9)));
+    }
+}
+
+/// At the node that was retired under that id, and does not know by whom: nobody else may know a way on from there.
+#[test]
+fn a_way_that_leads_to_an_id_that_was_given_up_ends_there() {
+    assert_eq!(given_up(id(LOW)), Retirement { heir: id(LOW), is_closed: false });
+    for is_closed in [false, true] {
+        let known = [(DEAD, HIGH, true), (HIGH, LOW, is_closed), (LOW, LOW, false)];
+        for of in [LOW, HIGH] {
+            let now = noted(&rows(&known), id(of), &asks(OTHER, &[]), id(9));
+            assert_eq!((now.heir.bits(), now.is_closed), (OTHER, false));
+        }
+        let heir = noted_among(&known, 9, &asks(OTHER, &[]));
+        assert_eq!(heir, if is_closed { (OTHER, false) } else { (HIGH, true) });
+        assert_eq!(noted_among(&known, 9, &HeirClaim::TookOver { heir: id(OTHER) }), (HIGH, true));
+        assert_eq!(last_heir(id(DEAD), &rows(&known)), None);
     }
 }
 
