@@ -460,7 +460,7 @@ async fn who_goes_on_for_a_dead_heir_is_the_heir_of_all_that_it_had() {
         assert!(matches!(refused, RetireError::OtherHeir { heir, .. } if heir == a.replica_id()), "{refused}");
     }
     // Whom to ask for them it knows from what the heir wrote.
-    wait_converged(&[a, d.clone()]).await;
+    wait_converged(&[a.clone(), d.clone()]).await;
     mug(&d).sell(9).await.unwrap();
 }
 
