@@ -134,6 +134,7 @@ async fn write_list(digest: u64, list: &[ListedMember], send: &mut SendStream) -
     Ok(())
 }
 
+/// Reads frames up to the last, which the stream may end before if there is nothing to tell. Bounded by what a cluster may have.
 async fn read_list(receive: &mut RecvStream) -> Result<(u64, Vec<ListedMember>), SyncError> {
     let violation = |text: &str| FrameError::Violation(text.to_owned());
     let mut list = Vec::new();
