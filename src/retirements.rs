@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use stockmesh_proto::ReplicaId;
 pub(crate) use stockmesh_proto::retirement::{
-    HeirClaim, Retirement, Retirements, given_up, last_heir, named_heir, note, noted,
+    HeirClaim, Retirement, Retirements, given_up, last_heir, living_rival, named_heir, note, noted,
 };
 use tracing::warn;
 

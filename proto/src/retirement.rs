@@ -77,27 +77,39 @@ pub fn noted(known: &Retirements, retired: ReplicaId, claim: &HeirClaim, own: Re
     match known.get(&retired) {
         None => claimed,
         Some(noted) if noted.is_closed && !leads_nowhere(retired, known) => *noted,
-        Some(noted) if noted.heir == claimed.heir || gives_way(noted, claim, known, own) => claimed,
+        Some(noted) if noted.heir == claimed.heir || gives_way((retired, noted), claim, known, own) => claimed,
         Some(noted) => *noted,
     }
 }
 
 /// Whether an heir whose fence is open, as it was noted, gives way to what another one claims.
-fn gives_way(noted: &Retirement, claim: &HeirClaim, known: &Retirements, own: ReplicaId) -> bool {
-    let is_retired = known.contains_key(&noted.heir);
+fn gives_way(
+    (retired, noted): (ReplicaId, &Retirement),
+    claim: &HeirClaim,
+    known: &Retirements,
+    own: ReplicaId,
+) -> bool {
     match claim {
         // An heir that was retired too takes over nothing any more.
-        HeirClaim::Asks { .. } if is_retired => true,
+        HeirClaim::Asks { .. } if known.contains_key(&noted.heir) => true,
         // Of itself each knows best how far it is.
         HeirClaim::Asks { heir, .. } if noted.heir == own => *heir < own,
         HeirClaim::Asks { gave_way, .. } => gave_way.contains(&noted.heir),
         HeirClaim::Closes { .. } => false,
-        // What was known of it as its own fence was closed is known here. It did the rest alone, and all may have agreed on
-        // another one before.
-        HeirClaim::TookOver { heir } => {
-            !noted.is_closed && (is_retired || known.get(heir).is_none_or(|noted| !noted.is_closed))
+        // What a retired one took over it may have taken over alone, as others had agreed on another one already: it is for
+        // that one to give way, while it can. The others follow its word.
+        HeirClaim::TookOver { heir } if noted.is_closed || known.contains_key(heir) => {
+            !noted.is_closed && noted.heir == own && !leads_back(*heir, retired, known)
         }
+        HeirClaim::TookOver { .. } => true,
     }
+}
+
+/// Another one, not retired itself, to whom the replica `own` gave its word, and of whom it does not know that its fence is
+/// closed. Before `own` begins it asks that one: the word is that one's to give back.
+pub fn living_rival(known: &Retirements, retired: ReplicaId, own: ReplicaId) -> Option<ReplicaId> {
+    let noted = known.get(&retired).filter(|noted| !noted.is_closed && noted.heir != own)?;
+    (!known.contains_key(&noted.heir)).then_some(noted.heir)
 }
 
 /// Notes what follows from a claim, see [`noted`]. Whoever took over had closed its fence, and was the
@@ -141,10 +153,24 @@ fn leads_nowhere(retired: ReplicaId, known: &Retirements) -> bool {
         match known.get(&replica) {
             Some(noted) if noted.heir == replica => return true,
             Some(noted) if noted.is_closed => replica = noted.heir,
-            _ => return false,
+            _ => break,
         }
     }
     lowest_of_circle(retired, known) == Some(retired)
+}
+
+/// Whether nobody but the heir of `retired` could go on for this one, which was retired too: they were in a circle that was
+/// opened there, or were led to nobody.
+fn leads_back(heir: ReplicaId, retired: ReplicaId, known: &Retirements) -> bool {
+    let mut replica = heir;
+    for _ in 0..known.len() {
+        match known.get(&replica) {
+            None => return false,
+            Some(noted) if noted.heir == replica || noted.heir == retired => return true,
+            Some(noted) => replica = noted.heir,
+        }
+    }
+    true
 }
 
 /// What a node notes of its own former id if it is told that this one was retired, and not by whom (rule Q6): it names itself,
@@ -153,9 +179,14 @@ pub fn given_up(former: ReplicaId) -> Retirement {
     Retirement { heir: former, is_closed: false }
 }
 
-/// The lowest of the replicas that name each other as heirs in a circle of closed fences, if a retired one leads there.
+/// The lowest of the replicas that name each other as heirs in a circle, if a retired one leads there. Who was not told that
+/// a fence in it was closed, by an heir that was retired too, must open it at the same place as who was.
 fn lowest_of_circle(retired: ReplicaId, known: &Retirements) -> Option<ReplicaId> {
-    let next = |replica: &ReplicaId| known.get(replica).filter(|noted| noted.is_closed).map(|noted| noted.heir);
+    let leads_on = |replica: &ReplicaId, noted: &Retirement| {
+        noted.is_closed || (noted.heir != *replica && known.contains_key(&noted.heir))
+    };
+    let next =
+        |replica: &ReplicaId| known.get(replica).filter(|noted| leads_on(replica, noted)).map(|noted| noted.heir);
     let mut inside = retired;
     for _ in 0..known.len() {
         inside = next(&inside)?;

@@ -40,7 +40,11 @@ impl Worker {
                 return FenceOutcome::Full;
             }
             let own = self.table.own();
-            let named = named_heir(&retirements, retired, claim, own);
+            // Nobody waits for an answer to what slots show, and there can be many of them.
+            let named = match claim {
+                HeirClaim::TookOver { heir } => *heir,
+                HeirClaim::Asks { .. } | HeirClaim::Closes { .. } => named_heir(&retirements, retired, claim, own),
+            };
             (note(&mut retirements, retired, claim, own), named)
         };
         if rows.is_empty() {

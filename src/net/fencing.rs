@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
 use stockmesh_proto::ReplicaId;
 use stockmesh_proto::limits::RIVALS_MAX;
@@ -89,6 +89,8 @@ pub(super) struct Fencing<'a> {
     pub(super) heir: ReplicaId,
     pub(super) until: Instant,
     pub(super) shared: &'a Shared,
+    /// The one to whom this node gave its word before, if it gave it back.
+    pub(super) gave_way: OnceLock<ReplicaId>,
 }
 
 type Ended = Result<(ReplicaId, Result<Attempt, RetireError>), JoinError>;
@@ -219,7 +221,7 @@ impl<'a> Turns<'a> {
     }
 }
 
-fn is_down(member: ReplicaId, shared: &Shared) -> bool {
+pub(super) fn is_down(member: ReplicaId, shared: &Shared) -> bool {
     shared.members.get(member).is_none_or(|member| member.state == MemberState::Down)
 }
 
@@ -318,17 +320,22 @@ impl Fencing<'_> {
         }
     }
 
+    /// What this node claims to itself.
+    pub(super) fn claim(&self) -> HeirClaim {
+        HeirClaim::Asks { heir: self.heir, gave_way: self.gave_way.get().copied().into_iter().collect() }
+    }
+
     /// Another one that this node knows as the heir, or that is to be retired before.
     pub(super) fn other_heir(&self) -> Option<ReplicaId> {
         let (retired, heir) = (self.retired, self.heir);
-        let asks = HeirClaim::Asks { heir, gave_way: Vec::new() };
+        let asks = self.claim();
         self.shared.committer.retired(|known| {
             let is_noted = noted(known, retired, &asks, heir).heir == heir;
             (!is_noted).then(|| named_heir(known, retired, &HeirClaim::Closes { heir }, heir))
         })
     }
 
-    fn other(&self, heir: ReplicaId) -> RetireError {
+    pub(super) fn other(&self, heir: ReplicaId) -> RetireError {
         RetireError::OtherHeir { replica: self.retired, heir }
     }
 
@@ -338,6 +345,12 @@ impl Fencing<'_> {
 
     /// Nobody who is linked is retired, and only under the id that the members were told, unless this node gave way.
     pub(super) fn check(&self) -> Result<(), RetireError> {
+        self.check_node()?;
+        self.other_heir().map_or(Ok(()), |heir| Err(self.other(heir)))
+    }
+
+    /// The same, but for who is noted as the heir.
+    pub(super) fn check_node(&self) -> Result<(), RetireError> {
         if self.shared.committer.is_closed() {
             return Err(RetireError::Stopped);
         }
@@ -345,9 +358,6 @@ impl Fencing<'_> {
             let why = "it took a new replica id meanwhile; call again, and retire its former id first if that is named"
                 .into();
             return Err(RetireError::Heir { heir: self.heir, why });
-        }
-        if let Some(heir) = self.other_heir() {
-            return Err(self.other(heir));
         }
         match self.shared.registry.link(self.retired) {
             Some(_) => Err(RetireError::Alive { replica: self.retired, at: self.heir }),

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use quinn::SendStream;
@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::fencing::{Attempt, Fencing};
+use super::fencing::{Attempt, Fencing, is_down};
 use super::frames::{FrameError, OwnStream, read_message, write_message};
 use super::link::Link;
 use super::members::MemberState;
@@ -28,7 +28,7 @@ use super::wishes::{Asker, Errand, RetireRequest};
 use crate::commit::FenceOutcome;
 use crate::error::RetireError;
 use crate::limits::{REPLY_TIME_MAX, RETIRE_LOOK_EVERY};
-use crate::retirements::{HeirClaim, last_heir, named_heir};
+use crate::retirements::{HeirClaim, last_heir, living_rival, named_heir};
 
 /// Answers a heir that asks to fence a replica. One that is linked here is alive, and is not fenced.
 pub(super) async fn receive_fence(
@@ -213,7 +213,7 @@ pub(super) async fn fence_once(
         let why = "another call is retiring it, and has not ended yet".into();
         return Err(RetireError::Heir { heir, why });
     };
-    let fencing = Fencing { retired, without, heir, until, shared };
+    let fencing = Fencing { retired, without, heir, until, shared, gave_way: OnceLock::new() };
     // Whoever goes on for an heir that closed its fence knows all that this one knew.
     let is_fenced = || is_heir() && fencing.other_heir().is_some();
     if !is_fenced() && (was_heir || !is_heir()) {
@@ -229,11 +229,13 @@ pub(super) async fn fence_once(
 /// and that any of them knows is missing here, and none of them takes more of it.
 async fn fence_everywhere(fencing: &Fencing<'_>) -> Result<(), RetireError> {
     let Fencing { retired, heir, shared, .. } = *fencing;
+    ask_rival(fencing, true).await?;
     fencing.check()?;
     let fence = move |is_trial, gave_way| Fence { retired, heir, is_trial, gave_way };
     // First only asked: a replica that turns out to be alive, or a member that is missing, must not leave a fence behind.
     fencing.with_all(|link, gave_way| async move { ask_to_fence(&link, fence(true, gave_way)).await }).await?;
-    fence_here(retired, shared).await?;
+    ask_rival(fencing, false).await?;
+    fence_here(fencing).await?;
     let members = fencing
         .with_all(|link, gave_way| {
             let shared = shared.clone();
@@ -248,9 +250,34 @@ async fn fence_everywhere(fencing: &Fencing<'_>) -> Result<(), RetireError> {
     Ok(())
 }
 
-async fn fence_here(retired: ReplicaId, shared: &Shared) -> Result<(), RetireError> {
-    let own = shared.table.own();
-    let fenced = shared.committer.fence(retired, HeirClaim::Asks { heir: own, gave_way: Vec::new() }).await;
+/// If this node gave its word to another one that lives, that one is asked first: it alone can give the word back (rule Q1).
+async fn ask_rival(fencing: &Fencing<'_>, is_trial: bool) -> Result<(), RetireError> {
+    let Fencing { retired, heir, until, shared, .. } = *fencing;
+    let Some(rival) = shared.committer.retired(|known| living_rival(known, retired, heir)) else { return Ok(()) };
+    while Instant::now() < until {
+        fencing.check_node()?;
+        if let Some(link) = shared.registry.link(rival).filter(|link| link.knows_retirement && link.is_open()) {
+            match ask_to_fence(&link, Fence { retired, heir, is_trial, gave_way: Vec::new() }).await? {
+                Attempt::Done => {
+                    fencing.gave_way.get_or_init(|| rival);
+                    return Ok(());
+                }
+                Attempt::Behind(other) => return Err(fencing.other(other)),
+                Attempt::Refused => break,
+                Attempt::Again => {}
+            }
+        } else if is_down(rival, shared) || !may_link(rival, shared) {
+            break;
+        }
+        shared.want_link(rival, Errand::Retirement);
+        tokio::time::sleep(RETIRE_LOOK_EVERY.min(until.saturating_duration_since(Instant::now()))).await;
+    }
+    Err(fencing.other(rival))
+}
+
+async fn fence_here(fencing: &Fencing<'_>) -> Result<(), RetireError> {
+    let Fencing { retired, heir: own, shared, .. } = *fencing;
+    let fenced = shared.committer.fence(retired, fencing.claim()).await;
     match fenced.map_err(|_| RetireError::Stopped)? {
         FenceOutcome::Fenced(heir) if heir == own => Ok(()),
         FenceOutcome::Fenced(heir) => Err(RetireError::OtherHeir { replica: retired, heir }),

@@ -1,7 +1,9 @@
 //! Who is noted as the heir of a retired replica (rule Q1). What follows from it for several heirs is searched by the model.
 
 use stockmesh_proto::ReplicaId;
-use stockmesh_proto::retirement::{HeirClaim, Retirement, Retirements, given_up, last_heir, named_heir, note, noted};
+use stockmesh_proto::retirement::{
+    HeirClaim, Retirement, Retirements, given_up, last_heir, living_rival, named_heir, note, noted,
+};
 
 const LOW: u64 = 1;
 const HIGH: u64 = 2;
@@ -101,18 +103,34 @@ fn who_gave_way_does_not_close_its_fence_once_the_other_is_retired() {
     assert_eq!(noted_among(&known, HIGH, &asks(HIGH, &[])), (HIGH, false), "it begins anew");
 }
 
-/// Who was retired may have taken over and sold before another one was noted in its place, of whom the fence is open: that one
-/// has not heard of it yet.
+/// Who was retired may have taken over alone, as others had agreed on another one already, and may have closed its fence with
+/// their words: it is for that one alone to see it, and to give way.
 #[test]
-fn what_shows_that_a_retired_heir_took_over_counts_more_than_a_fence_that_is_open() {
+fn what_a_retired_heir_took_over_alone_keeps_another_one_from_closing_its_fence() {
     let late = HeirClaim::TookOver { heir: id(HIGH) };
-    for own in [LOW, OTHER, HIGH] {
-        assert_eq!(noted_among(&[(DEAD, LOW, false), (HIGH, 9, false)], own, &late), (HIGH, true));
-        assert_eq!(noted_among(&[(DEAD, LOW, false), (LOW, 9, false), (HIGH, 9, true)], own, &late), (HIGH, true));
-        assert_eq!(noted_among(&[(DEAD, LOW, true), (HIGH, 9, false)], own, &late), (LOW, true));
-        // What all knew of it as its fence was closed was known here before.
-        assert_eq!(noted_among(&[(DEAD, LOW, false), (HIGH, 9, true)], own, &late), (LOW, false));
+    for is_closed in [false, true] {
+        let known = [(DEAD, LOW, false), (HIGH, 9, is_closed)];
+        assert_eq!(noted_among(&known, LOW, &late), (HIGH, true));
+        for own in [OTHER, HIGH, 9] {
+            assert_eq!(noted_among(&known, own, &late), (LOW, false), "by its own word");
+            // Who was retired since may have closed it before.
+            assert_eq!(noted_among(&[known.as_slice(), &[(LOW, 9, false)]].concat(), own, &late), (LOW, false));
+        }
+        assert_eq!(noted_among(&[(DEAD, LOW, true), (HIGH, 9, is_closed)], LOW, &late), (LOW, true));
+        assert_eq!(noted_among(&[(DEAD, HIGH, false), (HIGH, 9, is_closed)], OTHER, &late), (HIGH, true));
     }
+}
+
+/// Who gave its word to another one asks that one first.
+#[test]
+fn the_word_that_one_gave_is_given_back_by_whoever_has_it() {
+    let rival = |known, own| living_rival(&rows(known), id(DEAD), id(own)).map(ReplicaId::bits);
+    assert_eq!(rival(&[], HIGH), None);
+    assert_eq!(rival(&[(DEAD, LOW, false)], HIGH), Some(LOW));
+    assert_eq!(rival(&[(DEAD, LOW, false)], LOW), None);
+    assert_eq!(rival(&[(DEAD, LOW, true)], HIGH), None);
+    assert_eq!(rival(&[(DEAD, LOW, false), (LOW, OTHER, false)], HIGH), None, "nobody is there to be asked");
+    assert_eq!(noted_by(HIGH, LOW, false, &asks(HIGH, &[LOW])), (HIGH, false));
 }
 
 /// Who goes on for an heir has closed the fence of that one, though nobody else was told.
@@ -156,6 +174,25 @@ fn a_circle_is_opened_at_its_lowest_id() {
     for of in [LOW, HIGH, OTHER, DEAD] {
         assert_eq!(last_heir(id(of), &now), Some(id(9)));
     }
+}
+
+/// Whoever was not told that a fence in it was closed, as nothing was taken over behind it, opens it at the same place.
+#[test]
+fn a_circle_that_is_closed_elsewhere_is_opened_at_the_same_id() {
+    for (first, second) in [(LOW, HIGH), (HIGH, LOW)] {
+        let known = [(first, second, true), (second, first, false), (DEAD, second, true)];
+        let noted_of = |of: u64| noted(&rows(&known), id(of), &asks(9, &[]), id(OTHER)).heir;
+        assert_eq!(noted_of(LOW), id(9));
+        assert_eq!(noted_of(DEAD), id(second));
+        assert_eq!(noted_of(first), if first == LOW { id(9) } else { id(second) });
+        for of in [first, DEAD] {
+            let named = named_heir(&rows(&known), id(of), &asks(9, &[]), id(OTHER));
+            assert_eq!(named, if of == LOW { id(9) } else { id(LOW) });
+        }
+    }
+    // Not by an heir that lives.
+    let known = [(LOW, HIGH, true), (HIGH, OTHER, false)];
+    assert_eq!(noted(&rows(&known), id(LOW), &asks(9, &[]), id(8)).heir, id(HIGH));
 }
 
 /// At the node that was retired under that id, and does not know by whom: nobody else may know a way on from there.

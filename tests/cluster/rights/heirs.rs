@@ -117,8 +117,51 @@ async fn an_heir_gives_way_to_a_lower_id_alone() {
     assert_eq!(named(&lower, dead, false, &[]).await, Some(low()));
     let refused = retiring.await.unwrap().unwrap_err();
     assert!(matches!(refused, RetireError::OtherHeir { heir, .. } if heir == low()), "{refused}");
-    let refused = heir.retire(dead).await.unwrap_err();
+    // Begun anew, the one to whom the word was given is asked first.
+    let retiring = tokio::spawn(heir.retire(dead).deadline(LONG).into_future());
+    let fence = answers(&lower, low()).await;
+    assert_eq!((fence.is_trial, fence.gave_way), (true, Vec::new()));
+    let refused = retiring.await.unwrap().unwrap_err();
     assert!(matches!(refused, RetireError::OtherHeir { heir, .. } if heir == low()), "{refused}");
+    assert!(begun.elapsed() < LONG / 2, "{:?}", begun.elapsed());
+}
+
+/// Who gave its word may have it back from whoever has it, which may know by now that it cannot come to the end; and nobody
+/// else is asked before that one said so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_word_that_was_given_is_given_back() {
+    let mesh = Mesh::new();
+    let (heir, dead, member) = heir_and_member(&mesh).await;
+    let rival = member_of(&mesh, &heir, Some(high())).await;
+    let own = heir.replica_id();
+    assert_eq!(named(&rival, dead, false, &[]).await, Some(high()));
+    let retiring = tokio::spawn(heir.retire(dead).deadline(LONG).into_future());
+    assert!(answers(&rival, own).await.is_trial);
+    assert_eq!(named(&rival, dead, true, &[]).await, Some(high()), "for a trial alone nothing is taken back");
+    for peer in [&member, &rival] {
+        assert!(answers(peer, own).await.is_trial);
+    }
+    assert!(!answers(&rival, own).await.is_trial);
+    for peer in [&member, &rival] {
+        let (_, fence) = asked(peer).await;
+        assert!(!fence.is_trial);
+    }
+    assert_eq!(named(&rival, dead, true, &[]).await, Some(own));
+    assert!(!retiring.is_finished());
+}
+
+/// One that is not there is named, and not waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_word_is_not_asked_back_of_one_that_is_gone() {
+    let mesh = Mesh::new();
+    let (heir, dead, _member) = heir_and_member(&mesh).await;
+    let rival = member_of(&mesh, &heir, Some(high())).await;
+    assert_eq!(named(&rival, dead, false, &[]).await, Some(high()));
+    rival.connection.close(0_u32.into(), b"dies");
+    wait_until("the link ends", || crate::support::links_up(&heir) == 1).await;
+    let begun = Instant::now();
+    let refused = heir.retire(dead).deadline(LONG).await.unwrap_err();
+    assert!(matches!(refused, RetireError::OtherHeir { heir, .. } if heir == high()), "{refused}");
     assert!(begun.elapsed() < LONG / 2, "{:?}", begun.elapsed());
 }
 

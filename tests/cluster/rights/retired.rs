@@ -472,13 +472,24 @@ async fn what_two_had_that_retired_each_other_is_had_again() {
     for (before, apart) in [([9, 5], [0, 0]), ([14, 0], [0, 0]), ([0, 14], [0, 0]), ([0, 0], [14, 0]), ([3, 0], [7, 4])]
     {
         for by in [0, 1] {
-            retire_each_other(before, apart, by).await;
+            retire_each_other(before, apart, by, false).await;
+        }
+    }
+}
+
+/// The same with a third that joins one of them meanwhile, and that is not told that a fence was closed behind which nothing
+/// was taken over: all three agree on whom to begin with, whoever of the two has the lower id.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_two_had_that_retired_each_other_is_had_again_with_a_third() {
+    for before in [[14, 0], [0, 14]] {
+        for by in [0, 1, 2, 0, 1, 2] {
+            retire_each_other(before, [0, 0], by, true).await;
         }
     }
 }
 
 /// Units that each receives before they are apart, and behind that; and which of them brings all back.
-async fn retire_each_other(before: [u64; 2], apart: [u64; 2], by: usize) {
+async fn retire_each_other(before: [u64; 2], apart: [u64; 2], by: usize, with_third: bool) {
     let receive = async |stores: &[Store; 2], units: [u64; 2]| {
         for (store, units) in stores.iter().zip(units).filter(|(_, units)| *units > 0) {
             mug(store).receive(units).await.unwrap();
@@ -493,21 +504,31 @@ async fn retire_each_other(before: [u64; 2], apart: [u64; 2], by: usize) {
     let former = stores.each_ref().map(Store::replica_id);
     let is_member = |store: &Store, of| store.members().iter().any(|member| member.replica == of);
     wait_until("they know each other", || is_member(&stores[0], former[1]) && is_member(&stores[1], former[0])).await;
-    stores[0].go_offline();
+    stores[1].go_offline();
     wait_until("they are apart", || stores.iter().all(|store| crate::support::links_up(store) == 0)).await;
     receive(&stores, apart).await;
+    let mut all = stores.to_vec();
+    if with_third {
+        all.push(node(&mesh, "c").await);
+        full_mesh(&[all[0].clone(), all[2].clone()]);
+        wait_available(&all[2..], i128::from(before[0] + before[1])).await;
+    }
     assert_eq!(stores[0].retire(former[1]).await.unwrap().units, before[1]);
     assert_eq!(stores[1].retire(former[0]).await.unwrap().units, before[0]);
-    stores[0].go_online();
+    stores[1].go_online();
     wait_until("both have new ids", || stores.iter().zip(former).all(|(store, former)| store.replica_id() != former))
         .await;
-    wait_available(&stores, 14).await;
+    if with_third {
+        full_mesh(&all);
+        wait_linked(&all, 2).await;
+    }
+    wait_available(&all, 14).await;
 
     // As the errors say.
     let mut to_retire = former.to_vec();
     for _ in 0..10 {
         let Some(dead) = to_retire.last() else { break };
-        match stores[by].retire(*dead).deadline(PATIENCE).await {
+        match all[by].retire(*dead).deadline(PATIENCE).await {
             // Of one that never had anything nothing may be known.
             Ok(_) | Err(RetireError::Unknown(_)) => drop(to_retire.pop()),
             Err(RetireError::OtherHeir { heir, .. }) => to_retire.push(heir),
@@ -515,8 +536,8 @@ async fn retire_each_other(before: [u64; 2], apart: [u64; 2], by: usize) {
         }
     }
     assert_eq!(to_retire, [], "{before:?} {apart:?} {by}");
-    wait_converged(&stores).await;
-    mug(&stores[1 - by]).sell(14).deadline(PATIENCE).await.unwrap();
+    wait_converged(&all).await;
+    mug(&all[(by + 1) % all.len()]).sell(14).deadline(PATIENCE).await.unwrap();
 }
 
 /// The heir dies before it took anything over: once it is retired too, another one can be named.

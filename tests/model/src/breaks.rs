@@ -48,6 +48,7 @@ const CHAINS: Chains = Chains {
     first_takes: 1,
     attempts: 3,
     in_parts: false,
+    returns: false,
     broken: chains::Broken::Nothing,
 };
 
@@ -119,12 +120,14 @@ fn of_chains() -> Vec<Break> {
     let two = Chains { products: 2, first_takes: 2, attempts: 1, broken: C::BehindOpenFences, ..few };
     let units = Chains { products: 2, attempts: 1, broken: C::ItsOwnPlaceAlone, ..few };
     let told = Chains { broken: C::WithoutExchange, ..few };
+    let back = Chains { returns: true, attempts: 2, broken: C::WordsAreNotAskedBack, products: 2, ..few };
     // These need four, which takes too long for a test.
     let word = Chains { broken: C::TheRetiredAreReplaced, ..CHAINS };
     vec![
         entry("chains", "an heir takes over its own place alone", "Q4 units", units),
         entry("chains", "an heir takes over behind open fences", "oversold", two),
         entry("chains", "a fence is closed without an exchange", "oversold", told),
+        entry("returns", "a word that was given is not asked back", "Q4 units", back),
         entry("chains-4", "heirs that were retired are replaced", "Q4 ends", word),
         entry("chains-4", "an heir asks in one round", "oversold", Chains { broken: C::OneRound, ..CHAINS }),
     ]

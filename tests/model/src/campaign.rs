@@ -80,9 +80,16 @@ fn chains(
     in_parts: bool,
 ) -> Entry {
     let broken = Default::default();
-    let system = chains::Chains { members, dying, products, first_takes, attempts, in_parts, broken };
+    let system = chains::Chains { members, dying, products, first_takes, attempts, in_parts, returns: false, broken };
     let (deaths, parts) = (dying.len(), if in_parts { ", in parts" } else { "" });
     entry("chains", members, format!("{deaths} deaths, {products} products, {attempts} attempts{parts}"), system)
+}
+
+fn returns(members: usize, dying: &'static [usize], (products, first_takes): (usize, usize), attempts: u8) -> Entry {
+    let (in_parts, returns, broken) = (false, true, Default::default());
+    let system = chains::Chains { members, dying, products, first_takes, attempts, in_parts, returns, broken };
+    let cut_off = dying.len();
+    entry("returns", members, format!("{cut_off} cut off, {products} products, {attempts} attempts"), system)
 }
 
 fn all() -> Vec<Entry> {
@@ -112,6 +119,8 @@ fn all() -> Vec<Entry> {
         chains(4, &[2, 0], (1, 1), 3, false),
         chains(4, &[0, 2], (2, 1), 2, true),
         chains(4, &[2, 0], (2, 1), 2, true),
+        returns(3, &[0], (2, 1), 2),
+        returns(4, &[0], (2, 1), 2),
     ]
 }
 

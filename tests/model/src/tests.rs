@@ -79,9 +79,19 @@ fn of_several_heirs_one_takes_over_and_one_always_can() {
 #[test]
 fn what_a_dead_heir_had_taken_over_is_taken_over_once() {
     let broken = chains::Broken::Nothing;
-    let few = Chains { members: 3, dying: &[0], products: 1, first_takes: 1, attempts: 3, in_parts: false, broken };
-    assert_complete(few, 2_940);
-    assert_complete(Chains { dying: &[1, 0], ..few }, 9_240);
+    let few = Chains {
+        members: 3,
+        dying: &[0],
+        products: 1,
+        first_takes: 1,
+        attempts: 3,
+        in_parts: false,
+        returns: false,
+        broken,
+    };
+    assert_complete(few, 3_422);
+    assert_complete(Chains { dying: &[1, 0], ..few }, 10_498);
+    assert_complete(Chains { products: 2, attempts: 2, returns: true, ..few }, 43_450);
 }
 
 #[test]
@@ -122,4 +132,5 @@ fn what_is_broken_among_heirs_is_found() {
 #[test]
 fn what_is_broken_among_heirs_that_die_is_found() {
     assert_found("chains");
+    assert_found("returns");
 }

@@ -1,7 +1,8 @@
 //! Heirs that die themselves: who takes over what they had taken over, from what the members know of it, while others retire
 //! the same replicas (rules Q1, Q3, Q4). A question, its answer and the exchange behind it are one step here; what becomes of
 //! them when they are lost and late is for the model `heirs`. Left out are trials, replicas that live behind an open fence, and
-//! members that come, leave or are left out by name; and all who are retired are dead.
+//! members that come, leave or are left out by name; and all who are retired are dead, or cut off and do nothing but take over
+//! and come back.
 
 mod check;
 
@@ -10,7 +11,7 @@ use std::sync::Arc;
 
 use stockmesh_proto::operation::{Operation, OversellPolicy};
 use stockmesh_proto::product::Product;
-use stockmesh_proto::retirement::{HeirClaim, Retirement, Retirements, last_heir, named_heir, note};
+use stockmesh_proto::retirement::{HeirClaim, Retirement, Retirements, last_heir, living_rival, named_heir, note};
 use stockmesh_proto::{ReplicaId, Sku};
 
 use crate::check::{Fault, Seen, System};
@@ -33,6 +34,8 @@ pub(crate) enum Broken {
     OneRound,
     /// An heir takes over from the one that it retires alone, and not what that one had taken over.
     ItsOwnPlaceAlone,
+    /// Who gave its word to another one does not ask it whether it gives it back.
+    WordsAreNotAskedBack,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +52,8 @@ pub(crate) struct Chains {
     pub(crate) attempts: u8,
     /// Whether members learn of single products, too; then nothing is sold, for the number of states.
     pub(crate) in_parts: bool,
+    /// Whether the dying were only cut off: they may take over what they are the heirs of, and come back, under other ids.
+    pub(crate) returns: bool,
     pub(crate) broken: Broken,
 }
 
@@ -61,6 +66,11 @@ pub(crate) struct State {
     attempts: BTreeMap<(usize, usize), Attempt>,
     /// How many of the dying are dead.
     deaths: usize,
+    /// Those of them that came back.
+    returned: BTreeSet<usize>,
+    /// By product: whether one that was cut off took it over, and nobody knew when it was. What one alone had done may be done
+    /// twice if it comes back (rule E7).
+    alone: Vec<bool>,
     /// By product: units that were sold, and those of them that only the dead knew of.
     sold: Vec<u64>,
     lost: Vec<u64>,
@@ -106,6 +116,11 @@ pub(crate) enum Action {
         to: usize,
         product: usize,
     },
+    /// A member learns all that one knows that was cut off, and has come back.
+    Return {
+        dead: usize,
+        member: usize,
+    },
     /// A member is shown again what an heir took over, and nothing else.
     See {
         heir: usize,
@@ -119,6 +134,7 @@ const TOOK_OVER: usize = 0;
 const GAVE_WAY: usize = 1;
 const LATE: usize = 2;
 const LOST: usize = 3;
+const RETURNED: usize = 4;
 
 fn sku_of(product: usize) -> Sku {
     sku(["A", "B"][product])
@@ -133,10 +149,15 @@ impl System for Chains {
         "an heir was told of another one",
         "a retired heir was seen to have taken over",
         "the dead alone knew of a sale",
+        "what was taken over by one that was cut off is learnt",
     ];
 
     fn may_happen(&self, witness: usize) -> bool {
-        witness != LOST || !self.in_parts
+        match witness {
+            LOST => !self.in_parts,
+            RETURNED => self.returns,
+            _ => true,
+        }
     }
 
     fn initial(&self) -> State {
@@ -151,6 +172,8 @@ impl System for Chains {
             known: (0..self.members).map(|member| [(dead.id, noted_by(member))].into()).collect(),
             attempts: BTreeMap::new(),
             deaths: 0,
+            returned: BTreeSet::new(),
+            alone: vec![false; self.products],
             sold: vec![0; self.products],
             lost: vec![0; self.products],
             attempts_left: self.attempts,
@@ -181,6 +204,17 @@ impl System for Chains {
             let pairs = others.flat_map(|to| products.clone().map(move |product| (to, product)));
             actions.extend(pairs.map(|(to, product)| Action::Tell { from: member, to, product }));
         }
+        if self.returns {
+            for cut_off in self.dying[..state.deaths].iter().copied() {
+                let products = if cut_off == self.dying[0] { self.first_takes } else { self.products };
+                for (retired, product) in
+                    dead.iter().flat_map(|retired| (0..products).map(|product| (*retired, product)))
+                {
+                    actions.push(Action::TakeOver { heir: cut_off, retired, product });
+                }
+                actions.extend(alive.iter().map(|&member| Action::Return { dead: cut_off, member }));
+            }
+        }
         for (heir, retired) in state.attempts.keys().copied() {
             actions.extend(alive.iter().map(|&member| Action::Ask { heir, retired, member }));
             actions.push(Action::Close { heir, retired });
@@ -197,7 +231,12 @@ impl System for Chains {
             }
             Action::Ask { heir, retired, member } => self.ask(&mut next, (heir, retired), member, seen)?,
             Action::Close { heir, retired } => self.close(&mut next, heir, retired),
-            Action::TakeOver { heir, retired, product } => self.take_over(&mut next, heir, retired, product, seen)?,
+            Action::TakeOver { heir, retired, product } => {
+                if !next.returned.contains(&heir) {
+                    self.take_over(&mut next, heir, retired, product, seen)?;
+                    next.alone[product] |= self.dead(state).contains(&heir) && next != *state;
+                }
+            }
             Action::Sell { member, product } => {
                 let policy = OversellPolicy::Refuse;
                 let sale = Operation::Sell { sku: sku_of(product), location: place(), units: units(1), policy };
@@ -205,6 +244,7 @@ impl System for Chains {
             }
             Action::Meet(left, right) => self.meet(&mut next, left, right, seen)?,
             Action::Tell { from, to, product } => self.tell(&mut next, from, to, product, seen),
+            Action::Return { dead, member } => self.come_back(&mut next, dead, member, seen),
             Action::See { heir, retired, member } => {
                 let (heir, retired) = (replica_id(heir), replica_id(retired));
                 let known = |product| next.replicas[member].product(&sku_of(product));
@@ -268,10 +308,18 @@ impl Chains {
         named
     }
 
-    /// The heir's own fence comes first. It begins only if it is noted itself then.
+    /// The heir's own fence comes first, but behind the word of a living one to whom it gave its own. It begins only if it is
+    /// noted itself then.
     fn begin(&self, next: &mut State, heir: usize, retired: usize) {
         let (own, retired_id) = (replica_id(heir), replica_id(retired));
-        let claim = HeirClaim::Asks { heir: own, gave_way: Vec::new() };
+        let mut gave_way = Vec::new();
+        let rival = living_rival(&next.known[heir], retired_id, own);
+        if let Some(rival) = rival.filter(|_| self.broken != Broken::WordsAreNotAskedBack) {
+            let member = self.alive(next).into_iter().find(|member| replica_id(*member) == rival);
+            let asks = HeirClaim::Asks { heir: own, gave_way: Vec::new() };
+            gave_way.extend(member.filter(|member| self.note(next, *member, retired_id, &asks) == own).map(replica_id));
+        }
+        let claim = HeirClaim::Asks { heir: own, gave_way };
         if self.note(next, heir, retired_id, &claim) == own && self.is_heir(next, heir, retired) {
             let attempt = self.attempt(next, heir, retired);
             next.attempts.insert((heir, retired), attempt);
@@ -388,6 +436,27 @@ impl Chains {
         self.learn(next, to, &[sku], seen);
     }
 
+    /// It is told first that it was retired, by whoever knows it.
+    fn come_back(&self, next: &mut State, dead: usize, member: usize, seen: &Seen) {
+        let is_told = self.alive(next).iter().any(|other| next.known[*other].contains_key(&replica_id(dead)));
+        if !is_told {
+            return;
+        }
+        next.returned.insert(dead);
+        let mut replica = Replica::clone(&next.replicas[member]);
+        for product in 0..self.products {
+            let sku = sku_of(product);
+            let known = next.replicas[dead].product(&sku);
+            replica.merge(&[(sku, known)]);
+        }
+        if replica != *next.replicas[member] && next.alone.contains(&true) {
+            seen.note(RETURNED);
+        }
+        next.put(member, replica);
+        let all: Vec<Sku> = (0..self.products).map(sku_of).collect();
+        self.learn(next, member, &all, seen);
+    }
+
     /// A member notes who took over, of all that it knows of these products: an answer may show it any of that again.
     fn learn(&self, next: &mut State, member: usize, products: &[Sku], seen: &Seen) {
         let known: Vec<Product> = products.iter().map(|sku| next.replicas[member].product(sku)).collect();
@@ -410,6 +479,9 @@ impl Chains {
             for member in self.alive(next) {
                 known.absorb(&next.replicas[member].product(&sku_of(product)));
             }
+            let of_dead = next.replicas[dead].product(&sku_of(product));
+            next.alone[product] |=
+                of_dead.inheritances().iter().any(|slot| !known.inheritances().iter().any(|other| other == slot));
             let told: u64 = known.stock().iter().map(|slot| slot.counters.removed).sum();
             next.lost[product] = next.sold[product] - told;
             if next.lost[product] > 0 {

@@ -10,13 +10,13 @@ impl Chains {
     pub(super) fn check(&self, state: &State, seen: &Seen) -> Result<(), Fault> {
         for product in 0..self.products {
             let (sold, lost) = (state.sold[product], state.lost[product]);
-            if sold > 1 + lost {
+            if sold > 1 + lost && !state.alone[product] {
                 let text = format!("{sold} of product {product} were sold, {lost} of them only the dead knew of");
                 return Err(Fault::new("oversold", text));
             }
         }
         // Most breaks are to be found by what they lead to.
-        if !matches!(self.broken, Broken::Nothing | Broken::TheRetiredAreReplaced | Broken::ItsOwnPlaceAlone) {
+        if matches!(self.broken, Broken::BehindOpenFences | Broken::WithoutExchange | Broken::OneRound) {
             return Ok(());
         }
         seen.once((&state.replicas, &state.known, state.deaths), || {
@@ -78,7 +78,10 @@ impl Chains {
                 self.meet(&mut next, left, right, &nobody)?;
             }
         }
-        for product in 0..self.products {
+        // What one that comes back had done alone it must bring itself (rule E5).
+        let is_brought =
+            |product: &usize| !state.alone[*product] && (state.lost[*product] == 0 || state.returned.is_empty());
+        for product in (0..self.products).filter(is_brought) {
             let mut known = Product::default();
             alive.iter().for_each(|member| known.absorb(&next.replicas[*member].product(&sku_of(product))));
             let sold: u64 = known.stock().iter().map(|slot| slot.counters.removed).sum();
