@@ -257,7 +257,9 @@ async fn ask_rival(fencing: &Fencing<'_>, is_trial: bool) -> Result<(), RetireEr
     while Instant::now() < until {
         fencing.check_node()?;
         if let Some(link) = shared.registry.link(rival).filter(|link| link.knows_retirement && link.is_open()) {
-            match ask_to_fence(&link, Fence { retired, heir, is_trial, gave_way: Vec::new() }).await? {
+            let asking = ask_to_fence(&link, Fence { retired, heir, is_trial, gave_way: Vec::new() });
+            let Ok(asked) = tokio::time::timeout_at(until, asking).await else { break };
+            match asked? {
                 Attempt::Done => {
                     fencing.gave_way.get_or_init(|| rival);
                     return Ok(());

@@ -150,6 +150,22 @@ async fn a_word_that_was_given_is_given_back() {
     assert!(!retiring.is_finished());
 }
 
+/// It is waited for no longer than the caller says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_word_is_asked_back_for_as_long_as_is_said() {
+    let mesh = Mesh::new();
+    let (heir, dead, _member) = heir_and_member(&mesh).await;
+    let rival = member_of(&mesh, &heir, Some(high())).await;
+    assert_eq!(named(&rival, dead, false, &[]).await, Some(high()));
+    let begun = Instant::now();
+    let retiring = heir.retire(dead).deadline(Duration::from_millis(300)).into_future();
+    let ((_unanswered, fence), refused) = tokio::join!(asked(&rival), retiring);
+    assert!(fence.is_trial);
+    let refused = refused.unwrap_err();
+    assert!(matches!(refused, RetireError::OtherHeir { heir, .. } if heir == high()), "{refused}");
+    assert!(begun.elapsed() < LONG / 2, "{:?}", begun.elapsed());
+}
+
 /// One that is not there is named, and not waited for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_word_is_not_asked_back_of_one_that_is_gone() {
