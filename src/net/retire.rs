@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use quinn::SendStream;
 use stockmesh_proto::limits::OPEN_BYTES_MAX;
+use stockmesh_proto::product::Product;
 use stockmesh_proto::reconcile::StateView;
 use stockmesh_proto::wire::{Fence, Fenced, Message, NotRetired, Retire, Retired};
 use stockmesh_proto::{ReplicaId, Shard};
@@ -236,6 +237,7 @@ async fn fence_everywhere(fencing: &Fencing<'_>) -> Result<(), RetireError> {
     fencing.with_all(|link, gave_way| async move { ask_to_fence(&link, fence(true, gave_way)).await }).await?;
     ask_rival(fencing, false).await?;
     fence_here(fencing).await?;
+    heed_slots(fencing).await?;
     let members = fencing
         .with_all(|link, gave_way| {
             let shared = shared.clone();
@@ -286,6 +288,26 @@ async fn fence_here(fencing: &Fencing<'_>) -> Result<(), RetireError> {
         FenceOutcome::Own => Err(RetireError::Own(retired)),
         FenceOutcome::Full => Err(RetireError::TooMany),
     }
+}
+
+/// What slots showed before that others took over was for the one to heed to whom this node had given its word (rule Q1).
+async fn heed_slots(fencing: &Fencing<'_>) -> Result<(), RetireError> {
+    let Fencing { retired, heir: own, shared, .. } = *fencing;
+    let mut heirs = BTreeSet::new();
+    for shard in shared.table.count().indexes() {
+        shared.table.read(shard, |state| {
+            let slots = |product: &Product| {
+                let slots = product.inheritances().iter().filter(|slot| slot.taken.is_heir && slot.from == retired);
+                slots.map(|slot| slot.to).filter(|heir| *heir != own).collect::<Vec<_>>()
+            };
+            heirs.extend(state.range(Bound::Unbounded).flat_map(|entry| slots(&entry.product)));
+        });
+        tokio::task::yield_now().await;
+    }
+    for heir in heirs {
+        shared.committer.fence(retired, HeirClaim::TookOver { heir }).await.map_err(|_| RetireError::Stopped)?;
+    }
+    Ok(())
 }
 
 /// Asks a member to fence.

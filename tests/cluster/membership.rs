@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use stockmesh::{Change, FaultyNetwork, Filter, Member, MemberState, ReplicaId, Store};
 use stockmesh_proto::Location;
@@ -118,15 +118,17 @@ async fn leaving_is_told_also_if_its_datagrams_are_lost() {
     let mut stores = mesh.nodes(2).await;
     stores.push(mesh.builder("leaves").network(&network).open().await.unwrap());
     full_mesh(&stores);
+    wait_linked(&stores, 2).await;
     wait_all_alive(&stores).await;
     let leaving = stores.pop().unwrap();
     network.go_dark(true);
+    let begun = Instant::now();
     tokio::join!(leaving.leave_membership(), async {
         tokio::time::sleep(Duration::from_millis(200)).await;
         network.go_dark(false);
     });
     for store in &stores {
-        assert_eq!(state(store, leaving.replica_id()), Some(MemberState::Left));
+        assert_eq!(state(store, leaving.replica_id()), Some(MemberState::Left), "{:?}", begun.elapsed());
     }
 }
 

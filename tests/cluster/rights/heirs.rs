@@ -119,8 +119,14 @@ async fn an_heir_gives_way_to_a_lower_id_alone() {
     assert!(matches!(refused, RetireError::OtherHeir { heir, .. } if heir == low()), "{refused}");
     // Begun anew, the one to whom the word was given is asked first.
     let retiring = tokio::spawn(heir.retire(dead).deadline(LONG).into_future());
-    let fence = answers(&lower, low()).await;
-    assert_eq!((fence.is_trial, fence.gave_way), (true, Vec::new()));
+    // Questions of the first attempt may wait here still.
+    let fence = loop {
+        let fence = answers(&lower, low()).await;
+        if fence.is_trial {
+            break fence;
+        }
+    };
+    assert_eq!(fence.gave_way, []);
     let refused = retiring.await.unwrap().unwrap_err();
     assert!(matches!(refused, RetireError::OtherHeir { heir, .. } if heir == low()), "{refused}");
     assert!(begun.elapsed() < LONG / 2, "{:?}", begun.elapsed());
