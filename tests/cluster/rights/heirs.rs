@@ -316,6 +316,39 @@ async fn nothing_is_taken_over_by_who_is_not_the_last_heir() {
     store.inherit(MUG, SHOP, first).await.unwrap();
 }
 
+/// Rule Q1: what a retired heir was seen to have taken over while another one had this node's word counts once this node notes
+/// itself: others may have noted that heir for good.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_seen_of_a_retired_heir_counts_once_an_heir_notes_itself() {
+    let mesh = Mesh::new();
+    let (store, dead, member) = heir_and_member(&mesh).await;
+    let rival = member_of(&mesh, &store, Some(high())).await;
+    let (own, retired) = (store.replica_id(), ReplicaId::from_random(8));
+    let _pushes = member.push_bytes(&push_of(retired, "CUP", 1, stock(retired, 1, 1)), false).await;
+    wait_until("it is known", || store.version_vectors().iter().any(|vector| vector.contains_key(&retired))).await;
+    assert_eq!(named(&member, retired, false, &[]).await, Some(member.replica));
+    assert_eq!(named(&rival, dead, false, &[]).await, Some(high()));
+    let taken = Taken { added: 1, rights: 1, is_heir: true, ..Taken::default() };
+    let (sku, location) = (Sku::new("PEN").unwrap(), Location::new(SHOP).unwrap());
+    let slot = InheritanceSlot { location: location.clone(), from: dead, to: retired, sequence: 1, taken };
+    let hold = HoldId { replica: member.replica, shard: shard_of("PEN"), sequence: 1 };
+    let products = vec![(sku.clone(), Product::of_inheritance(slot))];
+    let take = TakeHold { hold, sku, location, units: 1, expires_ms: u64::MAX, products };
+    let (_send, mut receive) = member.session_bytes(&Message::Take(take).encode().unwrap(), true).await;
+    assert!(matches!(read(&mut receive).await, Some(Message::Taken(_))));
+    assert_eq!(named(&rival, dead, true, &[]).await, Some(high()), "by its word");
+
+    let retiring = tokio::spawn(store.retire(dead).deadline(LONG).into_future());
+    answers(&rival, own).await;
+    for peer in [&member, &rival] {
+        assert!(answers(peer, own).await.is_trial);
+    }
+    assert!(!answers(&rival, own).await.is_trial);
+    // Who retires that one goes on for it.
+    let refused = retiring.await.unwrap().unwrap_err();
+    assert!(matches!(refused, RetireError::OtherHeir { heir, .. } if heir == member.replica), "{refused}");
+}
+
 /// Rule Q1: who took over behind another heir had closed the fence of that one; also if slots of both come at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slots_of_several_heirs_tell_who_goes_on_for_whom() {
