@@ -89,7 +89,7 @@ pub(super) struct Fencing<'a> {
     pub(super) heir: ReplicaId,
     pub(super) until: Instant,
     pub(super) shared: &'a Shared,
-    /// The one to whom this node gave its word before, if it gave it back.
+    /// The one to whom this node gave its word before, once it has answered that it gives it back.
     pub(super) gave_way: OnceLock<ReplicaId>,
 }
 
