@@ -480,8 +480,8 @@ impl Chains {
                 known.absorb(&next.replicas[member].product(&sku_of(product)));
             }
             let of_dead = next.replicas[dead].product(&sku_of(product));
-            next.alone[product] |=
-                of_dead.inheritances().iter().any(|slot| !known.inheritances().iter().any(|other| other == slot));
+            next.alone[product] |= self.returns
+                && of_dead.inheritances().iter().any(|slot| !known.inheritances().iter().any(|other| other == slot));
             let told: u64 = known.stock().iter().map(|slot| slot.counters.removed).sum();
             next.lost[product] = next.sold[product] - told;
             if next.lost[product] > 0 {

@@ -19,7 +19,7 @@ impl Chains {
         if matches!(self.broken, Broken::BehindOpenFences | Broken::WithoutExchange | Broken::OneRound) {
             return Ok(());
         }
-        seen.once((&state.replicas, &state.known, state.deaths), || {
+        seen.once((&state.replicas, &state.known, state.deaths, &state.returned, &state.alone, &state.lost), || {
             self.check_that_the_units_come_back(state)?;
             self.check_that_all_are_taken_over(state)
         })
