@@ -25,8 +25,7 @@ pub(crate) enum Broken {
     Nothing,
     /// An heir takes over what a dead heir left though the fence of one of them is open.
     BehindOpenFences,
-    /// Once an heir was retired too another one is noted in its place, though it closed its fence, and not again if a slot
-    /// shows that it took over.
+    /// Once an heir was retired too another one is noted in its place, though it closed its fence.
     TheRetiredAreReplaced,
     /// An heir closes its fence before the members told what they know.
     WithoutExchange,
@@ -295,13 +294,8 @@ impl Chains {
     /// What a member notes durably of a claim. Returns whom it names as the heir.
     fn note(&self, next: &mut State, member: usize, retired: ReplicaId, claim: &HeirClaim) -> ReplicaId {
         let (known, own) = (&mut next.known[member], replica_id(member));
-        if self.broken == Broken::TheRetiredAreReplaced {
-            let is_late = matches!(claim, HeirClaim::TookOver { heir } if known.contains_key(heir));
-            match known.get(&retired) {
-                Some(noted) if is_late => return noted.heir,
-                _ if matches!(claim, HeirClaim::Closes { .. }) => {}
-                _ => open_if_its_heir_died(known, retired),
-            }
+        if self.broken == Broken::TheRetiredAreReplaced && !matches!(claim, HeirClaim::Closes { .. }) {
+            open_if_its_heir_died(known, retired);
         }
         let named = named_heir(known, retired, claim, own);
         note(known, retired, claim, own);
