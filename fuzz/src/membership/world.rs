@@ -18,6 +18,8 @@ struct Node {
     member: Membership,
     links: BTreeSet<usize>,
     durable: Generation,
+    /// The generation in which it was opened.
+    opened_in: Generation,
     has_left: bool,
 }
 
@@ -62,7 +64,8 @@ impl World {
         let timing = if options & 1 == 0 { Timing::Lan } else { Timing::Wan };
         let node = |index: usize| {
             let member = Membership::new(record(index, Generation::FIRST), timing, index as u64, Duration::ZERO);
-            Node { member, links: BTreeSet::new(), durable: Generation::FIRST, has_left: false }
+            let (durable, opened_in) = (Generation::FIRST, Generation::FIRST);
+            Node { member, links: BTreeSet::new(), durable, opened_in, has_left: false }
         };
         let mut world = Self {
             nodes: (0..NODES).map(node).collect(),
@@ -178,8 +181,35 @@ impl World {
         }
         let theirs = self.through_frames(other, &self.nodes[other].member.list());
         let lacking = self.through_frames(one, &self.nodes[one].member.lacking(&theirs));
-        self.tell(one, |member, now| member.learn(replica(other), &theirs, now).0);
-        self.tell(other, |member, now| member.learn(replica(one), &lacking, now).0);
+        self.learn(one, other, &theirs);
+        self.learn(other, one, &lacking);
+    }
+
+    /// Who reads that it is suspected takes a later incarnation, and who reads that it is down a later generation, the first
+    /// time at least (rule N5).
+    fn learn(&mut self, index: usize, from: usize, list: &[ListedMember]) {
+        let own = |world: &Self| {
+            let list = world.nodes[index].member.list();
+            list.into_iter().find(|listed| listed.record.replica == replica(index))
+        };
+        // Of one list it hears one thing about itself.
+        let heard = list.iter().find(|listed| listed.record.replica == replica(index));
+        let before = own(self).filter(|_| !self.nodes[index].has_left);
+        self.tell(index, |member, now| member.learn(replica(from), list, now).0);
+        let (Some(heard), Some(before), Some(after)) = (heard, before, own(self)) else { return };
+        let generation = before.record.generation;
+        if heard.record.generation != generation || after.record.generation > generation {
+            return;
+        }
+        match heard.standing {
+            Standing::Suspect if before.incarnation.max(heard.incarnation) < u16::MAX => {
+                assert!(after.incarnation > heard.incarnation, "a suspicion is not refuted");
+            }
+            Standing::Down | Standing::Suspect => {
+                assert!(generation > self.nodes[index].opened_in, "it stays in a generation that is taken for dead");
+            }
+            Standing::Alive | Standing::Left => {}
+        }
     }
 
     /// A list as it arrives.
@@ -201,7 +231,7 @@ impl World {
             return;
         }
         self.is_honest = false;
-        self.tell(to, |member, now| member.learn(replica(from), list, now).0);
+        self.learn(to, from, list);
     }
 
     /// Somebody with this record, on a link of that id.
@@ -240,6 +270,7 @@ impl World {
         }
         self.waiting.retain(|(of, _)| *of != index);
         self.nodes[index].member = member;
+        self.nodes[index].opened_in = generation;
         self.reserve(index, generation);
         // Whom it remembers as gone it knows as nothing else.
         let mut effects = self.nodes[index].member.restore(&gone, self.now);
